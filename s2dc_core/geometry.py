@@ -1,0 +1,254 @@
+"""Which patch is which after a 3D warp (paper section 3.2, equations 2 and 3).
+
+Conventions. Voxel k of an axis has its centre at coordinate k. A token of patch (px, py, pz) at grid cell (a, b, c)
+covers the voxels a*px .. a*px+px-1, so its centre is at a*px + (px-1)/2. Tokens are listed with the last grid axis
+fastest. ``H`` takes homogeneous voxel coordinates of a source region V to those of its counterpart V'.
+
+The warped image and the ground-truth matches come from the same H. Everything is computed in float64: a match is a
+yes-or-no question, and its answer must not depend on rounding.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+TOLERANCE = 1e-9
+"""Width, in voxels, by which the closed intervals of equation 3 are widened against rounding."""
+
+Grid = Sequence[int]
+Reals = Sequence[float | int]
+
+
+class Matches(NamedTuple):
+    """The ones of the ground-truth matrix M_gt, as three index vectors sorted by batch, source, target.
+
+    Attributes:
+        batch: region of the batch, [P].
+        source: token of V, [P].
+        target: token of V' that shows the same place, [P].
+    """
+
+    batch: Int[Tensor, " p"]
+    source: Int[Tensor, " p"]
+    target: Int[Tensor, " p"]
+
+    def per_region(self, regions: int) -> Int[Tensor, " b"]:
+        """Number of matches |M_gt| of each region, [B]."""
+        return torch.bincount(self.batch, minlength=regions)
+
+    def to(self, device: torch.device | str) -> "Matches":
+        """The same matches on another device."""
+        return Matches(*(index.to(device) for index in self))
+
+
+def grid_of(shape: Sequence[int], patch: Sequence[int]) -> tuple[int, int, int]:
+    """Number of tokens along each axis of a volume whose sides are multiples of the patch.
+
+    Raises:
+        ValueError: if a side of the volume is not a multiple of the patch.
+    """
+    if any(side % p or side < p for side, p in zip(shape, patch, strict=True)):
+        raise ValueError(
+            f"a volume of {tuple(shape)} voxels cannot be cut into patches of {tuple(patch)}: "
+            "crop or pad each side to a multiple of the patch"
+        )
+    return tuple(side // p for side, p in zip(shape, patch, strict=True))
+
+
+def token_centres(grid: Grid, patch: Grid) -> Float[Tensor, "n 3"]:
+    """Centres c_n of all tokens, [N, 3] float64 in voxels, last grid axis fastest."""
+    axes = [torch.arange(g, dtype=torch.float64) * p + (p - 1) / 2 for g, p in zip(grid, patch, strict=True)]
+    return torch.cartesian_prod(*axes)
+
+
+def transform_points(H: Float[Tensor, "*b 4 4"], points: Float[Tensor, "n 3"]) -> Float[Tensor, "*b n 3"]:
+    """H(c) for each point: [N, 3] with H [4, 4], or [B, N, 3] with H [B, 4, 4]."""
+    H = H.to(points.dtype)
+    return points @ H[..., :3, :3].mT + H[..., None, :3, 3]
+
+
+def inverse(H: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
+    """H^-1 in float64.
+
+    Raises:
+        ValueError: if H holds NaN, is singular, or is no affine (last row not 0 0 0 1).
+    """
+    H = H.double()
+    last_row = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=H.dtype, device=H.device)
+    if not torch.isfinite(H).all() or not torch.equal(H[..., 3, :], last_row.expand_as(H[..., 3, :])):
+        raise ValueError(f"H must be finite affine matrices whose last row is 0 0 0 1, got\n{H}")
+    determinant = torch.linalg.det(H[..., :3, :3])
+    if (determinant.abs() < 1e-12).any():
+        raise ValueError(f"H cannot be inverted (determinant {determinant.tolist()}): it flattens the volume")
+    return torch.linalg.inv(H)
+
+
+def ground_truth_matches(
+    H: Float[Tensor, "*b 4 4"],
+    grid: Grid,
+    patch: Grid,
+    valid_source: Bool[Tensor, "*b n"] | None = None,
+    valid_target: Bool[Tensor, "*b n"] | None = None,
+) -> Matches:
+    """Equations 2 and 3: (i, j) matches if H(c_i) lies in the box of j and H^-1(c_j) in the box of i.
+
+    The boxes are closed, as printed, so a shift by half a patch gives two matches per token and shifted axis.
+    A point lies in at most two boxes along an axis, so eight cells per token are looked at: O(N), not O(N^2).
+
+    Args:
+        H: source to target voxel coordinates, [4, 4] or [B, 4, 4].
+        grid: tokens along each axis, the same for V and V'.
+        patch: voxels of a token along each axis (W, H, D in the paper).
+        valid_source: tokens of V that may match, [N] or [B, N]; None for all.
+        valid_target: tokens of V' that may match, [N] or [B, N]; None for all.
+
+    Raises:
+        ValueError: if H cannot be inverted.
+    """
+    H = H.double().reshape(-1, 4, 4)
+    centres = token_centres(grid, patch).to(H.device)
+    size = torch.tensor(patch, dtype=torch.float64, device=H.device)
+    cells = torch.tensor(grid, device=H.device)
+    half_box = size / 2 + TOLERANCE
+    mapped = transform_points(H, centres)
+    # The slack only lets rounding keep a candidate; the test below decides with the stated tolerance.
+    first_cell = torch.ceil((mapped - (size - 1) / 2) / size - 0.5 - 1e-6).long()
+
+    found = []
+    for offset in itertools.product((0, 1), repeat=3):
+        cell = first_cell + torch.tensor(offset, device=H.device)
+        batch, source = ((cell >= 0) & (cell < cells)).all(-1).nonzero(as_tuple=True)
+        cell = cell[batch, source]
+        target = (cell[:, 0] * grid[1] + cell[:, 1]) * grid[2] + cell[:, 2]
+        near = ((mapped[batch, source] - centres[target]).abs() <= half_box).all(-1)
+        found.append(torch.stack([batch, source, target])[:, near])
+    batch, source, target = torch.cat(found, dim=1)
+
+    back = inverse(H)[batch]
+    returned = torch.einsum("pij,pj->pi", back[:, :3, :3], centres[target]) + back[:, :3, 3]
+    keep = ((returned - centres[source]).abs() <= half_box).all(-1)
+    for valid, index in ((valid_source, source), (valid_target, target)):
+        if valid is not None:
+            keep &= valid.to(H.device).expand(len(H), len(centres))[batch, index]
+    tokens = len(centres)
+    order = torch.argsort((batch[keep] * tokens + source[keep]) * tokens + target[keep])
+    return Matches(batch[keep][order], source[keep][order], target[keep][order])
+
+
+def warp(
+    volume: Float[Tensor, "b c x y z"], H: Float[Tensor, "*b 4 4"], mode: str = "trilinear", fill: float | int = 0.0
+) -> Float[Tensor, "b c x y z"]:
+    """The counterpart V': out(H p) = volume(p), that is out(q) = volume(H^-1 q), on the same voxel grid.
+
+    Args:
+        volume: [B, C, X, Y, Z].
+        H: source to target voxel coordinates, [4, 4] or [B, 4, 4].
+        mode: "trilinear" for images, "nearest" for label maps.
+        fill: value where H^-1 q lies outside the volume. Between the outermost voxel centres and one voxel beyond
+            them a trilinear result blends into the fill.
+
+    Raises:
+        ValueError: for an unknown mode, or an H that cannot be inverted.
+    """
+    if mode not in ("trilinear", "nearest"):
+        raise ValueError(f"unknown mode {mode!r}: warp knows 'trilinear' and 'nearest'")
+    shape = volume.shape[2:]
+    back = inverse(H).to(volume.device).expand(len(volume), 4, 4)
+    at = back[:, None, None, None, :3, 3]
+    for axis, side in enumerate(shape):
+        steps = torch.arange(side, dtype=torch.float64, device=volume.device)
+        steps = steps.reshape([-1 if a == axis else 1 for a in range(3)] + [1])
+        at = at + steps * back[:, None, None, None, :3, axis]
+    # grid_sample wants -1 and 1 at the volume's faces, half a voxel beyond the outer centres, and the last axis first.
+    sides = torch.tensor(shape, dtype=torch.float64, device=volume.device)
+    at = ((2 * at + 1) / sides - 1).flip(-1).to(volume.dtype)
+    interpolation = "bilinear" if mode == "trilinear" else "nearest"
+    return fill + F.grid_sample(volume - fill, at, mode=interpolation, padding_mode="zeros", align_corners=False)
+
+
+def affine_about_centre(
+    shape: Sequence[int],
+    spacing: Reals,
+    rotation_deg: Reals = (0.0, 0.0, 0.0),
+    scale: float | int = 1.0,
+    translation_mm: Reals = (0.0, 0.0, 0.0),
+) -> Float[Tensor, "4 4"]:
+    """H = S^-1 (T R Z) S about the region's centre, [4, 4] float64, with S = diag(spacing).
+
+    Working in millimetres keeps the motion rigid (up to Z) when voxels are not cubes; a rotation matrix applied to
+    the indices of 0.7 x 0.7 x 5 mm voxels would shear the patient.
+
+    Args:
+        shape: voxels of the region.
+        spacing: millimetres per voxel along each axis.
+        rotation_deg: rotation vector; its direction is the axis, its length the angle in degrees (R).
+        scale: one factor for the three axes (Z); above 1 the counterpart shows things larger.
+        translation_mm: shift in millimetres, applied last (T).
+
+    Raises:
+        ValueError: if a spacing or the scale is not positive.
+    """
+    if any(not s > 0 for s in spacing) or not scale > 0:
+        raise ValueError(f"spacing {tuple(spacing)} and scale {scale} must be positive")
+    x, y, z = (math.radians(angle) for angle in rotation_deg)
+    generator = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    S = torch.tensor(spacing, dtype=torch.float64)
+    centre = (torch.tensor(shape, dtype=torch.float64) - 1) / 2
+    H = torch.eye(4, dtype=torch.float64)
+    H[:3, :3] = scale * torch.linalg.matrix_exp(generator) * S / S[:, None]
+    H[:3, 3] = torch.tensor(translation_mm, dtype=torch.float64) / S + centre - H[:3, :3] @ centre
+    return H
+
+
+def random_affine(
+    shape: Sequence[int],
+    spacing: Reals,
+    rotation_deg: float | int,
+    scale: Reals,
+    translation_mm: float | int,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "4 4"]:
+    """A random H about the region's centre: rotation about any axis, one scale, translation; see affine_about_centre.
+
+    The axis is uniform on the sphere, the angle uniform in +-rotation_deg, the scale uniform in the given interval
+    and each component of the translation uniform in +-translation_mm.
+    """
+    axis = F.normalize(torch.randn(3, generator=generator, dtype=torch.float64), dim=0)
+    angle, where, *shift = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+    low, high = scale
+    return affine_about_centre(
+        shape,
+        spacing,
+        rotation_deg=(axis * (2 * angle - 1) * rotation_deg).tolist(),
+        scale=low + (high - low) * where,
+        translation_mm=[(2 * s - 1) * translation_mm for s in shift],
+    )
+
+
+def split_region(region: Float[Tensor, "b c x y z"], sub_volume: Grid) -> Float[Tensor, "bg c sx sy sz"]:
+    """Cut regions [B, C, X, Y, Z] into their non-overlapping sub-volumes [B*G, C, sx, sy, sz], last axis fastest.
+
+    Raises:
+        ValueError: if a side of the region is not a multiple of the sub-volume.
+    """
+    grid_of(region.shape[2:], sub_volume)
+    sx, sy, sz = sub_volume
+    return rearrange(region, "b c (gx sx) (gy sy) (gz sz) -> (b gx gy gz) c sx sy sz", sx=sx, sy=sy, sz=sz)
+
+
+def lay_back(maps: Float[Tensor, "bg c x y z"], counts: Grid) -> Float[Tensor, "b c gx gy gz"]:
+    """Inverse of split_region for token maps: [B*G, C, x, y, z] to [B, C, gx*x, gy*y, gz*z].
+
+    Args:
+        maps: token maps of the sub-volumes in the order of split_region.
+        counts: sub-volumes of a region along each axis.
+    """
+    gx, gy, gz = counts
+    return rearrange(maps, "(b gx gy gz) c x y z -> b c (gx x) (gy y) (gz z)", gx=gx, gy=gy, gz=gz)

@@ -1,0 +1,305 @@
+"""The three losses and their sum (paper equations 1, 5, 7, 8, 9), with the choices that the paper leaves open by name.
+
+Three presets. ``default`` is ours. ``paper`` takes the equations as printed, on a correct geometry. ``official``
+computes what the published code computes (Ashespt/S2DC, commit b65c9aa), which is not what the paper prints.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from s2dc_core.geometry import Matches
+from s2dc_core.matching import (
+    ASSIGNMENTS,
+    DISPERSIONS,
+    MatchStatistics,
+    check_choice,
+    check_matches,
+    dual_softmax,
+    match_statistics,
+    sharpe_ratio,
+    similarity_matrix,
+    sinkhorn,
+)
+
+NORMALISERS = ("weights", "printed")
+FORMS = ("equations", "published")
+CLAMP = 1e-6
+"""The published code clamps every confidence to [CLAMP, 1 - CLAMP]; beyond it the gradient is exactly zero."""
+
+
+def info_nce(
+    query: Float[Tensor, "b c"],
+    positive: Float[Tensor, "b c"],
+    negatives: Float[Tensor, "k c"],
+    temperature: float | int,
+) -> Float[Tensor, ""]:
+    """Equation 1, L_g: -log( exp(q . q*' / t) / sum_m exp(q . q*_m / t) ), mean over the queries.
+
+    The sum runs over the positive (m = 0) and the K negatives. The printed denominator divides the exponential by
+    the temperature instead of its argument, a misprint.
+
+    Args:
+        query: student features of sub-volumes, [B, C].
+        positive: teacher features of their augmented counterparts, [B, C].
+        negatives: dictionary of teacher features, [K, C]; K may be 0, then the loss is 0.
+        temperature: positive; unit-length features make the logits cosines over it.
+    """
+    logits = torch.cat([(query * positive).sum(-1, keepdim=True), query @ negatives.T], dim=1) / temperature
+    return (logits.logsumexp(1) - logits[:, 0]).mean()
+
+
+def patch_to_patch(statistics: MatchStatistics, matches: Matches) -> Float[Tensor, ""]:
+    """Equation 5, L_p2p: mean of -log M^_t(i, j) over the matches of a region, then over the regions.
+
+    A region without a match has no such mean and is left out; without any match at all the loss is 0.
+    """
+    ones = torch.ones_like(statistics.log_confidence)
+    return _mean_over_regions(-statistics.log_confidence, ones, matches, len(statistics.source_ratio))
+
+
+def patch_to_structure(
+    statistics: MatchStatistics, matches: Matches, normaliser: str = "weights"
+) -> Float[Tensor, ""]:
+    """Equations 7 and 8, L_p2s: the matches' -log M^_t(i, j), weighted by how peaked their distributions are.
+
+    The weight of a match is (softmax(sr_V)_n + softmax(sr_V')_m) / 2, the softmaxes over all tokens of a region. A
+    token with many look-alikes has a low ratio and a small weight: the demand to tell it apart is relaxed.
+
+    Args:
+        statistics: detach its ratios to use the weights as soft labels without gradient.
+        matches: ground truth.
+        normaliser: "printed" divides by N x M as equation 8 does, which leaves at most 5e-4 at N = 144; "weights"
+            divides by the sum of the weights over the matches, a weighted mean on the scale of L_p2p.
+
+    Raises:
+        ValueError: for an unknown normaliser.
+    """
+    check_choice("normaliser", normaliser, NORMALISERS)
+    weights = match_weights(statistics, matches)
+    regions, sources = statistics.source_ratio.shape
+    if normaliser == "weights":
+        return _mean_over_regions(-statistics.log_confidence, weights, matches, regions)
+    pairs = sources * statistics.target_ratio.shape[1]
+    return -(weights * statistics.log_confidence).sum() / (pairs * regions)
+
+
+def match_weights(statistics: MatchStatistics, matches: Matches) -> Float[Tensor, " p"]:
+    """The factor of equation 7 for each match: (softmax(sr_V)_n + softmax(sr_V')_m) / 2, [P]."""
+    source = statistics.source_ratio.softmax(-1)[matches.batch, matches.source]
+    target = statistics.target_ratio.softmax(-1)[matches.batch, matches.target]
+    return (source + target) / 2
+
+
+def _mean_over_regions(
+    value: Float[Tensor, " p"], weight: Float[Tensor, " p"], matches: Matches, regions: int
+) -> Float[Tensor, ""]:
+    total = value.new_zeros(regions).index_add(0, matches.batch, weight * value)
+    mass = value.new_zeros(regions).index_add(0, matches.batch, weight)
+    matched = matches.per_region(regions) > 0
+    # A total without matches is an exact zero that still hangs on the graph, so that backward() works.
+    mean = total / torch.where(matched, mass, torch.ones_like(mass))
+    return mean.sum() / matched.sum().clamp(min=1)
+
+
+def published_patch_to_patch(
+    student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches, assignment: str
+) -> Float[Tensor, ""]:
+    """What the published code calls L_p2p: mean -log p over the matches plus mean -log(1 - p) over all other pairs.
+
+    p is the dual-softmax of the cosines without a temperature, or Sinkhorn's plan with a dustbin of score 1 and 100
+    iterations, clamped. Both means run over the whole batch. Needs the [B, N, M] matrix.
+    """
+    check_choice("assignment", assignment, ASSIGNMENTS)
+    similarity = similarity_matrix(student, teacher)
+    if assignment == "sinkhorn":
+        confidence = sinkhorn(similarity, iterations=100, dustbin=1.0).exp()[:, :-1, :-1]
+    else:
+        confidence = dual_softmax(similarity)
+    confidence = confidence.clamp(CLAMP, 1 - CLAMP)
+    is_match = _match_mask(similarity, matches)
+    return -_mean_or_zero(confidence[is_match].log()) - _mean_or_zero((1 - confidence[~is_match]).log())
+
+
+def published_patch_to_structure(
+    student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches, detach_ratio: bool = False
+) -> Float[Tensor, ""]:
+    """What the published code calls L_p2s, a mean over the regions.
+
+    On s = (1 + cosine) / 2, clamped: the sum over the matches of equation 7's weight times -log s, not divided by
+    anything, plus the mean of -log(1 - s) over all other pairs. Needs the [B, N, M] matrix.
+    """
+    cosine = similarity_matrix(student, teacher)
+    ratios = [sharpe_ratio((1 + cosine) / 2, dim) for dim in (-1, -2)]
+    source, target = (ratio.detach() if detach_ratio else ratio for ratio in ratios)
+    closeness = ((1 + cosine) / 2).clamp(CLAMP, 1 - CLAMP)
+    at = (matches.batch, matches.source, matches.target)
+    weights = match_weights(MatchStatistics(closeness[at], cosine[at], source, target), matches)
+    pull = -(weights * closeness[at].log()).sum() / len(student)
+    is_match = _match_mask(cosine, matches)
+    push = torch.stack([_mean_or_zero((1 - s[~m]).log()) for s, m in zip(closeness, is_match, strict=True)])
+    return pull - push.mean()
+
+
+def _match_mask(similarity: Float[Tensor, "b n m"], matches: Matches) -> Tensor:
+    check_matches(matches, *similarity.shape)
+    mask = torch.zeros_like(similarity, dtype=torch.bool)
+    mask[matches.batch, matches.source, matches.target] = True
+    return mask
+
+
+def _mean_or_zero(values: Float[Tensor, " k"]) -> Float[Tensor, ""]:
+    return values.sum() / max(len(values), 1)
+
+
+class LossTerms(NamedTuple):
+    """The loss of equation 9 and its three terms, the terms before their weights, each a scalar."""
+
+    total: Float[Tensor, ""]
+    contrast: Float[Tensor, ""]
+    patch_to_patch: Float[Tensor, ""]
+    patch_to_structure: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Every choice that the paper leaves open, or that the published code makes in its own way.
+
+    Attributes:
+        contrast_weight, patch_to_patch_weight, patch_to_structure_weight: factors of equation 9; a term of weight 0
+            is still reported but sends no gradient.
+        contrast_temperature: of L_g.
+        contrast_unit_length: whether L_g normalises its features, so that its dot products are cosines.
+        temperature: of the assignment, equation 4.
+        assignment: "dual_softmax" or "sinkhorn".
+        dispersion: sigma of equation 6, "std" or "variance".
+        normaliser: of equation 8, "weights" or "printed".
+        detach_ratio: whether the weights of equation 7 are soft labels without gradient.
+        form: "equations" or "published" (the structure terms as the published code computes them).
+        backend: see matching.match_statistics.
+    """
+
+    contrast_weight: float | int = 1.0
+    patch_to_patch_weight: float | int = 1.0
+    patch_to_structure_weight: float | int = 1.0
+    contrast_temperature: float | int = 0.2
+    contrast_unit_length: bool = True
+    temperature: float | int = 0.1
+    assignment: str = "dual_softmax"
+    dispersion: str = "std"
+    normaliser: str = "weights"
+    detach_ratio: bool = True
+    form: str = "equations"
+    backend: str = "auto"
+
+    def __post_init__(self):
+        for name, choices in [
+            ("assignment", ASSIGNMENTS),
+            ("dispersion", DISPERSIONS),
+            ("normaliser", NORMALISERS),
+            ("form", FORMS),
+        ]:
+            check_choice(name, getattr(self, name), choices)
+        for name in ("temperature", "contrast_temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.form == "published" and self.backend not in ("auto", "dense"):
+            raise ValueError(
+                f"the published form sums over all pairs that do not match and cannot use backend {self.backend!r}: "
+                "use backend='dense', or form='equations'"
+            )
+
+
+PRESETS = {
+    "default": LossOptions(),
+    # Equation 4 prints no temperature, equation 6 says variance, and nothing printed stops a gradient; L_g's
+    # temperature is that of the cited MoCo.
+    "paper": LossOptions(
+        contrast_temperature=0.07, temperature=1.0, dispersion="variance", normaliser="printed", detach_ratio=False
+    ),
+    "official": LossOptions(
+        contrast_weight=0.5,
+        patch_to_patch_weight=0.5,
+        patch_to_structure_weight=0.5,
+        contrast_temperature=0.9,
+        contrast_unit_length=False,
+        temperature=1.0,
+        detach_ratio=False,
+        form="published",
+    ),
+}
+
+
+class S2DCLoss(nn.Module):
+    """Equation 9: L = L_g + L_p2p + L_p2s, each with a weight.
+
+    Calling it: ``(query [B', C'], positive [B', C'], negatives [K, C'], student, teacher, matches) -> LossTerms``,
+    where student and teacher are unit-length tokens [B, N, C] with their Matches, or lists of these, one entry per
+    token level; the structure terms are means over the levels.
+    """
+
+    def __init__(self, options: LossOptions = PRESETS["default"]):
+        super().__init__()
+        self.options = options
+
+    @classmethod
+    def from_preset(cls, name: str = "default", **overrides) -> "S2DCLoss":
+        """The loss of a preset ("default", "paper", "official"), with fields of LossOptions replaced by name.
+
+        Raises:
+            ValueError: for an unknown preset, option or choice.
+        """
+        check_choice("preset", name, tuple(PRESETS))
+        for option in overrides:
+            check_choice("option", option, tuple(LossOptions.__dataclass_fields__))
+        return cls(replace(PRESETS[name], **overrides))
+
+    def forward(
+        self,
+        query: Float[Tensor, "q d"],
+        positive: Float[Tensor, "q d"],
+        negatives: Float[Tensor, "k d"],
+        student: Float[Tensor, "b n c"] | Sequence[Tensor],
+        teacher: Float[Tensor, "b m c"] | Sequence[Tensor],
+        matches: Matches | Sequence[Matches],
+    ) -> LossTerms:
+        """The weighted total and the three terms; see the class for the shapes."""
+        if self.options.contrast_unit_length:
+            query, positive, negatives = (nn.functional.normalize(x, dim=-1) for x in (query, positive, negatives))
+        contrast = info_nce(query, positive, negatives, self.options.contrast_temperature)
+        if isinstance(student, Tensor):
+            student, teacher, matches = [student], [teacher], [matches]
+        levels = [self.structure_terms(*level) for level in zip(student, teacher, matches, strict=True)]
+        p2p, p2s = (torch.stack(term).mean() for term in zip(*levels, strict=True))
+        weights = (
+            self.options.contrast_weight,
+            self.options.patch_to_patch_weight,
+            self.options.patch_to_structure_weight,
+        )
+        # Left out rather than multiplied by 0: backward() then skips it, and a NaN in it stays where it is.
+        used = [weight * term for weight, term in zip(weights, (contrast, p2p, p2s), strict=True) if weight]
+        total = sum(used, start=contrast.new_zeros(()))
+        return LossTerms(total, contrast, p2p, p2s)
+
+    def structure_terms(
+        self, student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches
+    ) -> tuple[Tensor, Tensor]:
+        """L_p2p and L_p2s of one token level, before their weights."""
+        options = self.options
+        if options.form == "published":
+            return (
+                published_patch_to_patch(student, teacher, matches, options.assignment),
+                published_patch_to_structure(student, teacher, matches, options.detach_ratio),
+            )
+        statistics = match_statistics(
+            student, teacher, matches, options.temperature, options.dispersion, options.backend, options.assignment
+        )
+        if options.detach_ratio:
+            statistics = statistics._replace(
+                source_ratio=statistics.source_ratio.detach(), target_ratio=statistics.target_ratio.detach()
+            )
+        return patch_to_patch(statistics, matches), patch_to_structure(statistics, matches, options.normaliser)

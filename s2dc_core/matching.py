@@ -1,0 +1,191 @@
+"""From token features to soft matches and to the shape of a similarity distribution (paper sections 3.2 and 3.3).
+
+``similarity`` M_t is the matrix of dot products of the tokens of V with those of V'; for unit-length tokens these are
+cosines in [-1, 1]. Softmax and Sinkhorn divide it by a temperature (the paper prints none, which is temperature 1);
+the Sharpe ratio reads it as it is.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from s2dc_core.geometry import Matches
+
+DISPERSIONS = ("std", "variance")
+BACKENDS = ("auto", "dense")
+ASSIGNMENTS = ("dual_softmax", "sinkhorn")
+
+
+class MatchStatistics(NamedTuple):
+    """All that the two structure losses need to know of a student and a teacher.
+
+    Attributes:
+        log_confidence: log of the assignment at each match, log M^_t(i, j), [P]; at most 0 for the dual-softmax.
+        similarity: M_t(i, j) at each match, [P].
+        source_ratio: Sharpe ratio of each token of V over all tokens of V', [B, N].
+        target_ratio: Sharpe ratio of each token of V' over all tokens of V, [B, M].
+    """
+
+    log_confidence: Float[Tensor, " p"]
+    similarity: Float[Tensor, " p"]
+    source_ratio: Float[Tensor, "b n"]
+    target_ratio: Float[Tensor, "b m"]
+
+
+def similarity_matrix(source: Float[Tensor, "*b n c"], target: Float[Tensor, "*b m c"]) -> Float[Tensor, "*b n m"]:
+    """M_t(i, j) = t_i . t'_j, [..., N, M]."""
+    return source @ target.mT
+
+
+def log_dual_softmax(
+    similarity: Float[Tensor, "*b n m"], temperature: float | int = 1.0
+) -> Float[Tensor, "*b n m"]:
+    """Logarithm of equation 4, stable where the product of two softmaxes underflows.
+
+    log M^_t(i, j) = 2 M_t(i, j) / temperature - LSE_j(row i) - LSE_i(column j).
+    """
+    scaled = similarity / _positive(temperature)
+    return scaled.log_softmax(-1) + scaled.log_softmax(-2)
+
+
+def dual_softmax(similarity: Float[Tensor, "*b n m"], temperature: float | int = 1.0) -> Float[Tensor, "*b n m"]:
+    """Equation 4: M^_t(i, j) = softmax(M_t(i, .))_j * softmax(M_t(., j))_i, values in [0, 1]."""
+    scaled = similarity / _positive(temperature)
+    return scaled.softmax(-1) * scaled.softmax(-2)
+
+
+def sinkhorn(
+    similarity: Float[Tensor, "*b n m"],
+    iterations: int = 100,
+    dustbin: float | int | Tensor | None = None,
+    temperature: float | int = 1.0,
+) -> Float[Tensor, "*b rows columns"]:
+    """Log of the entropic transport plan between the tokens of V and V' (Sinkhorn 1964, in log space).
+
+    Without a dustbin every row sums to 1 and every column to N / M. With one, a further row and column of that score
+    take what has no partner, in SuperGlue's scaling (Sarlin et al. 2020): each token carries mass 1, the dustbin row
+    M, the dustbin column N.
+
+    Args:
+        similarity: [..., N, M].
+        iterations: rows, then columns, are normalised this many times; the columns' marginal is exact, the rows' in
+            the limit.
+        dustbin: score of the extra row and column, on the scale of the similarity; None for none.
+        temperature: strength of the entropy; similarity and dustbin are divided by it.
+
+    Returns:
+        Log plan, [..., N, M], or [..., N+1, M+1] with a dustbin.
+    """
+    scores = similarity
+    n, m = similarity.shape[-2:]
+    rows, columns = similarity.new_zeros(n), similarity.new_full((m,), math.log(n / m))
+    if dustbin is not None:
+        bin_score = torch.as_tensor(dustbin, dtype=scores.dtype, device=scores.device)
+        scores = torch.cat([scores, bin_score.expand(*scores.shape[:-1], 1)], -1)
+        scores = torch.cat([scores, bin_score.expand(*scores.shape[:-2], 1, m + 1)], -2)
+        rows = torch.cat([rows, rows.new_tensor([math.log(m)])])
+        columns = torch.cat([columns.new_zeros(m), columns.new_tensor([math.log(n)])])
+    scores = scores / _positive(temperature)
+    u, v = torch.zeros_like(scores[..., 0]), torch.zeros_like(scores[..., 0, :])
+    for _ in range(iterations):
+        u = rows - torch.logsumexp(scores + v.unsqueeze(-2), -1)
+        v = columns - torch.logsumexp(scores + u.unsqueeze(-1), -2)
+    return scores + u.unsqueeze(-1) + v.unsqueeze(-2)
+
+
+def sharpe_ratio(
+    distribution: Float[Tensor, "*shape"], dim: int = -1, dispersion: str = "std", eps: float = 1e-6
+) -> Float[Tensor, "*rest"]:
+    """Equation 6: (max D_n - mean D_n) / sigma(D_n); high for one peak, low for many.
+
+    The paper calls sigma the variance; a Sharpe ratio (Sharpe 1966) divides by the standard deviation, which leaves
+    the ratio unchanged when D_n is scaled. Both are unbiased estimates.
+
+    Args:
+        distribution: similarities of the anchors, D_n along ``dim``.
+        dim: the dimension to reduce.
+        dispersion: "std" or "variance".
+        eps: a distribution whose standard deviation is at most this is taken as constant, and its 0 / 0 as 0.
+
+    Raises:
+        ValueError: for an unknown dispersion.
+    """
+    check_choice("dispersion", dispersion, DISPERSIONS)
+    centred = distribution - distribution.mean(dim, keepdim=True)
+    variance = centred.square().sum(dim) / max(distribution.shape[dim] - 1, 1)
+    varies = variance > eps**2
+    # The root of a zero would send NaN backwards even where its value is not used.
+    sigma = torch.where(varies, variance, torch.ones_like(variance))
+    sigma = sigma.sqrt() if dispersion == "std" else sigma
+    return torch.where(varies, centred.amax(dim) / sigma, torch.zeros_like(sigma))
+
+
+def match_statistics(
+    student: Float[Tensor, "b n c"],
+    teacher: Float[Tensor, "b m c"],
+    matches: Matches,
+    temperature: float | int = 1.0,
+    dispersion: str = "std",
+    backend: str = "auto",
+    assignment: str = "dual_softmax",
+) -> MatchStatistics:
+    """Log-confidence and similarity at the matches, and the Sharpe ratio of every token, in one go.
+
+    Both structure losses read their numbers from here, so that the similarity matrix is made once.
+
+    Args:
+        student: unit-length tokens of V, [B, N, C].
+        teacher: unit-length tokens of V', [B, M, C].
+        matches: ground truth.
+        temperature: of the assignment; D_n is the cosine and never divided by it.
+        dispersion: "std" or "variance", see sharpe_ratio.
+        backend: "dense" holds the [B, N, M] matrix; "auto" chooses among the backends there are.
+        assignment: "dual_softmax" (equation 4) or "sinkhorn" (the paper's appendix; no dustbin, 100 iterations).
+
+    Raises:
+        ValueError: for an unknown backend, assignment or dispersion, or matches that name a region or a token that
+            is not there.
+    """
+    check_choice("backend", backend, BACKENDS)
+    check_choice("assignment", assignment, ASSIGNMENTS)
+    check_matches(matches, *student.shape[:2], teacher.shape[1])
+    similarity = similarity_matrix(student, teacher)
+    at = (matches.batch, matches.source, matches.target)
+    if assignment == "sinkhorn":
+        log_confidence = sinkhorn(similarity, temperature=temperature)[at]
+    else:
+        scaled = similarity / _positive(temperature)
+        row = scaled.logsumexp(-1)[matches.batch, matches.source]
+        column = scaled.logsumexp(-2)[matches.batch, matches.target]
+        log_confidence = 2 * scaled[at] - row - column
+    return MatchStatistics(
+        log_confidence=log_confidence,
+        similarity=similarity[at],
+        source_ratio=sharpe_ratio(similarity, -1, dispersion),
+        target_ratio=sharpe_ratio(similarity, -2, dispersion),
+    )
+
+
+def check_matches(matches: Matches, regions: int, sources: int, targets: int) -> None:
+    """Refuse matches that name a region or a token that is not there (an index error on a GPU names nothing)."""
+    for name, index, size in zip(Matches._fields, matches, (regions, sources, targets), strict=True):
+        if len(index) and (int(index.min()) < 0 or int(index.max()) >= size):
+            raise ValueError(
+                f"matches.{name} runs from {int(index.min())} to {int(index.max())}, but there are only {size}: "
+                "were the matches made for another grid or batch?"
+            )
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse an unknown choice by naming the known ones."""
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
+
+
+def _positive(temperature: float | int) -> float | int:
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    return temperature

@@ -1,0 +1,310 @@
+"""The network (paper section 3.1): a Swin encoder, projection heads, a momentum teacher and a queue.
+
+The encoder is MONAI's SwinTransformer under the name that MONAI's SwinUNETR gives it (``swinViT``), so an exported
+file fits a SwinUNETR of the same sizes parameter by parameter.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from monai.networks.nets.swin_unetr import SwinTransformer
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from s2dc_core.geometry import grid_of, lay_back, split_region
+from s2dc_core.matching import check_choice
+
+LEVELS = 5
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of the Swin encoder; the defaults are the paper's.
+
+    Attributes:
+        in_channels: channels of the volume.
+        embed_dim: channels at level 0; level k has embed_dim * 2^k.
+        depths, heads: blocks and attention heads of the four stages.
+        window: side of the attention windows, in tokens.
+        patch: voxels of a level-0 token along each axis.
+        use_v2: a residual convolution before each stage (SwinUNETR-V2), with instance norms.
+        sub_volume: the size it is trained on; features are computed in tiles of it.
+    """
+
+    in_channels: int = 1
+    embed_dim: int = 48
+    depths: Sequence[int] = (2, 2, 2, 2)
+    heads: Sequence[int] = (3, 6, 12, 24)
+    window: int = 7
+    patch: int = 2
+    use_v2: bool = True
+    sub_volume: Sequence[int] = (96, 96, 96)
+
+    def __post_init__(self):
+        for name in ("depths", "heads", "sub_volume"):  # JSON and YAML give lists; a frozen value holds tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @classmethod
+    def teaching(cls, **overrides) -> "EncoderConfig":
+        """A small encoder for two CPU cores: embedding 24, windows of 4, sub-volumes of 48^3."""
+        small = {"embed_dim": 24, "heads": (2, 4, 8, 16), "window": 4, "sub_volume": (48, 48, 48)}
+        return cls(**{**small, **overrides})
+
+    def stride(self, level: int) -> tuple[int, int, int]:
+        """Voxels of a token at a level along each axis: patch * 2^level.
+
+        Raises:
+            ValueError: for a level that the encoder does not have.
+        """
+        if level not in range(LEVELS):
+            raise ValueError(f"the encoder has the token levels 0 to {LEVELS - 1}, not {level}")
+        return (self.patch * 2**level,) * 3
+
+
+class Encoder(nn.Module):
+    """phi: volumes [B, C, X, Y, Z] to the five token maps of MONAI's SwinTransformer.
+
+    Level k is [B, embed_dim * 2^k, X / s, Y / s, Z / s] with s = patch * 2^k, layer-normalised over its channels.
+    """
+
+    levels = LEVELS
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.config = config
+        self.swinViT = SwinTransformer(
+            in_chans=config.in_channels,
+            embed_dim=config.embed_dim,
+            window_size=(config.window,) * 3,
+            patch_size=(config.patch,) * 3,
+            depths=config.depths,
+            num_heads=config.heads,
+            use_v2=config.use_v2,
+            use_flash_attention=True,  # MONAI takes it only where no gradient is wanted: the teacher, and features.
+        )
+
+    def stride(self, level: int) -> tuple[int, int, int]:
+        """Voxels of a token at a level along each axis."""
+        return self.config.stride(level)
+
+    def forward(self, volume: Float[Tensor, "b c x y z"]) -> list[Float[Tensor, "b d _ _ _"]]:
+        """The token maps of levels 0 to 4.
+
+        Raises:
+            ValueError: for another number of channels, a side that is no multiple of the patch, or a volume too
+                small for the instance norm of the last stage.
+        """
+        if volume.shape[1] != self.config.in_channels:
+            raise ValueError(f"the encoder takes {self.config.in_channels} channels, the volume has {volume.shape[1]}")
+        grid_of(volume.shape[2:], self.stride(0))
+        last_stage = self.config.patch * 8
+        if self.config.use_v2 and all(side <= last_stage for side in volume.shape[2:]):
+            raise ValueError(
+                f"a volume of {tuple(volume.shape[2:])} leaves one token for the last stage's instance norm: "
+                f"use sub-volumes larger than {last_stage} voxels"
+            )
+        return self.swinViT(volume)
+
+
+class ProjectionHead(nn.Sequential):
+    """A three-layer perceptron on the last axis, ReLU between; "layer" or "batch" normalisation over the features."""
+
+    def __init__(self, channels: int, hidden: int, out: int, norm: str = "layer"):
+        check_choice("head norm", norm, ("layer", "batch"))
+
+        def block(inputs: int) -> list[nn.Module]:
+            middle = nn.LayerNorm(hidden) if norm == "layer" else nn.BatchNorm1d(hidden, affine=False)
+            return [nn.Linear(inputs, hidden), middle, nn.ReLU()]
+
+        super().__init__(*block(channels), *block(hidden), nn.Linear(hidden, out))
+
+    def forward(self, features: Float[Tensor, "*shape c"]) -> Float[Tensor, "*shape d"]:
+        """Project each feature vector; leading axes are one batch."""
+        return super().forward(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
+
+
+class BranchOutput(NamedTuple):
+    """What student and teacher make of a region.
+
+    Attributes:
+        tokens: per chosen level, unit-length tokens of the whole region, [B, N, D], last grid axis fastest.
+        pooled: projected mean of each sub-volume's last map, [B * sub-volumes, D], of any length.
+    """
+
+    tokens: list[Float[Tensor, "b n d"]]
+    pooled: Float[Tensor, "g d"]
+
+
+class Branch(nn.Module):
+    """An encoder with a token head per level and one for whole sub-volumes."""
+
+    def __init__(self, encoder: Encoder, levels: Sequence[int], hidden: int, out: int, norm: str):
+        super().__init__()
+        self.encoder, self.levels = encoder, tuple(levels)
+        channels = encoder.config.embed_dim
+        for level in self.levels:
+            grid_of(encoder.config.sub_volume, encoder.stride(level))
+        self.token_heads = nn.ModuleList(ProjectionHead(channels * 2**k, hidden, out, norm) for k in self.levels)
+        self.pooled_head = ProjectionHead(channels * 2 ** (LEVELS - 1), hidden, out, norm)
+
+    def forward(self, region: Float[Tensor, "b c x y z"]) -> BranchOutput:
+        """Encode the sub-volumes of each region and lay their tokens back into the region's grid."""
+        sub_volume = self.encoder.config.sub_volume
+        counts = grid_of(region.shape[2:], sub_volume)
+        maps = self.encoder(split_region(region, sub_volume))
+        tokens = []
+        for level, head in zip(self.levels, self.token_heads, strict=True):
+            laid_back = lay_back(maps[level], counts).flatten(2).mT
+            tokens.append(F.normalize(head(laid_back), dim=-1))
+        return BranchOutput(tokens, self.pool(maps))
+
+    def pool(self, maps: list[Tensor]) -> Float[Tensor, "g d"]:
+        """The projected mean of the last map."""
+        return self.pooled_head(maps[-1].flatten(2).mean(-1))
+
+    def embed(self, sub_volumes: Float[Tensor, "g c x y z"]) -> Float[Tensor, "g d"]:
+        """Pooled features of single sub-volumes, without tokens."""
+        return self.pool(self.encoder(sub_volumes))
+
+
+class StudentTeacher(nn.Module):
+    """The student phi and its teacher phi*, an exponential moving average that gets no gradient (MoCo).
+
+    Args:
+        config: sizes of both encoders.
+        levels: token levels of the structure losses, a head each.
+        hidden, out: sizes of the heads; the published code has 2048 and 512.
+        norm: of the heads, "layer" (default) or "batch".
+        momentum: share of the old teacher that an update keeps, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        levels: Sequence[int] = (2,),
+        hidden: int = 2048,
+        out: int = 512,
+        norm: str = "layer",
+        momentum: float | int = 0.999,
+    ):
+        super().__init__()
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
+        self.momentum = momentum
+        self.student = Branch(Encoder(config), levels, hidden, out, norm)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+    @torch.no_grad()
+    def update_teacher(self) -> None:
+        """phi* <- momentum phi* + (1 - momentum) phi; call it after the optimiser's step. Buffers are copied.
+
+        Raises:
+            RuntimeError: in evaluation mode, where the teacher must not move.
+        """
+        if not self.training:
+            raise RuntimeError("update_teacher() belongs to training: call model.train() first")
+        for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+            old.lerp_(new, 1 - self.momentum)
+        for old, new in zip(self.teacher.buffers(), self.student.buffers(), strict=True):
+            old.copy_(new)
+
+    @torch.no_grad()
+    def teach(self, region: Float[Tensor, "b c x y z"]) -> BranchOutput:
+        """The teacher's output, without gradient."""
+        return self.teacher(region)
+
+
+class FeatureQueue(nn.Module):
+    """The dictionary of equation 1: the last ``size`` teacher features, any number of them added at a time."""
+
+    def __init__(self, size: int, channels: int):
+        super().__init__()
+        if size < 0:
+            raise ValueError(f"the queue's size must not be negative, got {size}")
+        self.register_buffer("features", torch.zeros(size, channels))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def add(self, features: Float[Tensor, "k d"]) -> None:
+        """Append features, [K, D]; the oldest leave."""
+        size = len(self.features)
+        kept = features[max(len(features) - size, 0) :]
+        if len(kept):
+            first = int(self.seen) + len(features) - len(kept)
+            slots = (torch.arange(len(kept), device=kept.device) + first) % size
+            self.features[slots] = kept.to(self.features.dtype)
+        self.seen += len(features)
+
+    def negatives(self) -> Float[Tensor, "k d"]:
+        """The features held so far, [K, D] with K <= size; a copy, so that a later add() does not change it."""
+        return self.features[: min(int(self.seen), len(self.features))].clone()
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What became of each tensor of a weights file; names as in the encoder."""
+
+    matched: Sequence[str]
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+    wrong_shape: Sequence[str]
+
+    def __str__(self) -> str:
+        counts = [f"{len(names)} {kind.replace('_', ' ')}" for kind, names in vars(self).items()]
+        lines = [f"  {kind.replace('_', ' ')}: {name}" for kind, names in vars(self).items() for name in names]
+        return "\n".join([", ".join(counts), *(line for line in lines if not line.startswith("  matched"))])
+
+
+def export_encoder(encoder: Encoder, file: str | Path) -> None:
+    """Write the encoder's parameters and its configuration as safetensors; a file of that name is replaced whole.
+
+    The attention's index tables, which follow from the window alone, are left out.
+    """
+    file = Path(file)
+    weights = {name: value.detach().contiguous() for name, value in encoder.named_parameters()}
+    beside = file.with_name(file.name + ".part")
+    save_file(weights, beside, metadata={"s2dc_encoder": json.dumps(asdict(encoder.config))})
+    os.replace(beside, file)
+
+
+def load_encoder(file: str | Path) -> tuple[Encoder, WeightsReport]:
+    """Build the encoder that a file of export_encoder describes, and say what of it matched.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no safetensors file, holds no configuration, or none of its tensors fits.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"no weights file {file}")
+    try:
+        with safe_open(file, framework="pt") as archive:
+            described = (archive.metadata() or {}).get("s2dc_encoder")
+            weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not a safetensors file ({error})") from error
+    if described is None:
+        raise ValueError(f"{file} holds no encoder configuration: write it with export_encoder")
+    encoder = Encoder(EncoderConfig(**json.loads(described)))
+    own = dict(encoder.named_parameters())
+    fits = {name for name in own if name in weights and weights[name].shape == own[name].shape}
+    report = WeightsReport(
+        matched=sorted(fits),
+        missing=sorted(set(own) - set(weights)),
+        unexpected=sorted(set(weights) - set(own)),
+        wrong_shape=sorted(set(own) & set(weights) - fits),
+    )
+    if not fits:
+        raise ValueError(f"nothing in {file} fits the encoder it describes: {report}")
+    with torch.no_grad():
+        for name in fits:
+            own[name].copy_(weights[name])
+    return encoder, report

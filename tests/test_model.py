@@ -1,0 +1,223 @@
+"""Model: levels and strides, heads, the momentum teacher, the queue, weights in and out."""
+
+import json
+
+import pytest
+import torch
+from monai.networks.nets import SwinUNETR
+from safetensors.torch import load_file, save_file
+
+from s2dc_core.model import (
+    Branch,
+    Encoder,
+    EncoderConfig,
+    FeatureQueue,
+    ProjectionHead,
+    StudentTeacher,
+    export_encoder,
+    load_encoder,
+)
+
+TINY = EncoderConfig(embed_dim=12, heads=(1, 2, 4, 8), window=2, depths=(1, 1, 1, 1), sub_volume=(32, 32, 32))
+
+
+def tiny_model(**options):
+    torch.manual_seed(0)
+    return StudentTeacher(TINY, **{"levels": (1, 2), "hidden": 16, "out": 8, **options})
+
+
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_paper_encoder_has_the_published_size():
+    """18.6 M parameters: embedding 48, depths 2-2-2-2, heads 3-6-12-24, window 7, patch 2, v2 blocks."""
+    assert parameters(Encoder(EncoderConfig())) == pytest.approx(18.6e6, rel=0.005)
+
+
+def test_levels_have_the_stated_strides_and_channels():
+    encoder = Encoder(TINY).eval()
+    with torch.no_grad():
+        maps = encoder(torch.rand(1, 1, 32, 64, 32))
+    assert len(maps) == encoder.levels == 5
+    for level, tokens in enumerate(maps):
+        stride = encoder.stride(level)
+        assert stride == (2 * 2**level,) * 3
+        assert tokens.shape == (1, 12 * 2**level, 32 // stride[0], 64 // stride[1], 32 // stride[2])
+
+
+def test_a_token_sees_its_own_patch():
+    """Axis order: change one patch, and the level-0 token that changes most is that patch's."""
+    encoder = Encoder(TINY).eval()
+    volume = torch.rand(1, 1, 32, 32, 32)
+    changed = volume.clone()
+    changed[:, :, 4:6, 20:22, 28:30] += 1
+    with torch.no_grad():
+        difference = (encoder(changed)[0] - encoder(volume)[0]).norm(dim=1)[0]
+    assert difference.argmax() == (2 * 16 + 10) * 16 + 14
+
+
+def test_the_teacher_path_with_flash_attention_equals_the_path_with_gradient():
+    encoder = Encoder(TINY).eval()
+    volume = torch.rand(2, 1, 32, 32, 32)
+    with torch.no_grad():
+        without = encoder(volume)
+    for a, b in zip(encoder(volume), without, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+def test_tokens_of_sub_volumes_lie_in_the_regions_grid():
+    """Token (i, j, k) of the region is the token of the sub-volume it lies in."""
+    branch = Branch(Encoder(TINY), (1,), 16, 8, "layer").eval()
+    region = torch.rand(1, 1, 64, 32, 64)
+    with torch.no_grad():
+        output = branch(region)
+        alone = branch(region[:, :, 32:, :, :32])
+    grid = output.tokens[0].reshape(16, 8, 16, 8)
+    torch.testing.assert_close(grid[8:, :, :8], alone.tokens[0].reshape(8, 8, 8, 8), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(output.pooled[2:3], alone.pooled, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(output.tokens[0].norm(dim=-1), torch.ones(1, 2048))
+
+
+def test_batch_norm_head_normalises_every_feature_over_the_tokens():
+    """The published head normalises over tokens and features together; over features is what was meant."""
+    head = ProjectionHead(6, 10, 4, norm="batch").train()
+    middle = head[1](head[0](torch.rand(50, 6) * 3 + 1))
+    torch.testing.assert_close(middle.mean(0), torch.zeros(10), atol=1e-5, rtol=0)
+    torch.testing.assert_close(middle.var(0, unbiased=False), torch.ones(10), atol=1e-2, rtol=0)
+    assert head(torch.rand(2, 5, 6)).shape == (2, 5, 4)
+
+
+def test_teacher_starts_as_the_student_and_gets_no_gradient():
+    model = tiny_model()
+    region = torch.rand(1, 1, 32, 32, 32)
+    output = model.teach(region)
+    torch.testing.assert_close(output.tokens[1], model.student(region).tokens[1], atol=1e-4, rtol=1e-3)
+    assert not output.pooled.requires_grad and not any(p.requires_grad for p in model.teacher.parameters())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
+def test_teacher_update_in_closed_form(momentum):
+    """After n updates towards a constant student: phi* = phi + momentum^n (phi*_0 - phi)."""
+    model = tiny_model(momentum=momentum).train()
+    start = [p.clone() for p in model.teacher.parameters()]
+    with torch.no_grad():
+        for p in model.student.parameters():
+            p.add_(0.5)
+    for _ in range(3):
+        model.update_teacher()
+    for old, now, target in zip(start, model.teacher.parameters(), model.student.parameters(), strict=True):
+        torch.testing.assert_close(now.data, target + momentum**3 * (old - target))
+
+
+def test_teacher_moves_only_in_training():
+    model = tiny_model().eval()
+    before = [p.clone() for p in model.teacher.parameters()]
+    with pytest.raises(RuntimeError, match="belongs to training"):
+        model.update_teacher()
+    model.teach(torch.rand(1, 1, 32, 32, 32))
+    assert all(torch.equal(a, b) for a, b in zip(before, model.teacher.parameters(), strict=True))
+
+
+def test_teacher_copies_the_running_statistics_of_batch_norm_heads():
+    model = tiny_model(norm="batch").train()
+    model.student(torch.rand(1, 1, 64, 32, 32))
+    model.update_teacher()
+    student, teacher = model.student.token_heads[0][1], model.teacher.token_heads[0][1]
+    torch.testing.assert_close(student.running_mean, teacher.running_mean)
+    assert student.running_mean.abs().sum() > 0
+
+
+@pytest.mark.parametrize("size", [1, 4, 7])
+def test_queue_holds_the_last_features_for_any_batch(size):
+    """Naive loop: a list that forgets its head."""
+    queue, everything, count = FeatureQueue(size, 2), [], 0
+    for batch in (1, 3, 2, 9, 0, 4, 1):
+        features = torch.arange(count, count + batch, dtype=torch.float32)[:, None].repeat(1, 2)
+        queue.add(features)
+        everything += features[:, 0].tolist()
+        count += batch
+        held = queue.negatives()
+        assert sorted(held[:, 0].tolist()) == sorted(everything[-size:])
+
+
+def test_queue_of_size_zero_and_copies():
+    empty = FeatureQueue(0, 3)
+    empty.add(torch.ones(2, 3))
+    assert empty.negatives().shape == (0, 3)
+    queue = FeatureQueue(2, 3)
+    queue.add(torch.ones(2, 3))
+    held = queue.negatives()
+    queue.add(torch.zeros(2, 3))
+    assert held.eq(1).all()
+    assert set(queue.state_dict()) == {"features", "seen"}
+
+
+def test_exported_encoder_comes_back_and_fits_monai_swin_unetr(tmp_path):
+    config = EncoderConfig(embed_dim=12, heads=(3, 6, 12, 24), sub_volume=(32, 32, 32))
+    encoder = Encoder(config).eval()
+    export_encoder(encoder, tmp_path / "encoder.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == ["encoder.safetensors"]
+    loaded, report = load_encoder(tmp_path / "encoder.safetensors")
+    assert loaded.config == config
+    assert len(report.matched) == len(list(encoder.parameters()))
+    assert not report.missing and not report.unexpected and not report.wrong_shape
+    volume = torch.rand(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        for a, b in zip(encoder(volume), loaded.eval()(volume), strict=True):
+            torch.testing.assert_close(a, b)
+
+    unetr = SwinUNETR(in_channels=1, out_channels=2, feature_size=12, use_v2=True)
+    result = unetr.load_state_dict(load_file(tmp_path / "encoder.safetensors"), strict=False)
+    assert not result.unexpected_keys
+    left = [k for k in result.missing_keys if k.startswith("swinViT") and "relative_position_index" not in k]
+    assert not left
+    # SwinUNETR rebuilds the attention's index tables itself; with our weights its encoder must say what ours says.
+    with torch.no_grad():
+        for a, b in zip(unetr.swinViT.eval()(volume), encoder(volume), strict=True):
+            torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+def test_load_encoder_reports_what_does_not_fit(tmp_path):
+    file = tmp_path / "encoder.safetensors"
+    export_encoder(Encoder(TINY), file)
+    weights = load_file(file)
+    name = "swinViT.layers1.0.blocks.0.norm1.weight"
+    weights[name] = weights[name][:3].contiguous()
+    weights["decoder.weight"] = torch.zeros(2)
+    del weights["swinViT.patch_embed.proj.bias"]
+    meta = {"s2dc_encoder": json.dumps(TINY.__dict__)}
+    save_file(weights, file, metadata=meta)
+    _, report = load_encoder(file)
+    assert report.wrong_shape == [name] and report.unexpected == ["decoder.weight"]
+    assert report.missing == ["swinViT.patch_embed.proj.bias"]
+    assert "1 missing, 1 unexpected, 1 wrong shape" in str(report) and "decoder.weight" in str(report)
+    save_file({"decoder.weight": torch.zeros(2)}, file, metadata=meta)
+    with pytest.raises(ValueError, match="nothing in .* fits"):
+        load_encoder(file)
+
+
+def test_bad_input_is_named(tmp_path):
+    encoder = Encoder(TINY)
+    with pytest.raises(ValueError, match="takes 1 channels, the volume has 2"):
+        encoder(torch.rand(1, 2, 32, 32, 32))
+    with pytest.raises(ValueError, match=r"\(33, 32, 32\).*\(2, 2, 2\)"):
+        encoder(torch.rand(1, 1, 33, 32, 32))
+    with pytest.raises(ValueError, match="larger than 16"):
+        encoder(torch.rand(1, 1, 16, 16, 16))
+    with pytest.raises(ValueError, match="levels 0 to 4, not 5"):
+        encoder.stride(5)
+    with pytest.raises(ValueError, match=r"\(48, 48, 48\).*\(32, 32, 32\)"):
+        Branch(Encoder(EncoderConfig.teaching(embed_dim=12)), (4,), 8, 8, "layer")
+    with pytest.raises(ValueError, match="unknown head norm 'group': choose one of layer, batch"):
+        ProjectionHead(4, 8, 4, norm="group")
+    with pytest.raises(ValueError, match=r"momentum must lie in \[0, 1\], got 2"):
+        tiny_model(momentum=2)
+    with pytest.raises(FileNotFoundError, match="no weights file"):
+        load_encoder(tmp_path / "absent.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        load_encoder(tmp_path / "text.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
+    with pytest.raises(ValueError, match="holds no encoder configuration"):
+        load_encoder(tmp_path / "bare.safetensors")

@@ -1,0 +1,142 @@
+"""Views: region, counterpart and matches belong together; padding and background take no part."""
+
+import pytest
+import torch
+
+from s2dc_core.geometry import grid_of, ground_truth_matches, split_region, token_centres, warp
+from s2dc_core.model import EncoderConfig
+from s2dc_core.views import ViewConfig, collate_views, crop_region, make_views, valid_tokens
+
+ENCODER = EncoderConfig.teaching(sub_volume=(16, 16, 16))
+PLAIN = ViewConfig(counts=(2, 2, 1), translation_mm=4.0, intensity_scale=0.0, intensity_shift=0.0, noise=0.0)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def scan(*shape, seed=0):
+    return torch.rand(1, *shape, generator=seeded(seed))
+
+
+def test_views_have_the_stated_shapes():
+    views = make_views(scan(40, 33, 20), (1, 1, 2), ENCODER, (1, 2), PLAIN, generator=seeded())
+    assert views.source.shape == views.target.shape == (1, 1, 32, 32, 16)
+    assert views.positives.shape == (4, 1, 16, 16, 16) and views.H.shape == (1, 4, 4) and len(views.matches) == 2
+
+
+def test_target_and_matches_come_from_one_h():
+    views = make_views(scan(40, 40, 20), (1, 1, 2), ENCODER, (1,), PLAIN, generator=seeded(3))
+    torch.testing.assert_close(views.target, warp(views.source, views.H))
+    expected = ground_truth_matches(views.H, (8, 8, 4), (4, 4, 4))
+    pairs = set(zip(*(index.tolist() for index in expected[1:]), strict=True))
+    found = set(zip(*(index.tolist() for index in views.matches[0][1:]), strict=True))
+    assert found and found <= pairs
+    # Without padding or foreground only tokens of V' that lie mostly outside the region's image may be missing.
+    lost = torch.tensor(sorted(target for _, target in pairs - found), dtype=torch.long)
+    inside = warp(torch.ones_like(views.source), views.H)
+    assert not valid_tokens(inside, (4, 4, 4))[0, lost].any()
+
+
+def test_a_match_may_cross_from_one_sub_volume_into_another():
+    views = make_views(scan(32, 32, 16), (1, 1, 1), ENCODER, (1,), PLAIN, generator=seeded(1))
+    centres = token_centres((8, 8, 4), (4, 4, 4))
+    home = [(centres[index] // 16).long() for index in views.matches[0][1:]]
+    assert (home[0] != home[1]).any()
+
+
+def test_matched_patches_show_the_same_tissue():
+    """On a smooth volume, matched patches have nearly the same mean; shuffled ones do not."""
+    axes = torch.meshgrid(*[torch.linspace(0, 3, s) for s in (32, 32, 16)], indexing="ij")
+    smooth = (torch.sin(axes[0]) + torch.cos(2 * axes[1]) + axes[2])[None]
+    views = make_views(smooth, (1, 1, 1), ENCODER, (1,), PLAIN, generator=seeded(5))
+    means = [torch.nn.functional.avg_pool3d(v, 4).flatten() for v in (views.source, views.target)]
+    whole = torch.nn.functional.avg_pool3d(warp(torch.ones_like(views.source), views.H), 4).flatten() > 0.999
+    _, source, target = views.matches[0]
+    source, target = source[whole[target]], target[whole[target]]
+    matched = (means[0][source] - means[1][target]).abs().mean()
+    shuffled = (means[0][source] - means[1][target[torch.randperm(len(target), generator=seeded())]]).abs().mean()
+    assert matched < 0.25 * shuffled
+
+
+def test_the_region_is_clipped_to_whole_sub_volumes_and_short_axes_are_padded():
+    region = crop_region(scan(50, 20, 9), (16, 16, 16), (4, 4, 1), background=-2.0, generator=seeded())
+    assert region.volume.shape == (1, 48, 16, 16)
+    assert region.volume[..., 9:].eq(-2).all() and region.volume[..., :9].ge(0).all()
+    assert not region.inside[..., 9:].any() and region.inside[..., :9].all()
+
+
+def test_the_region_is_a_copy_of_the_scan_at_some_place():
+    volume = torch.arange(20 * 18 * 17, dtype=torch.float32).reshape(1, 20, 18, 17)
+    starts = set()
+    for seed in range(20):
+        region = crop_region(volume, (16, 16, 16), (1, 1, 1), generator=seeded(seed)).volume
+        x, rest = divmod(int(region[0, 0, 0, 0]), 18 * 17)
+        y, z = divmod(rest, 17)
+        assert torch.equal(region, volume[:, x : x + 16, y : y + 16, z : z + 16])
+        starts.add((x, y, z))
+    assert len(starts) > 5
+
+
+def test_padded_tokens_take_no_part_in_matches():
+    still = ViewConfig(counts=(1, 1, 1), rotation_deg=0, scale=(1.0, 1.0), translation_mm=0)
+    views = make_views(scan(16, 16, 9), (1, 1, 1), ENCODER, (1,), still, generator=seeded())
+    depth = views.matches[0].source % 4
+    # Nine of sixteen slices are scan: token layers 0 and 1 are, layer 2 is to a quarter, layer 3 is not.
+    assert set(depth.tolist()) == {0, 1} and len(depth) == 32
+
+
+@pytest.mark.parametrize("match_background", [False, True])
+def test_background_is_matched_only_on_request(match_background):
+    foreground = torch.zeros(16, 16, 16, dtype=torch.bool)
+    foreground[:8] = True
+    still = ViewConfig(
+        counts=(1, 1, 1), rotation_deg=0, scale=(1.0, 1.0), translation_mm=0, match_background=match_background
+    )
+    views = make_views(scan(16, 16, 16), (1, 1, 1), ENCODER, (1,), still, foreground=foreground, generator=seeded())
+    assert len(views.matches[0].source) == (64 if match_background else 32)
+
+
+def test_positives_are_the_sub_volumes_under_small_affines():
+    still = ViewConfig(
+        counts=(2, 1, 1), positive_rotation_deg=0, positive_scale=(1.0, 1.0), positive_translation_mm=0,
+        intensity_scale=0.0, intensity_shift=0.0, noise=0.0,
+    )  # fmt: skip
+    views = make_views(scan(32, 16, 16), (1, 1, 1), ENCODER, (1,), still, generator=seeded())
+    torch.testing.assert_close(views.positives, split_region(views.source, (16, 16, 16)))
+    moved = make_views(scan(32, 16, 16), (1, 1, 1), ENCODER, (1,), generator=seeded())
+    assert (moved.positives - split_region(moved.source, (16, 16, 16))).abs().mean() > 0.05
+
+
+def test_intensities_change_in_the_target_only_and_the_generator_repeats_them():
+    config = ViewConfig(counts=(1, 1, 1))
+    first, again, other = (
+        make_views(scan(16, 16, 16), (1, 1, 1), ENCODER, (1,), config, generator=seeded(s)) for s in (7, 7, 8)
+    )
+    assert type(first.target) is torch.Tensor and type(first.positives) is torch.Tensor
+    assert torch.equal(first.source[0], scan(16, 16, 16))
+    assert torch.equal(first.target, again.target) and torch.equal(first.positives, again.positives)
+    assert torch.equal(first.H, again.H) and not torch.equal(first.H, other.H)
+    assert not torch.allclose(first.target, warp(first.source, first.H))
+
+
+def test_collated_views_keep_their_matches_apart():
+    single = [make_views(scan(32, 32, 16, seed=s), (1, 1, 1), ENCODER, (1, 2), PLAIN, generator=seeded(s)) for s in (1, 2)]
+    batch = collate_views(single)
+    assert batch.source.shape[0] == batch.H.shape[0] == 2 and batch.positives.shape[0] == 8
+    for level, matches in enumerate(batch.matches):
+        for index, view in enumerate(single):
+            here = matches.batch == index
+            assert torch.equal(matches.target[here], view.matches[level].target)
+    together = ground_truth_matches(batch.H, grid_of((32, 32, 16), (4, 4, 4)), (4, 4, 4))
+    assert len(together.source) >= len(batch.matches[0].source)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"\(16, 16, 3\) voxels is smaller than one patch of \(4, 4, 4\)"):
+        make_views(scan(16, 16, 3), (1, 1, 1), ENCODER, (1,), PLAIN)
+    with pytest.raises(ValueError, match=r"\(16, 16, 16\).*\(32, 32, 32\)"):
+        make_views(scan(32, 32, 32), (1, 1, 1), ENCODER, (4,), PLAIN)
+    views = [make_views(scan(16 * n, 16, 16), (1, 1, 1), ENCODER, (1,), PLAIN) for n in (1, 2)]
+    with pytest.raises(ValueError, match="regions of one shape"):
+        collate_views(views)
