@@ -1,0 +1,328 @@
+"""One scan, from a NIfTI file, nilearn's MNI152 average or a phantom, made ready for the encoder.
+
+Every scan leaves here in the same shape: axes towards the patient's right, front and head (RAS+), intensities
+normalised by the rule of its modality, and its labels on the same grid.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from monai.data import MetaTensor
+from monai.transforms import Spacing
+from scipy import ndimage
+from torch import Tensor
+
+from s2dc_core.data.phantoms import MODALITIES, ORGANS, Phantom, make_phantom
+from s2dc_core.features import check_affine
+
+CT_WINDOW = (-1000.0, 1000.0)
+SUV_CEILING = 20.0
+MR_LIMIT = 5.0
+NIFTI = (".nii", ".nii.gz")
+
+
+class Scan(NamedTuple):
+    """A volume with all that is needed to encode it, to draw it and to name what it shows.
+
+    Attributes:
+        volume: [1, X, Y, Z] float32, normalised for the encoder.
+        raw: [X, Y, Z] float32, HU, SUV or the scanner's units; for display.
+        affine: [4, 4] float64, voxel index to world mm (RAS+).
+        spacing: voxel sizes in mm.
+        label: [X, Y, Z] int32, 0 for background, or None.
+        names: label to name.
+        modality: "ct", "pet" or one that starts with "mr".
+        background: what `volume` holds outside the body, to pad it with.
+        foreground: [X, Y, Z] bool, the body.
+        name: for titles.
+    """
+
+    volume: Tensor
+    raw: Tensor
+    affine: np.ndarray
+    spacing: tuple[float, float, float]
+    label: Tensor | None
+    names: dict[int, str]
+    modality: str
+    background: float
+    foreground: Tensor
+    name: str
+
+
+def open_scan(
+    image: str | Path | None = None,
+    label: str | Path | None = None,
+    labels: str | Path | Mapping | None = None,
+    modality: str | None = None,
+    spacing: Sequence[Real] | None = None,
+    seed: int = 0,
+    shape: Sequence[int] | None = None,
+    findings: Sequence[str] = (),
+) -> Scan:
+    """The scan that a notebook is asked for; an empty string counts as not given, as command lines write it.
+
+    Args:
+        image: "mni152", "phantom_ct" (the default; or _pet, _mr_t1, _mr_t2, _mr_t1ce), or the path of a NIfTI file.
+        label, labels: for a file, see `load_scan`.
+        modality: of a file, which does not say it itself: "ct", "pet" or "mr".
+        spacing: voxel sizes in mm; for MNI152 three equal whole numbers.
+        seed, shape, findings: of a phantom, see `make_phantom`.
+
+    Raises:
+        ValueError: for a file without a modality, options that do not go with the image, and as `load_scan`.
+        FileNotFoundError: as `load_scan`.
+    """
+    image, label, labels, modality = image or "phantom_ct", label or None, labels or None, modality or None
+    generated = {f"phantom_{name}": name for name in MODALITIES}
+    built_in = {**generated, "mni152": "mr_t1"}
+    if image not in built_in:
+        if "/" not in str(image) and "." not in str(image) and not Path(image).exists():
+            raise ValueError(f"there is no image {image!r}: give one of {', '.join(built_in)} or a NIfTI file")
+        if modality is None:
+            raise ValueError(f'{image}: a NIfTI file does not say what it is: give modality="ct", "pet" or "mr"')
+        return load_scan(image, label, labels, modality, spacing)
+    if label or labels or modality not in (None, built_in[image], kind_of(built_in[image])):
+        raise ValueError(f"{image} has its own labels and modality: leave out label, labels and modality")
+    if image in generated:
+        options = {} if shape is None else {"shape": shape}
+        options |= {} if spacing is None else {"spacing": [float(side) for side in spacing]}
+        phantom = make_phantom(seed, generated[image], findings=findings, **options)
+        return scan_from_phantom(phantom, f"{image}, seed {seed}")
+    sides = {2.0} if spacing is None else {float(side) for side in spacing}
+    if len(sides) != 1 or not min(sides).is_integer() or min(sides) < 1:
+        raise ValueError(f"mni152 comes with equal whole voxel sides such as (2, 2, 2) mm, not {tuple(spacing)}")
+    return load_mni152(int(min(sides)))
+
+
+def scan_from_phantom(phantom: Phantom, name: str = "phantom") -> Scan:
+    """A generated body as a scan, with its 13 organs as labels."""
+    return _as_scan(phantom.volume, phantom.affine, phantom.label, dict(ORGANS), phantom.modality, name)
+
+
+def kind_of(modality: str) -> str:
+    """The family of a modality: ct, pet or mr ("mr_t1", "mr_t2", "mr_t1ce" and so on).
+
+    Raises:
+        ValueError: for any other modality.
+    """
+    if modality in ("ct", "pet", "mr") or modality.startswith("mr_"):
+        return modality.split("_")[0]
+    raise ValueError(f'modality "{modality}" is not known: use "ct", "pet", "mr", or "mr_t1", "mr_t2", "mr_t1ce"')
+
+
+def normalise(
+    volume: Float[Tensor, "x y z"], modality: str, mask: Bool[Tensor, "x y z"] | None = None
+) -> Float[Tensor, "x y z"]:
+    """Intensities for the encoder, one rule for each kind of scan.
+
+    - CT [HU]: the window -1000..1000 to 0..1, as in S2DC's published code. Wider than VoCo's -175..250, so that lung
+      and bone keep their contrast.
+    - PET [SUV]: asinh(SUV) / asinh(20), clipped to 0..1. An SUV is already a scale: the z-score of the published code
+      would make a tissue's value depend on how much air the scan holds. asinh keeps muscle (0.7) and liver (2) apart
+      while a lesion of 10 still differs from a bladder.
+    - MR: z-score over the foreground `mask` (default: `foreground`), clipped to -5..5. The published code takes the
+      whole volume; then, again, the margin of air decides. The clip bounds the odd bright vessel.
+    """
+    kind = kind_of(modality)
+    if kind == "ct":
+        low, high = CT_WINDOW
+        return ((volume - low) / (high - low)).clamp(0, 1)
+    if kind == "pet":
+        return (torch.asinh(volume.clamp(min=0)) / float(np.arcsinh(SUV_CEILING))).clamp(0, 1)
+    inside = volume[foreground(volume, modality) if mask is None else mask]
+    return ((volume - inside.mean()) / inside.std().clamp(min=1e-6)).clamp(-MR_LIMIT, MR_LIMIT)
+
+
+def foreground(volume: Float[Tensor, "x y z"], modality: str) -> Bool[Tensor, "x y z"]:
+    """The body: what is brighter than air, without table and noise, holes filled slice by slice.
+
+    The lungs, closed in by the chest wall on each axial slice (axis 2), count as body. Parts of at least a fifth of
+    the largest one stay: two legs are two parts. A volume in which nothing stands out is all foreground.
+
+    Thresholds: CT -300 HU, between fat and lung; PET 0.1 SUV; MR a tenth of the 99th percentile, above Rician noise.
+    """
+    kind = kind_of(modality)
+    values = volume.numpy()
+    threshold = {"ct": -300.0, "pet": 0.1}.get(kind) if kind != "mr" else 0.1 * np.percentile(values, 99)
+    body = ndimage.binary_opening(values > threshold, iterations=1)
+    parts, count = ndimage.label(body)
+    if count == 0:
+        return torch.ones(volume.shape, dtype=torch.bool)
+    sizes = np.bincount(parts.ravel())[1:]
+    body = np.isin(parts, 1 + np.flatnonzero(sizes >= sizes.max() / 5))
+    body = ndimage.binary_closing(np.pad(body, 2), iterations=2)[2:-2, 2:-2, 2:-2]
+    for z in range(body.shape[2]):
+        body[..., z] = ndimage.binary_fill_holes(body[..., z])
+    return torch.from_numpy(body)
+
+
+def check_fits(scan: Scan, patch: Sequence[int]) -> None:
+    """Raises ValueError if a scan is smaller than one patch along an axis."""
+    shape = tuple(scan.raw.shape)
+    if any(side < p for side, p in zip(shape, patch, strict=True)):
+        raise ValueError(
+            f"{scan.name}: {shape} voxels are less than one patch of {tuple(patch)}: "
+            "give a larger scan, a smaller `spacing` or a smaller patch"
+        )
+
+
+def load_scan(
+    image: str | Path,
+    label: str | Path | None = None,
+    labels: str | Path | Mapping | None = None,
+    modality: str = "ct",
+    spacing: Sequence[Real] | None = None,
+) -> Scan:
+    """A scan from a NIfTI file of any orientation.
+
+    Args:
+        image: .nii or .nii.gz with three dimensions, CT in HU or PET in SUV.
+        label: label map on the same grid (its axes may be stored in another order).
+        labels: names of the labels, {number: name} or a JSON file that holds it, alone or as "labels" (as in the
+            dataset.json of the Medical Segmentation Decathlon). A label without a name is called "label 7".
+        modality: "ct", "pet" or "mr".
+        spacing: voxel sizes in mm to resample to (MONAI's Spacing: linear, labels nearest); default: as stored.
+
+    Raises:
+        FileNotFoundError: for a missing file or a folder.
+        ValueError: naming the file and the mend, for what is not a NIfTI or not one 3D volume, voxels that are not
+            finite, intensities that cannot be of the modality, a singular affine, or a label map on another grid.
+    """
+    kind = kind_of(modality)
+    data, affine = _read(Path(image))
+    _check_intensities(data, kind, image)
+    if label is None and labels is not None:
+        raise ValueError(f"labels without a label map: give `label` with {image}")
+    label_data = None if label is None else _read_label(Path(label), data.shape, affine, image)
+    names = {} if label is None else _label_names(labels, label_data)
+    if spacing is not None:
+        if label_data is not None:
+            label_data = _resample(label_data, affine, spacing, "nearest")[0]
+        data, affine = _resample(data, affine, spacing, "bilinear")
+    name = Path(image).name.removesuffix(".gz").removesuffix(".nii")
+    return _as_scan(data, affine, label_data, names, modality, name)
+
+
+def _as_scan(
+    data: np.ndarray, affine: np.ndarray, label: np.ndarray | None, names: dict[int, str], modality: str, name: str
+) -> Scan:
+    raw = torch.from_numpy(np.ascontiguousarray(data, dtype=np.float32))
+    mask = foreground(raw, modality)
+    volume = normalise(raw, modality, mask)
+    # Outside the body CT and PET hold air by definition; MR holds noise, whose level the scan itself shows.
+    air = volume[~mask].median() if kind_of(modality) == "mr" and not mask.all() else volume.min()
+    background = 0.0 if kind_of(modality) in ("ct", "pet") else float(air)
+    label = None if label is None else torch.from_numpy(np.ascontiguousarray(label, dtype=np.int32))
+    spacing = tuple(float(side) for side in nib.affines.voxel_sizes(affine))
+    return Scan(volume[None], raw, affine, spacing, label, names, modality, background, mask, name)
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Values [X, Y, Z] float32 and affine of a NIfTI, turned to the nearest canonical orientation (RAS+)."""
+    if path.is_dir():
+        found = sorted(file.name for file in path.iterdir() if file.name.endswith(NIFTI))
+        mend = f"give one of its {len(found)} images, such as {found[0]}" if found else "it holds no .nii or .nii.gz"
+        raise FileNotFoundError(f"{path} is a folder: {mend}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: check the path, or give a .nii or .nii.gz file")
+    try:
+        image = nib.load(path)
+        if image.get_data_dtype().kind not in "iuf":
+            raise ValueError(f"voxels of type {image.get_data_dtype()}")
+        data = np.asarray(image.dataobj, dtype=np.float32)
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as a NIfTI with one number per voxel ({error})") from error
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        mend = "save one of its volumes, image.slicer[..., 0] in nibabel" if data.ndim > 3 else "give a whole volume"
+        raise ValueError(f"{path} has {data.ndim} dimensions {data.shape}, a scan has three: {mend}")
+    if count := int((~np.isfinite(data)).sum()):
+        raise ValueError(f"{path} holds {count} voxels that are NaN or infinite: replace them by the value of air")
+    try:
+        affine = check_affine(image.affine)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    turn = nib.orientations.io_orientation(affine)
+    affine = affine @ nib.orientations.inv_ornt_aff(turn, data.shape)
+    return nib.orientations.apply_orientation(data, turn), affine
+
+
+def _check_intensities(data: np.ndarray, kind: str, image: str | Path) -> None:
+    """Units that are plainly not those of the modality would only show as bad features, hours later."""
+    low, high = float(data.min()), float(data.max())
+    if low == high:
+        raise ValueError(f"{image} holds the value {low:g} everywhere: it is no scan")
+    if kind == "ct" and low >= 0:
+        raise ValueError(f'{image} holds {low:g} to {high:g}, no HU: rescale it to HU, or give modality="mr" or "pet"')
+    if kind == "pet" and np.median(data[data > 0]) > 100:
+        raise ValueError(f"{image} holds {low:g} to {high:g}, no SUV: divide Bq/ml by injected dose per body weight")
+
+
+def _read_label(path: Path, shape: tuple[int, ...], affine: np.ndarray, image: str | Path) -> np.ndarray:
+    values, label_affine = _read(path)
+    if values.shape != shape:
+        raise ValueError(f"{path} is on another grid than {image}, {values.shape} voxels and {shape}: resample it")
+    corners = np.array([[x, y, z, 1] for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])])
+    apart = np.linalg.norm(corners @ (label_affine - affine).T, axis=1).max()
+    if apart > 0.1 * nib.affines.voxel_sizes(affine).min():
+        raise ValueError(f"{path} is on another grid than {image}, {apart:.2g} mm away: resample it")
+    whole = np.round(values)
+    if np.abs(values - whole).max() > 1e-3 or whole.min() < 0:
+        raise ValueError(f"{path} holds values that are no labels (whole numbers from 0 up): is it an image?")
+    return whole.astype(np.int32)
+
+
+def _label_names(labels: str | Path | Mapping | None, label: np.ndarray) -> dict[int, str]:
+    """Names of all labels of a map, and of those that only the list has."""
+    if isinstance(labels, str | Path):
+        try:
+            labels = json.loads(Path(labels).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"the file of label names {labels} does not exist") from error
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{labels} cannot be read as JSON ({error})") from error
+    listed = labels.get("labels", labels) if isinstance(labels, Mapping) else ({} if labels is None else None)
+    try:
+        listed = {int(number): str(name) for number, name in listed.items()}
+    except (AttributeError, ValueError, TypeError) as error:
+        raise ValueError(f'label names are {{number: name}}, such as {{"1": "spleen"}}, got {labels}') from error
+    present = {int(number): f"label {number}" for number in np.unique(label)}
+    return {number: name for number, name in sorted((present | listed).items()) if number != 0}
+
+
+def _resample(
+    data: np.ndarray, affine: np.ndarray, spacing: Sequence[Real], mode: str
+) -> tuple[np.ndarray, np.ndarray]:
+    if len(spacing) != 3 or not all(0 < side < np.inf for side in spacing):
+        raise ValueError(f"spacing {spacing} is not three lengths in mm, such as (2.0, 2.0, 2.0)")
+    source = MetaTensor(torch.from_numpy(np.ascontiguousarray(data, dtype=np.float32))[None], affine=affine)
+    result = Spacing(pixdim=tuple(spacing), mode=mode)(source)
+    return result[0].numpy(), np.asarray(result.affine, dtype=np.float64)
+
+
+def load_mni152(resolution: int = 2) -> Scan:
+    """The average T1 of 152 brains in MNI space that nilearn's package carries; nothing is downloaded.
+
+    Labels are 1, grey, and 2, white matter, where the maps that come with it give the tissue more than 0.5. The two
+    maps are shares of a voxel and never exceed 1 together, so no voxel is both.
+
+    Args:
+        resolution: side of the voxels in mm, a whole number.
+    """
+    from nilearn import datasets  # slow to import, and only this scan needs it
+
+    image = datasets.load_mni152_template(resolution=resolution)
+    label = np.zeros(image.shape, dtype=np.int32)
+    label[datasets.load_mni152_gm_template(resolution=resolution).get_fdata() > 0.5] = 1
+    label[datasets.load_mni152_wm_template(resolution=resolution).get_fdata() > 0.5] = 2
+    names = {1: "grey matter", 2: "white matter"}
+    return _as_scan(image.get_fdata(dtype=np.float32), check_affine(image.affine), label, names, "mr_t1", "MNI152")

@@ -1,0 +1,270 @@
+"""What a pre-trained encoder sees: token maps, similarity heatmaps, organ clusters, PCA maps (section 4.3).
+
+A token is one cell of an encoder's feature map. A token map keeps its affine beside the tokens, so that it
+can be drawn over the scan it came from at the right place in millimetres.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from sklearn.decomposition import PCA
+from sklearn.metrics import silhouette_samples
+from torch import Tensor, nn
+
+
+class TokenMap(NamedTuple):
+    """The tokens of one volume at one level.
+
+    Attributes:
+        features: [X, Y, Z, C] float32, on the CPU.
+        patch: stride of the level, in voxels of the volume along each axis.
+        affine: [4, 4] float64, token index to millimetres.
+    """
+
+    features: Tensor
+    patch: tuple[int, int, int]
+    affine: np.ndarray
+
+
+class OrganTokens(NamedTuple):
+    """The tokens that lie in labelled organs, in grid order (last axis fastest).
+
+    Attributes:
+        features: [T, C].
+        organ: label of each token, [T] int64.
+        kept: number of tokens of each organ in `features`.
+        dropped: number of tokens of each organ that had too few.
+    """
+
+    features: Tensor
+    organ: Tensor
+    kept: dict[int, int]
+    dropped: dict[int, int]
+
+
+def check_affine(affine: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]) -> Float[np.ndarray, "4 4"]:
+    """The affine in float64. Raises ValueError if it is not 4 x 4 and finite, or its axes do not span space."""
+    affine = np.asarray(affine, dtype=np.float64)
+    if affine.shape == (4, 4) and np.isfinite(affine).all():
+        volume, lengths = np.linalg.det(affine[:3, :3]), np.linalg.norm(affine[:3, :3], axis=0)
+        if abs(volume) > 1e-6 * lengths.prod():
+            return affine
+    raise ValueError(f"the affine cannot be inverted, set voxel sizes and orientation anew:\n{affine}")
+
+
+def token_affine(affine: Float[np.ndarray, "4 4"], patch: Sequence[int]) -> Float[np.ndarray, "4 4"]:
+    """A @ [diag(p), (p - 1) / 2]: voxel k has its centre at k, so token a has it at a p + (p - 1) / 2."""
+    to_voxel = np.diag([*patch, 1.0])
+    to_voxel[:3, 3] = (np.asarray(patch) - 1) / 2
+    return affine @ to_voxel
+
+
+def token_features(
+    encoder: nn.Module,
+    volume: Float[Tensor, "..."],  # any shape: a wrong one gets an error that says what to do
+    level: int,
+    sub_volume: Sequence[int] | None = None,
+    affine: Shaped[np.ndarray, "4 4"] | Shaped[Tensor, "4 4"] | None = None,
+    batch_size: int = 4,
+    background: Real | None = None,
+) -> TokenMap:
+    """Tokens of a whole volume, encoded in tiles of the training size and laid back side by side.
+
+    Tiles, because the encoder holds instance norms (MONAI's v2 blocks): encoding a larger volume at once
+    changes the statistics that it was trained on. A tile's tokens depend on that tile alone.
+
+    Args:
+        encoder: gives a list of maps [B, C_k, X/s_k, Y/s_k, Z/s_k], one per level (`model`).
+        volume: [C, X, Y, Z], normalised as in training. A side that is no multiple of the tile is padded at
+            its far end, and the map is cropped to ceil(side / stride) tokens.
+        level: output of the encoder; its stride is patch * 2^level voxels.
+        sub_volume: size of a tile in voxels; default: the encoder's training size.
+        affine: of the volume, voxel index to millimetres; default: the identity.
+        batch_size: tiles encoded together; it decides memory and speed, not the result.
+        background: value of the padding; default: the minimum of each channel.
+
+    Raises:
+        ValueError: for an unknown level, a tile that the stride does not divide, a volume that is not
+            [C, X, Y, Z] or holds values that are not finite, or an affine that cannot be inverted.
+    """
+    stride, tile = _stride_and_tile(encoder, level, sub_volume)
+    _check_volume(volume)
+    padded = _pad_to_tiles(volume, tile, background)
+    corners = list(product(*map(range, (0, 0, 0), padded.shape[1:], tile)))
+    tokens = None
+    for start in range(0, len(corners), batch_size):
+        batch = corners[start : start + batch_size]
+        maps = _encode(encoder, torch.stack([padded[(..., *_box(c, tile))] for c in batch]), level)
+        if tokens is None:  # the number of channels is known only now
+            tokens = torch.empty(*np.floor_divide(padded.shape[1:], stride).tolist(), maps.shape[-1])
+        for corner, piece in zip(batch, maps, strict=True):
+            tokens[_box(np.floor_divide(corner, stride), piece.shape[:3])] = piece
+    inside = _box((0, 0, 0), [-(-side // s) for side, s in zip(volume.shape[1:], stride, strict=True)])
+    affine = token_affine(np.eye(4) if affine is None else check_affine(affine), stride)
+    return TokenMap(tokens[inside].contiguous(), stride, affine)
+
+
+def _stride_and_tile(encoder: nn.Module, level: int, sub_volume: Sequence[int] | None) -> tuple[tuple, tuple]:
+    stride = encoder.stride(level)
+    tile = tuple(int(t) for t in (encoder.config.sub_volume if sub_volume is None else sub_volume))
+    if len(tile) != 3 or any(t < s or t % s for t, s in zip(tile, stride, strict=True)):
+        raise ValueError(f"sub_volume {tile} is not made of whole tokens: level {level} has stride {stride}")
+    return stride, tile
+
+
+def _check_volume(volume: Tensor) -> None:
+    if volume.ndim != 4 or 0 in volume.shape:
+        raise ValueError(f"a volume is [C, X, Y, Z], got {tuple(volume.shape)}: is the channel axis missing?")
+    if count := int((~torch.isfinite(volume)).sum()):
+        raise ValueError(f"{count} voxels of the volume are NaN or infinite: put its background value there")
+
+
+def _pad_to_tiles(volume: Tensor, tile: Sequence[int], background: Real | None) -> Tensor:
+    """Pad the far end of each axis up to the next multiple of the tile."""
+    sides = [-(-side // t) * t for side, t in zip(volume.shape[1:], tile, strict=True)]
+    fill = volume.amin(dim=(1, 2, 3)) if background is None else volume.new_full((len(volume),), background)
+    padded = fill[:, None, None, None].expand(-1, *sides).clone()
+    padded[(..., *_box((0, 0, 0), volume.shape[1:]))] = volume
+    return padded
+
+
+def _box(corner: Iterable, size: Iterable) -> tuple[slice, ...]:
+    return tuple(slice(int(c), int(c) + int(s)) for c, s in zip(corner, size, strict=True))
+
+
+def _encode(encoder: nn.Module, tiles: Tensor, level: int) -> Tensor:
+    """One level's map of a batch of tiles, [B, x, y, z, C] float32 on the CPU, in evaluation mode."""
+    weight = next(encoder.parameters(), tiles)
+    flags = [(part, part.training) for part in encoder.modules()]
+    encoder.eval()
+    try:
+        with torch.inference_mode():
+            return encoder(tiles.to(weight.device, weight.dtype))[level].float().cpu().movedim(1, -1)
+    finally:
+        # Part by part: some may be frozen in evaluation mode on purpose, and train() would wake them.
+        for part, training in flags:
+            part.training = training
+
+
+def similarity_heatmap(token_map: TokenMap, voxel: Sequence[Integral] | np.ndarray) -> Float[Tensor, "x y z"]:
+    """Cosine of the token that contains a voxel of the volume with every token, in [-1, 1] (fig. 1B).
+
+    A token of length zero has cosine 0 with all. Raises IndexError if the voxel lies outside the token map.
+    """
+    covered = [g * p for g, p in zip(token_map.features.shape[:3], token_map.patch, strict=True)]
+    if len(voxel) != 3 or any(not 0 <= v < side for v, side in zip(voxel, covered, strict=True)):
+        ranges = ", ".join(f"0..{side - 1}" for side in covered)
+        raise IndexError(f"voxel {tuple(voxel)} lies outside the token map, which covers voxels ({ranges})")
+    unit = F.normalize(token_map.features, dim=-1)
+    anchor = unit[tuple(int(v) // p for v, p in zip(voxel, token_map.patch, strict=True))]
+    return (unit @ anchor).clamp(-1, 1)
+
+
+def organ_tokens(
+    token_map: TokenMap,
+    label: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."],
+    purity: Real = 0.5,
+    minimum: int = 5,
+) -> OrganTokens:
+    """Tokens that belong to an organ: the one that fills most of their voxels, at least the share `purity`.
+
+    Of two organs with equal shares the lower label gets the token. Voxels of a token beyond the volume's
+    border count as background. Organs with fewer than `minimum` tokens, or none, are reported in `dropped`.
+
+    Args:
+        token_map: of a volume.
+        label: [X, Y, Z] whole numbers on the volume's grid, 0 for background.
+        purity: in (0, 1].
+        minimum: number of tokens.
+
+    Raises:
+        ValueError: for a label map on another grid, with negative or fractional values, or without any organ.
+    """
+    if not 0 < purity <= 1:
+        raise ValueError(f"purity {purity} is not a share in (0, 1]")
+    label, grid, patch = np.asarray(label), tuple(token_map.features.shape[:3]), token_map.patch
+    if label.ndim != 3 or any(-(-s // p) != g for s, p, g in zip(label.shape, patch, grid, strict=True)):
+        expected = f"{grid} tokens of {patch} voxels, the grid of the encoded volume"
+        raise ValueError(f"a label map of {label.shape} voxels does not lie on {expected}")
+    if (label < 0).any() or (label != np.round(label)).any():
+        raise ValueError("labels must be whole numbers from 0 (background) up")
+    organs = np.unique(label[label > 0]).astype(int).tolist()
+    if not organs:
+        raise ValueError("the label map holds background only: there is no organ to take tokens from")
+
+    border = [(0, g * p - s) for g, p, s in zip(grid, patch, label.shape, strict=True)]
+    cells = np.pad(label, border).reshape(grid[0], patch[0], grid[1], patch[1], grid[2], patch[2])
+    owner, largest = np.zeros(grid, dtype=np.int64), np.zeros(grid, dtype=np.int64)
+    for organ in organs:
+        filled = (cells == organ).sum(axis=(1, 3, 5))
+        owner[filled > largest] = organ
+        largest = np.maximum(largest, filled)
+    owner[largest < purity * np.prod(patch)] = 0
+
+    counts = {organ: int((owner == organ).sum()) for organ in organs}
+    kept = {organ: count for organ, count in counts.items() if count >= minimum}
+    dropped = {organ: count for organ, count in counts.items() if count < minimum}
+    chosen = torch.from_numpy(np.isin(owner, [0, *dropped], invert=True))
+    return OrganTokens(token_map.features[chosen], torch.from_numpy(owner)[chosen], kept, dropped)
+
+
+def organ_silhouettes(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) -> dict[int, float]:
+    """Mean cosine silhouette of each organ's tokens, in [-1, 1] (Rousseeuw 1987; fig. 5).
+
+    For a token, a is its mean cosine distance to the others of its organ and b that to the nearest other
+    organ: (b - a) / max(a, b); 0 for the only token of an organ. Measured on the features themselves:
+    distances in a t-SNE depend on its perplexity and seed.
+
+    Raises:
+        ValueError: for fewer than two organs, or if no organ has two tokens.
+    """
+    labels, counts = np.unique(organ.cpu().numpy(), return_counts=True)
+    if len(labels) < 2 or counts.max() < 2:
+        raise ValueError(f"a silhouette needs two organs, one of two tokens: got labels {labels.tolist()}")
+    samples = silhouette_samples(features.double().cpu().numpy(), organ.cpu().numpy(), metric="cosine")
+    return {int(label): float(samples[organ.cpu().numpy() == label].mean()) for label in labels}
+
+
+def structure_silhouette(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) -> float:
+    """Mean over organs of `organ_silhouettes`: an adrenal gland counts as much as the liver."""
+    return float(np.mean(list(organ_silhouettes(features, organ).values())))
+
+
+def fit_pca(token_maps: TokenMap | Iterable[TokenMap], components: int = 3) -> PCA:
+    """Principal axes of the tokens of one map, or of several taken together (figs. 6-7).
+
+    Deterministic: no random solver, and each axis points to where its largest loading is positive. Raises
+    ValueError for more components than tokens or channels, or for maps with different numbers of channels.
+    """
+    maps = [token_maps] if isinstance(token_maps, TokenMap) else list(token_maps)
+    widths = sorted({token_map.features.shape[-1] for token_map in maps})
+    if len(widths) != 1:
+        raise ValueError(f"PCA needs token maps with one number of channels, got {widths}")
+    tokens = torch.cat([token_map.features.flatten(0, 2) for token_map in maps]).double().numpy()
+    if not 1 <= components <= min(tokens.shape):
+        raise ValueError(f"no {components} components in {len(tokens)} tokens of {widths[0]} channels")
+    fitted = PCA(components, svd_solver="covariance_eigh").fit(tokens)
+    strongest = np.abs(fitted.components_).argmax(axis=1)
+    fitted.components_ *= np.sign(fitted.components_[np.arange(components), strongest])[:, None]
+    return fitted
+
+
+def pca_map(token_map: TokenMap, components: int = 3, fitted: PCA | None = None) -> Float[Tensor, "x y z k"]:
+    """The tokens on their first principal axes, in units of the features.
+
+    Give maps that are to be compared one `fitted` (from `fit_pca`): with a basis each, colours would flip
+    between two steps of one training. Raises ValueError if it has too few components or other channels.
+    """
+    fitted = fitted or fit_pca(token_map, components)
+    axes, channels = fitted.components_.shape
+    if components > axes or token_map.features.shape[-1] != channels:
+        wanted = f"{components} components of {token_map.features.shape[-1]} channels"
+        raise ValueError(f"a PCA of {axes} components of {channels} channels cannot give {wanted}")
+    projected = fitted.transform(token_map.features.flatten(0, 2).double().numpy())[:, :components]
+    return torch.from_numpy(projected).float().unflatten(0, token_map.features.shape[:3])

@@ -1,0 +1,356 @@
+"""Features: tiles laid back, heatmaps, organ tokens, silhouette, PCA; each against a naive loop or an invariant."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from s2dc_core.features import (
+    TokenMap,
+    check_affine,
+    fit_pca,
+    organ_silhouettes,
+    organ_tokens,
+    pca_map,
+    similarity_heatmap,
+    structure_silhouette,
+    token_features,
+)
+from s2dc_core.model import Encoder, EncoderConfig
+
+AFFINE = np.array([[0.0, -2, 0, 10], [3, 0, 0.5, -20], [0, 0, 4, 5], [0, 0, 0, 1]])
+
+
+class PoolingEncoder(nn.Module):
+    """Average pooling at the five strides; the tile's own mean is taken off, so that tiles and whole differ."""
+
+    def __init__(self, sub_volume=(8, 8, 8)):
+        super().__init__()
+        self.config = SimpleNamespace(sub_volume=sub_volume)
+        self.dropout = nn.Dropout(0.5)
+        self.frozen = nn.Dropout(0.5).eval()
+
+    def stride(self, level):
+        if level not in range(5):
+            raise ValueError(f"levels 0 to 4, not {level}")
+        return (2 * 2**level,) * 3
+
+    def forward(self, volume):
+        volume = self.dropout(volume)
+        volume = volume - volume.mean(dim=(2, 3, 4), keepdim=True)
+        return [F.avg_pool3d(volume, 2 * 2**level) if volume.shape[-1] >= 2 * 2**level else None for level in range(5)]
+
+
+def random_map(grid=(4, 3, 5), channels=6, patch=(2, 2, 2), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return TokenMap(torch.randn(*grid, channels, generator=generator), patch, np.eye(4))
+
+
+def random_volume(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Token maps
+
+
+def test_tokens_equal_a_naive_loop_over_tiles():
+    """Two channels, sides that are no multiple of the tile, a batch that does not divide the number of tiles."""
+    volume = random_volume(2, 11, 16, 5)
+    tokens = token_features(PoolingEncoder(), volume, level=0, batch_size=3)
+    padded = torch.stack([torch.full((16, 16, 8), float(channel.min())) for channel in volume])
+    padded[:, :11, :16, :5] = volume
+    assert tokens.features.shape == (6, 8, 3, 2)
+    assert tokens.patch == (2, 2, 2)
+    for a, b, c in np.ndindex(6, 8, 3):
+        x, y, z = 2 * a, 2 * b, 2 * c
+        tile = padded[:, x // 8 * 8 :, y // 8 * 8 :, z // 8 * 8 :][:, :8, :8, :8]
+        cell = padded[:, x : x + 2, y : y + 2, z : z + 2]
+        expected = cell.mean(dim=(1, 2, 3)) - tile.mean(dim=(1, 2, 3))
+        torch.testing.assert_close(tokens.features[a, b, c], expected)
+
+
+@pytest.mark.parametrize("level", range(5))
+def test_each_tile_equals_that_tile_encoded_alone(level):
+    torch.manual_seed(0)
+    config = EncoderConfig(embed_dim=12, heads=(1, 2, 4, 8), window=2, depths=(1, 1, 1, 1), sub_volume=(32, 32, 32))
+    encoder = Encoder(config)
+    volume = random_volume(1, 40, 32, 64)
+    single = token_features(encoder, volume, level, background=-1.0, batch_size=1).features
+    tokens = token_features(encoder, volume, level, background=-1.0, batch_size=3).features
+    side = 32 // encoder.stride(level)[0]
+    padded = F.pad(volume, (0, 0, 0, 0, 0, 24), value=-1.0)
+    encoder.eval()
+    for a, c in np.ndindex(2, 2):
+        tile = padded[None, :, 32 * a : 32 * a + 32, :, 32 * c : 32 * c + 32]
+        with torch.inference_mode():
+            alone = encoder(tile)[level][0].movedim(0, -1)
+        place = slice(side * a, side * (a + 1)), slice(None), slice(side * c, side * (c + 1))
+        alone = alone[: len(single[place])]
+        assert torch.equal(single[place], alone)
+        torch.testing.assert_close(tokens[place], alone, rtol=1e-4, atol=1e-4)  # sums in another order
+    assert tokens.shape[:3] == tuple(math.ceil(n / (2 * 2**level)) for n in (40, 32, 64))
+
+
+def test_another_tile_size_and_the_batch_size():
+    volume = random_volume(1, 16, 16, 16)
+    whole = token_features(PoolingEncoder(), volume, 1, sub_volume=(16, 16, 16)).features
+    torch.testing.assert_close(whole, (F.avg_pool3d(volume, 4) - volume.mean()).movedim(0, -1))
+    one, many = (token_features(PoolingEncoder(), volume, 1, batch_size=size).features for size in (1, 8))
+    assert torch.equal(one, many)
+    assert not torch.allclose(whole, one)
+
+
+def test_padding_takes_the_given_background():
+    inside = token_features(PoolingEncoder(), torch.ones(1, 8, 8, 6), 0, background=5.0).features
+    torch.testing.assert_close(inside, torch.full_like(inside, 1 - (1 * 6 + 5 * 2) / 8))
+
+
+def test_token_affine_is_the_mean_position_of_the_voxels():
+    tokens = token_features(PoolingEncoder(), torch.zeros(1, 8, 8, 8), 1, affine=torch.from_numpy(AFFINE))
+    for token in [(0, 0, 0), (1, 0, 1)]:
+        voxels = [[4 * t + k for t, k in zip(token, corner, strict=True)] + [1] for corner in np.ndindex(4, 4, 4)]
+        np.testing.assert_allclose(tokens.affine @ [*token, 1], (AFFINE @ np.array(voxels).T).mean(axis=1))
+
+
+def test_encoder_keeps_its_training_flags_and_features_can_be_trained_on():
+    encoder = PoolingEncoder().train()
+    encoder.frozen.eval()
+    volume = random_volume(1, 8, 8, 8)
+    first, second = (token_features(encoder, volume, 0).features for _ in range(2))
+    assert torch.equal(first, second), "dropout was on"
+    assert (encoder.training, encoder.dropout.training, encoder.frozen.training) == (True, True, False)
+    assert first.dtype == torch.float32
+    probe = torch.zeros(1, requires_grad=True)
+    (first * probe).sum().backward()
+
+
+def test_encoder_keeps_its_training_flags_when_it_fails():
+    encoder = PoolingEncoder().train()
+    with pytest.raises(TypeError):
+        encoder.forward = None
+        token_features(encoder, torch.zeros(1, 8, 8, 8), 0)
+    assert encoder.training
+
+
+@pytest.mark.parametrize(
+    ("volume", "options", "message"),
+    [
+        (torch.zeros(1, 8, 8, 8), {"level": 5}, "levels 0 to 4"),
+        (torch.zeros(1, 8, 8, 8), {"level": -1}, "levels 0 to 4"),
+        (torch.zeros(1, 8, 8, 8), {"level": 1, "sub_volume": (8, 8, 6)}, r"\(8, 8, 6\).*stride \(4, 4, 4\)"),
+        (torch.zeros(1, 8, 8, 8), {"level": 3}, r"\(8, 8, 8\).*stride \(16, 16, 16\)"),
+        (torch.zeros(8, 8, 8), {"level": 0}, "channel axis"),
+        (torch.zeros(1, 8, 0, 8), {"level": 0}, r"\(1, 8, 0, 8\)"),
+        (torch.full((1, 8, 8, 8), math.nan), {"level": 0}, "512 voxels.*NaN"),
+        (torch.zeros(1, 8, 8, 8), {"level": 0, "affine": np.zeros((4, 4))}, "cannot be inverted"),
+    ],
+)
+def test_bad_input_to_token_features(volume, options, message):
+    with pytest.raises(ValueError, match=message):
+        token_features(PoolingEncoder(), volume, **options)
+
+
+def test_check_affine():
+    assert check_affine(AFFINE.astype(np.float32)).dtype == np.float64
+    check_affine(np.diag([1e-3, 1e-3, 1e-3, 1]))
+    flat = AFFINE.copy()
+    flat[:, 1] = flat[:, 0]
+    for bad in (flat, np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(3)):
+        with pytest.raises(ValueError, match="cannot be inverted"):
+            check_affine(bad)
+
+
+# Heatmaps
+
+
+def test_heatmap_equals_a_naive_loop():
+    tokens = random_map(patch=(2, 4, 3))
+    heatmap = similarity_heatmap(tokens, (5, 7, 14))
+    anchor = tokens.features[2, 1, 4]
+    for cell in np.ndindex(4, 3, 5):
+        other = tokens.features[cell]
+        cosine = float((anchor * other).sum() / anchor.norm() / other.norm())
+        assert float(heatmap[cell]) == pytest.approx(cosine, abs=1e-5)
+    assert float(heatmap[2, 1, 4]) == pytest.approx(1)
+
+
+def test_heatmap_of_a_zero_token_is_zero():
+    tokens = random_map()
+    tokens.features[1, 1, 1] = 0
+    assert similarity_heatmap(tokens, (0, 0, 0))[1, 1, 1] == 0
+    assert torch.equal(similarity_heatmap(tokens, (2, 2, 2)), torch.zeros(4, 3, 5))
+
+
+@pytest.mark.parametrize("voxel", [(8, 0, 0), (0, -1, 0), (0, 0, 10), (0, 0)])
+def test_heatmap_outside_the_map(voxel):
+    with pytest.raises(IndexError, match=r"0\.\.7, 0\.\.5, 0\.\.9"):
+        similarity_heatmap(random_map(), voxel)
+
+
+# Organ tokens
+
+
+def naive_owner(label, patch, grid, purity):
+    """The definition, one token at a time."""
+    owner = np.zeros(grid, dtype=int)
+    for cell in np.ndindex(*grid):
+        window = tuple(slice(c * p, (c + 1) * p) for c, p in zip(cell, patch, strict=True))
+        counts = {}
+        for value in label[window].ravel().tolist():
+            counts[value] = counts.get(value, 0) + 1
+        best = max((v for v in counts if v), key=lambda v: (counts[v], -v), default=0)
+        if best and counts[best] / math.prod(patch) >= purity:
+            owner[cell] = best
+    return owner
+
+
+@pytest.mark.parametrize("purity", [0.2, 0.5, 1.0])
+def test_organ_tokens_equal_a_naive_loop(purity):
+    generator = np.random.default_rng(0)
+    tokens = random_map(grid=(4, 3, 5), patch=(2, 4, 2))
+    label = np.kron(generator.integers(0, 4, (4, 3, 5)), np.ones((2, 4, 2), int))[:7, :10, :10]
+    noise = generator.random(label.shape) < 0.3
+    label[noise] = generator.integers(0, 4, noise.sum())
+    owner = naive_owner(label, tokens.patch, (4, 3, 5), purity)
+    result = organ_tokens(tokens, torch.from_numpy(label), purity=purity, minimum=3)
+    counts = {organ: int((owner == organ).sum()) for organ in (1, 2, 3)}
+    assert result.kept == {organ: count for organ, count in counts.items() if count >= 3}
+    assert result.dropped == {organ: count for organ, count in counts.items() if count < 3}
+    cells = [cell for cell in np.ndindex(4, 3, 5) if owner[cell] in result.kept]
+    assert result.organ.tolist() == [owner[cell] for cell in cells]
+    expected = torch.stack([tokens.features[cell] for cell in cells]) if cells else torch.zeros(0, 6)
+    assert torch.equal(result.features, expected)
+
+
+def test_organ_tokens_ties_and_border():
+    tokens = random_map(grid=(2, 1, 1))
+    label = np.zeros((4, 2, 2), int)
+    label[0], label[1] = 7, 3
+    assert organ_tokens(tokens, label, minimum=1).organ.tolist() == [3], "a tie goes to the lower label"
+    assert organ_tokens(tokens, label, purity=0.51, minimum=1).dropped == {3: 0, 7: 0}
+    label = np.full((3, 2, 2), 4)
+    assert organ_tokens(tokens, label, minimum=1).kept == {4: 2}
+    assert organ_tokens(tokens, label, purity=0.6, minimum=1).kept == {4: 1}, "beyond the border is background"
+
+
+def test_organs_with_few_tokens_are_reported():
+    label = np.zeros((8, 6, 10), np.uint8)
+    label[:4], label[6:, :2, :4], label[7, 5, 9] = 1, 2, 9
+    result = organ_tokens(random_map(), label)
+    assert (result.kept, result.dropped) == ({1: 30}, {2: 2, 9: 0})
+    assert set(result.organ.tolist()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "message"),
+    [
+        (np.ones((8, 6, 11), int), {}, "does not lie on .*grid"),
+        (np.ones((8, 6, 8), int), {}, "does not lie on .*grid"),
+        (np.ones((8, 6), int), {}, "does not lie on .*grid"),
+        (np.zeros((8, 6, 10), int), {}, "background only"),
+        (np.full((8, 6, 10), 0.5), {}, "whole numbers"),
+        (np.full((8, 6, 10), -1), {}, "whole numbers"),
+        (np.full((8, 6, 10), np.nan), {}, "whole numbers"),
+        (np.ones((8, 6, 10), int), {"purity": 0.0}, "purity"),
+    ],
+)
+def test_bad_input_to_organ_tokens(label, options, message):
+    with pytest.raises(ValueError, match=message):
+        organ_tokens(random_map(), label, **options)
+
+
+# Silhouette
+
+
+def blobs(sizes=(9, 5, 3), noise=0.4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    organ = torch.cat([torch.full((n,), label + 1) for label, n in enumerate(sizes)])
+    return torch.eye(6)[organ] + noise * torch.randn(len(organ), 6, generator=generator), organ
+
+
+def test_silhouette_equals_a_naive_loop():
+    features, organ = blobs()
+    unit = features.double() / features.double().norm(dim=1, keepdim=True)
+    distance = (1 - unit @ unit.T).numpy()
+    per_organ = {}
+    for i, label in enumerate(organ.tolist()):
+        mean = {}
+        for other in (1, 2, 3):
+            members = [j for j, name in enumerate(organ.tolist()) if name == other and j != i]
+            mean[other] = sum(distance[i, j] for j in members) / len(members)
+        a, b = mean.pop(label), min(mean.values())
+        per_organ.setdefault(label, []).append((b - a) / max(a, b))
+    expected = {label: sum(values) / len(values) for label, values in per_organ.items()}
+    assert organ_silhouettes(features, organ) == pytest.approx(expected, abs=1e-9)
+    assert structure_silhouette(features, organ) == pytest.approx(sum(expected.values()) / 3, abs=1e-9)
+
+
+def test_silhouette_of_separate_and_of_mixed_organs():
+    features, organ = blobs(noise=1e-3)
+    assert structure_silhouette(features, organ) > 0.99
+    assert structure_silhouette(features, torch.arange(len(organ)) % 3) < 0.05
+
+
+def test_silhouette_ignores_order_and_length():
+    features, organ = blobs()
+    shuffled = torch.randperm(len(organ), generator=torch.Generator().manual_seed(1))
+    lengths = 0.1 + torch.rand(len(organ), 1, generator=torch.Generator().manual_seed(2))
+    value = structure_silhouette(features, organ)
+    assert structure_silhouette((lengths * features)[shuffled], organ[shuffled]) == pytest.approx(value, abs=1e-6)
+
+
+def test_silhouette_needs_two_organs():
+    features, organ = blobs()
+    for bad in (torch.ones_like(organ), torch.arange(len(organ))):
+        with pytest.raises(ValueError, match="two organs"):
+            structure_silhouette(features, bad)
+
+
+# PCA
+
+
+def test_pca_map_equals_the_singular_vectors():
+    tokens = random_map(grid=(5, 4, 6), channels=7)
+    centred = tokens.features.flatten(0, 2).double()
+    centred = centred - centred.mean(dim=0)
+    axes = torch.linalg.svd(centred, full_matrices=False)[2][:3]
+    axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
+    expected = (centred @ axes.T).reshape(5, 4, 6, 3).float()
+    torch.testing.assert_close(pca_map(tokens), expected, rtol=1e-4, atol=1e-5)
+    assert pca_map(tokens, components=1).shape == (5, 4, 6, 1)
+
+
+def test_one_basis_keeps_signs_where_two_would_not():
+    """The same tokens mirrored: with a basis of its own the map is the same, with the first one it is mirrored."""
+    tokens = random_map()
+    mirrored = tokens._replace(features=-tokens.features)
+    fitted = fit_pca([tokens])
+    first, second = (pca_map(t, fitted=fitted) for t in (tokens, mirrored))
+    middle = torch.from_numpy(fitted.mean_ @ fitted.components_.T).float()
+    torch.testing.assert_close(second + middle, -(first + middle), rtol=1e-4, atol=1e-4)
+    assert torch.equal(pca_map(tokens), pca_map(tokens))
+    torch.testing.assert_close(pca_map(mirrored, 2, fitted=fitted), second[..., :2])
+
+
+def test_pca_of_several_maps_together():
+    maps = [random_map(seed=0), random_map(grid=(2, 2, 2), seed=1)]
+    together = TokenMap(torch.cat([m.features.flatten(0, 2) for m in maps])[:, None, None], (2, 2, 2), np.eye(4))
+    np.testing.assert_allclose(fit_pca(maps).components_, fit_pca(together).components_)
+
+
+def test_bad_input_to_pca():
+    tokens = random_map()
+    with pytest.raises(ValueError, match="number of channels"):
+        fit_pca([tokens, random_map(channels=5)])
+    with pytest.raises(ValueError, match="7 components"):
+        fit_pca(tokens, components=7)
+    with pytest.raises(ValueError, match="number of channels"):
+        fit_pca([])
+    with pytest.raises(ValueError, match="3 components of 5 channels"):
+        pca_map(random_map(channels=5), fitted=fit_pca(tokens))
+    with pytest.raises(ValueError, match="cannot give"):
+        pca_map(tokens, fitted=fit_pca(tokens, components=2))
