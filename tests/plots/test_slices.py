@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 
 from s2dc_core.features import token_affine
-from s2dc_core.plots import PLANES, figure_grid, label_colour, oriented_slice, sample_on_slice, show_slice
+from s2dc_core.plots.slices import PLANES, figure_grid, label_colour, oriented_slice, sample_on_slice, show_slice
 
 SHAPE = (24, 30, 27)
 
