@@ -1,0 +1,45 @@
+# The course and its tests, each in one command. `make` alone lists them.
+
+PYTHON ?= python3
+PROFILE ?= teaching
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help notebooks test lab lint format
+
+help:
+	@echo "make notebooks   run every notebook; results in outputs/   (PROFILE=ci|teaching|gpu|paper, ARGS='--only 01')"
+	@echo "make test        run every test, the notebooks in seconds among them   (ARGS='-k geometry')"
+	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make lint        check the form of code and notebooks"
+	@echo "make format      mend it: format the code, strip the notebooks' outputs"
+	@echo "Each makes .venv first if it is missing, with PYTHON=$(PYTHON)."
+
+notebooks: $(STAMP)
+	$(BIN)/python notebooks/run.py --profile $(PROFILE) $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+# Only this computer can reach it, and only with the token in the address that it prints.
+lab: $(STAMP)
+	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m pytest -q tests/notebooks/test_hygiene.py
+
+format: $(STAMP)
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m nbstripout --keep-id --extra-keys 'metadata.papermill cell.metadata.papermill' notebooks/*.ipynb
+
+# The stamp is written last, so an installation that was interrupted starts again.
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ". Name a newer one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --constraint requirements.lock --editable '.[notebooks,dev]'
+	@touch $(STAMP)
