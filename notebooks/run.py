@@ -1,0 +1,292 @@
+"""Runs the notebooks headless, one after the other, and says what each of them cost.
+
+    python notebooks/run.py                              # all notebooks, profile "teaching"
+    python notebooks/run.py --profile ci --only 01 03    # two of them, in seconds
+    python notebooks/run.py --only 02 -p iterations 50   # one parameter changed
+
+A profile is a file profiles/NAME.yaml of parameters and budgets. A notebook that it does not name runs with
+the defaults that the notebook itself declares. The executed notebooks, an HTML page of each, the traceback of
+those that failed and report.json are left in the output folder.
+"""
+
+import argparse
+import ast
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import psutil
+import yaml
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+HERE = Path(__file__).resolve().parent
+PATIENCE = 10
+"""A notebook over its time budget is slow; one that takes this many times its budget has failed."""
+
+
+class UsageError(Exception):
+    """What was asked for cannot be run. Raised before anything runs."""
+
+
+@dataclass
+class Result:
+    """What one run of a notebook cost and what was wrong with it. Memory in GB of 10^9 bytes."""
+
+    name: str
+    parameters: dict[str, Any]
+    minutes: float
+    minutes_budget: float | None
+    peak_gb: float
+    memory_budget_gb: float | None
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """FAILED, slow or ok."""
+        return "FAILED" if self.problems else "slow" if self.warnings else "ok"
+
+    def compare_with_budgets(self) -> None:
+        """Add a problem or a warning for each budget that the run went over."""
+        if self.memory_budget_gb is not None and self.peak_gb > self.memory_budget_gb:
+            self.problems.append(f"{self.peak_gb:.2f} GB, over its budget of {self.memory_budget_gb:g} GB")
+        if self.minutes_budget is not None and self.minutes > self.minutes_budget:
+            message = f"{self.minutes:.2f} minutes, over its budget of {self.minutes_budget:g} minutes"
+            hopeless = self.minutes > PATIENCE * self.minutes_budget
+            (self.problems if hopeless else self.warnings).append(message)
+
+
+class PeakMemory(threading.Thread):
+    """Largest resident memory of the processes that started while it was open, their children included."""
+
+    def __init__(self, interval: float = 0.1):
+        super().__init__(daemon=True)
+        self.process = psutil.Process()
+        self.before = set(self.process.children(recursive=True))
+        self.interval, self.closed, self.gigabytes = interval, threading.Event(), 0.0
+
+    def run(self):
+        while not self.closed.wait(self.interval):
+            started = set(self.process.children(recursive=True)) - self.before
+            self.gigabytes = max(self.gigabytes, sum(map(self._resident, started)) / 1e9)
+
+    @staticmethod
+    def _resident(process: psutil.Process) -> int:
+        try:
+            return process.memory_info().rss
+        except psutil.Error:  # it ended between the listing and the question
+            return 0
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.closed.set()
+        self.join()
+
+
+def find_notebooks(folder: Path, only: list[str] | None = None) -> dict[str, Path]:
+    """The notebooks of a folder by name, in order; or those whose names start with one of ``only``."""
+    found = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    if not found:
+        raise UsageError(f"there is no notebook in {folder}")
+    for prefix in only or []:
+        if not any(name.startswith(prefix) for name in found):
+            raise UsageError(f"no notebook is called {prefix}; there are {', '.join(found)}")
+    return {name: path for name, path in found.items() if not only or name.startswith(tuple(only))}
+
+
+def refuse_unknown_parameters(path: Path, parameters: dict[str, Any]) -> None:
+    """Raise for a parameter that the cell tagged ``parameters`` does not assign (papermill would only warn)."""
+    cells = nbformat.read(path, as_version=4).cells
+    source = "\n".join(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    names = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name))
+    declared = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    if unknown := sorted(set(parameters) - declared):
+        known = ", ".join(sorted(declared)) or "none"
+        raise UsageError(f"{path.stem} has no parameter {', '.join(unknown)}; it declares {known}")
+
+
+def load_profile(name: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """Read profiles/NAME.yaml: for each notebook its parameters and budgets, and nothing else."""
+    path = folder / "profiles" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise UsageError(f"there is no profile {name}; there are {known}")
+    try:
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path.name} is not valid YAML: {error}") from error
+    entries = profile.get("notebooks") if isinstance(profile, dict) and len(profile) == 1 else None
+    if not isinstance(entries, dict):
+        raise UsageError(f"{path.name} must hold one mapping, called notebooks ({{}} for none)")
+    for notebook, entry in entries.items():
+        known = {"parameters": dict, "minutes": int | float, "memory_gb": int | float}
+        for key, value in entry.items() if isinstance(entry, dict) else [(entry, None)]:
+            if key not in known or not isinstance(value, known[key]):
+                expected = "parameters (a mapping), minutes and memory_gb (numbers)"
+                raise UsageError(f"{path.name}, {notebook}: cannot use {key}: {value}; it takes {expected}")
+    return entries
+
+
+def plan(folder: Path, profile: str, only: list[str] | None, overrides: dict) -> list[tuple[Path, dict]]:
+    """Each notebook to run with its entry of the profile. Whatever is wrong is found here, before any runs."""
+    known, entries = find_notebooks(folder), load_profile(profile, folder)
+    for name, entry in entries.items():
+        if name not in known:
+            raise UsageError(f"profile {profile} names {name}; there are {', '.join(known)}")
+        refuse_unknown_parameters(known[name], entry.get("parameters", {}))
+    jobs = []
+    for name, path in find_notebooks(folder, only).items():
+        refuse_unknown_parameters(path, overrides)
+        entry = entries.get(name, {})
+        jobs.append((path, {**entry, "parameters": {**entry.get("parameters", {}), **overrides}}))
+    return jobs
+
+
+def execution_problems(notebook: nbformat.NotebookNode) -> list[str]:
+    """What shows that a notebook did not really run: each code cell must have, in order, without an error."""
+    problems = []
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, start=1):
+        if cell.execution_count != number:
+            problems.append(f"code cell {number} was skipped or out of order (count {cell.execution_count})")
+        elif not (cell.metadata.get("papermill", {}).get("duration") or 0) > 0:
+            problems.append(f"code cell {number} took no time, so it did not run")
+        if any(output.output_type == "error" for output in cell.outputs):
+            problems.append(f"code cell {number} ended with an error")
+    return problems if code else ["it has no code cell"]
+
+
+def execute(path: Path, target: Path, parameters: dict, timeout: int | None) -> tuple[str, str] | None:
+    """Run a notebook in its own folder; None, or what went wrong in one line and in full."""
+    # Without it, a kernel called python3 in the user's home can hide the one of this interpreter.
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    encrypted = Config({"KernelManager": {"transport_encryption": "auto"}})  # other users may share the machine
+    settings = {"kernel_name": "python3", "cwd": path.parent, "execution_timeout": timeout, "config": encrypted}
+    bar = {"desc": path.stem, "disable": None}  # None: only where a person watches
+    try:
+        papermill.execute_notebook(path, target, parameters, progress_bar=bar, **settings)
+    except PapermillExecutionError as error:
+        return f"In [{error.exec_count}] raised {error.ename}: {error.evalue}".splitlines()[0], str(error)
+    except Exception as error:  # a kernel that died or hung: the other notebooks still run
+        message = (str(error).strip() or "no message").splitlines()[0]
+        return f"{type(error).__name__}: {message}", traceback.format_exc()
+    return None
+
+
+def publish(executed: Path, out_dir: Path) -> nbformat.NotebookNode:
+    """Move an executed notebook and its HTML page into the output folder, over those of an earlier run."""
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.papermill.update(input_path=executed.name, output_path=executed.name)
+    nbformat.write(notebook, executed)
+    html, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": executed.stem}})
+    page = executed.with_suffix(".html")
+    page.write_text(html, encoding="utf-8")
+    for file in (executed, page):
+        os.replace(file, out_dir / file.name)
+    return notebook
+
+
+def run_notebook(
+    path: Path,
+    out_dir: Path,
+    parameters: dict[str, Any] | None = None,
+    minutes: float | None = None,
+    memory_gb: float | None = None,
+) -> Result:
+    """Run one notebook and judge the run.
+
+    Args:
+        path: the notebook; its folder is the working directory of the run.
+        out_dir: where NAME.ipynb and NAME.html go, and NAME.error.txt if it failed while running.
+        parameters: values that replace the declared defaults.
+        minutes: time budget.
+        memory_gb: memory budget of the kernel and all its children together.
+
+    Raises:
+        UsageError: if the notebook does not declare one of the parameters.
+    """
+    path, out_dir, parameters = Path(path).resolve(), Path(out_dir).resolve(), parameters or {}
+    refuse_unknown_parameters(path, parameters)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    error_file = out_dir / f"{path.stem}.error.txt"
+    timeout = None if minutes is None else ceil(PATIENCE * minutes * 60)
+    with tempfile.TemporaryDirectory(dir=out_dir, prefix=".running-") as scratch:
+        executed, started = Path(scratch) / path.name, time.perf_counter()
+        with PeakMemory() as memory:
+            error = execute(path, executed, parameters, timeout)
+        taken = (time.perf_counter() - started) / 60
+        notebook = publish(executed, out_dir) if executed.exists() else None
+    error_file.unlink(missing_ok=True)
+    if error:
+        error_file.write_text(error[1], encoding="utf-8")
+    problems = [error[0]] if error else execution_problems(notebook)
+    result = Result(path.stem, parameters, taken, minutes, memory.gigabytes, memory_gb, problems)
+    result.compare_with_budgets()
+    return result
+
+
+def table(results: list[Result]) -> str:
+    """Minutes, peak memory, budgets and verdict of each notebook, then what was wrong."""
+
+    def row(name: str, *numbers: float | str | None) -> str:
+        cells = (f"{n:.2f}" if isinstance(n, int | float) else n or "-" for n in numbers)
+        return f"{name:<{width}}" + "".join(f"{cell:>9}" for cell in cells)
+
+    width = max(len(result.name) for result in results)
+    lines = [row("notebook", "minutes", "budget", "peak GB", "budget") + "  verdict"]
+    for r in results:
+        numbers = (r.minutes, r.minutes_budget, r.peak_gb, r.memory_budget_gb)
+        lines.append(f"{row(r.name, *numbers)}  {r.verdict}")
+    lines.append(row("all", sum(r.minutes for r in results), " ", max(r.peak_gb for r in results)))
+    return "\n".join(lines + [f"{r.name}: {line}" for r in results for line in r.problems + r.warnings])
+
+
+def write_report(results: list[Result], profile: str, out_dir: Path) -> None:
+    """The table as JSON, replaced whole after each notebook."""
+    notebooks = [{**asdict(result), "verdict": result.verdict} for result in results]
+    report = {"profile": profile, "python": sys.version.split()[0], "notebooks": notebooks}
+    partial = out_dir / ".report.json"
+    partial.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(partial, out_dir / "report.json")
+
+
+def main(arguments: list[str] | None = None, folder: Path = HERE) -> int:
+    """Command line; 0 if every notebook ran within its limits, 1 if one failed, 2 if none could be run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--profile", default="teaching", help="a file of notebooks/profiles (teaching)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="notebooks by name or number, such as 01")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "outputs", help="output folder (outputs)")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    options = parser.parse_args(arguments)
+    try:
+        overrides = {name: yaml.safe_load(value) for name, value in options.p}
+        jobs = plan(folder, options.profile, options.only, overrides)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    results = []
+    for number, (path, entry) in enumerate(jobs, start=1):
+        print(f"[{number}/{len(jobs)}] {path.stem}", flush=True)
+        results.append(run_notebook(path, options.out, **entry))
+        write_report(results, options.profile, options.out)
+    print(f"\n{table(results)}\n\nThe executed notebooks and their HTML pages are in {options.out}")
+    return 1 if any(result.problems for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""The runner, on small notebooks each broken in one way."""
+
+import json
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from notebooks.run import HERE, PeakMemory, Result, UsageError, execution_problems, main, plan, run_notebook
+
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+PARAMETERS = "side = 4\nname: str = 'a=b'\nscan = None  # a file of yours"
+kernel = pytest.mark.notebook
+
+
+def write_notebook(folder, *sources, name="00_trial", tag=None):
+    """A notebook of a title, the parameters and the given code cells; ``tag`` goes on the last of them."""
+    cells = [new_code_cell(source) for source in (PARAMETERS, *sources)]
+    cells[0].metadata["tags"] = ["parameters"]
+    if tag:
+        cells[-1].metadata["tags"] = [tag]
+    path = folder / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Trial"), *cells], metadata=KERNEL), path)
+    return path
+
+
+def write_profile(folder, text, name="teaching"):
+    path = folder / "profiles" / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+@kernel
+def test_a_good_notebook_passes(tmp_path):
+    """Parameters arrive, the notebook's folder is its working directory, and its kernel is this interpreter's."""
+    here = f"import os, sys\nassert os.getcwd() == {str(tmp_path)!r}\nassert sys.prefix == {sys.prefix!r}"
+    path = write_notebook(tmp_path, here, "assert scan is None\nprint('the side is', side)")
+    out = tmp_path / "out"
+    result = run_notebook(path, out, {"side": 7}, minutes=5, memory_gb=4)
+    assert (result.verdict, result.problems, result.warnings) == ("ok", [], [])
+    assert 0 < result.minutes < 5 and 0.01 < result.peak_gb < 1
+    assert names(out) == ["00_trial.html", "00_trial.ipynb"]
+    assert "the side is 7" in (out / "00_trial.html").read_text()
+    assert str(tmp_path) not in nbformat.read(out / "00_trial.ipynb", 4).metadata.papermill.output_path
+
+
+@kernel
+def test_another_kernel_called_python3_is_not_used(tmp_path, monkeypatch):
+    spec = tmp_path / "share" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": ["false"], "display_name": "Other", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "share"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    assert run_notebook(write_notebook(tmp_path, "1 + 1"), tmp_path / "out").problems == []
+
+
+@kernel
+def test_a_notebook_that_raises_fails_and_leaves_what_it_did(tmp_path):
+    path = write_notebook(tmp_path, "print('before')", "1 / 0", "print('after')")
+    result = run_notebook(path, tmp_path / "out")
+    assert result.verdict == "FAILED"
+    assert result.problems == ["In [3] raised ZeroDivisionError: division by zero"]
+    assert "1 / 0" in (tmp_path / "out" / "00_trial.error.txt").read_text()
+    page = (tmp_path / "out" / "00_trial.html").read_text()
+    assert "before" in page and "ZeroDivisionError" in page
+
+    write_notebook(tmp_path, "print('mended')")
+    assert run_notebook(path, tmp_path / "out").problems == []
+    assert names(tmp_path / "out") == ["00_trial.html", "00_trial.ipynb"]
+    assert "mended" in (tmp_path / "out" / "00_trial.html").read_text()
+
+
+@kernel
+@pytest.mark.parametrize(
+    ("sources", "tag"),
+    [
+        (["import sys\nsys.exit(0)", "assert False"], None),  # papermill takes this for a good end
+        (["assert False"], "skip-execution"),
+        (["  "], None),
+    ],
+)
+def test_a_skipped_cell_fails(tmp_path, sources, tag):
+    result = run_notebook(write_notebook(tmp_path, *sources, tag=tag), tmp_path / "out")
+    assert result.verdict == "FAILED"
+    assert any("was skipped" in problem for problem in result.problems)
+
+
+@kernel
+def test_an_error_that_is_allowed_by_a_tag_fails(tmp_path):
+    path = write_notebook(tmp_path, "raise ValueError('no')", tag="raises-exception")
+    assert "ValueError" in run_notebook(path, tmp_path / "out").problems[0]
+
+
+@kernel
+def test_a_kernel_that_dies_fails_and_leaves_what_it_did(tmp_path):
+    path = write_notebook(tmp_path, "print('before')", "import os\nos._exit(9)")
+    result = run_notebook(path, tmp_path / "out")
+    assert "DeadKernelError" in result.problems[0]
+    assert names(tmp_path / "out") == ["00_trial.error.txt", "00_trial.html", "00_trial.ipynb"]
+
+
+@kernel
+def test_memory_of_kernel_and_children_counts(tmp_path):
+    child = "import subprocess, sys\ncode = 'import time; block = b\"1\" * 300_000_000; time.sleep(1)'"
+    path = write_notebook(tmp_path, child, "subprocess.run([sys.executable, '-c', code], check=True)")
+    result = run_notebook(path, tmp_path / "out", memory_gb=0.3)
+    assert result.verdict == "FAILED"
+    assert "over its budget of 0.3 GB" in result.problems[0]
+    assert result.peak_gb < 1
+
+
+def test_memory_of_processes_that_were_there_before_does_not_count():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE):
+        with PeakMemory(interval=0.01) as memory:
+            time.sleep(0.3)
+        assert memory.gigabytes == 0
+
+
+@kernel
+def test_a_notebook_that_hangs_is_ended_at_ten_times_its_budget(tmp_path):
+    path = write_notebook(tmp_path, "import time\ntime.sleep(300)")
+    result = run_notebook(path, tmp_path / "out", minutes=0.005)
+    assert result.minutes < 1
+    assert "CellTimeoutError" in result.problems[0]
+    assert "over its budget of 0.005 minutes" in result.problems[1]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "gigabytes", "verdict"),
+    [(1, 2, "ok"), (1.1, 2, "slow"), (9.9, 2, "slow"), (10.1, 2, "FAILED"), (1, 2.1, "FAILED")],
+)
+def test_budgets(minutes, gigabytes, verdict):
+    result = Result("00_trial", {}, minutes, 1, gigabytes, 2)
+    result.compare_with_budgets()
+    assert result.verdict == verdict
+    assert len(result.problems + result.warnings) == (verdict != "ok")
+
+
+def test_without_budgets_nothing_is_too_much():
+    result = Result("00_trial", {}, 1000, None, 1000, None)
+    result.compare_with_budgets()
+    assert result.verdict == "ok"
+
+
+def executed_cell(count, duration=0.1, outputs=()):
+    metadata = {"papermill": {"duration": duration}}
+    return new_code_cell("1", execution_count=count, metadata=metadata, outputs=list(outputs))
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
+        ([executed_cell(1), executed_cell(None)], "code cell 2 was skipped"),
+        ([executed_cell(2), executed_cell(3)], "code cell 1 was skipped or out of order (count 2)"),
+        ([executed_cell(1), executed_cell(3)], "code cell 2 was skipped or out of order (count 3)"),
+        ([executed_cell(1, duration=0)], "code cell 1 took no time"),
+        ([executed_cell(1, duration=None)], "code cell 1 took no time"),
+        ([executed_cell(1, outputs=[new_output("error", ename="E", evalue="", traceback=[])])], "ended with an error"),
+        ([new_markdown_cell("# Only words")], "no code cell"),
+    ],
+)
+def test_what_did_not_run_is_noticed(cells, problem):
+    good = new_notebook(cells=[executed_cell(1), new_markdown_cell("word"), executed_cell(2)])
+    assert execution_problems(good) == []
+    assert problem in "; ".join(execution_problems(new_notebook(cells=cells)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("notebooks: {00_trial: {parameters: {sides: 3}}}", "00_trial has no parameter sides; it declares name, scan"),
+        ("notebooks: {01_other: {minutes: 1}}", "names 01_other; there are 00_trial"),
+        ("notebooks: {00_trial: {minute: 1}}", "teaching.yaml, 00_trial: cannot use minute: 1"),
+        ("notebooks: {00_trial: {minutes: soon}}", "cannot use minutes: soon"),
+        ("notebooks: {00_trial: {parameters: [side]}}", "cannot use parameters"),
+        ("notebooks: {00_trial: 3}", "00_trial: cannot use 3"),
+        ("notebooks: [00_trial]", "must hold one mapping, called notebooks"),
+        ("notebooks:", "must hold one mapping, called notebooks"),
+        ("notebook: {}", "must hold one mapping, called notebooks"),
+        ("", "must hold one mapping, called notebooks"),
+        ("notebooks: {", "not valid YAML"),
+    ],
+)
+def test_a_bad_profile_is_refused(tmp_path, text, message):
+    write_notebook(tmp_path)
+    write_profile(tmp_path, text)
+    with pytest.raises(UsageError) as refused:
+        plan(tmp_path, "teaching", None, {})
+    assert message in str(refused.value)
+
+
+def test_profile_and_command_line_meet(tmp_path):
+    """The command line wins; a notebook without an entry keeps its declared defaults and has no budget."""
+    write_notebook(tmp_path)
+    write_notebook(tmp_path, name="01_other")
+    write_profile(tmp_path, "notebooks: {00_trial: {parameters: {side: 5, name: b}, minutes: 2, memory_gb: 1.5}}")
+    (first, entry), (second, empty) = plan(tmp_path, "teaching", None, {"side": 6})
+    assert (first.stem, second.stem) == ("00_trial", "01_other")
+    assert entry == {"parameters": {"side": 6, "name": "b"}, "minutes": 2, "memory_gb": 1.5}
+    assert empty == {"parameters": {"side": 6}}
+    assert [path.stem for path, _ in plan(tmp_path, "teaching", ["01"], {})] == ["01_other"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--profile", "tiny"], "there is no profile tiny; there are ci, teaching"),
+        (["--only", "00", "07"], "no notebook is called 07; there are 00_trial, 01_other"),
+        (["-p", "sides", "3"], "has no parameter sides"),
+    ],
+)
+def test_a_bad_request_is_refused_before_anything_runs(tmp_path, capsys, arguments, message):
+    write_notebook(tmp_path)
+    write_notebook(tmp_path, name="01_other")
+    write_profile(tmp_path, "notebooks: {}")
+    write_profile(tmp_path, "notebooks: {}", "ci")
+    assert main([*arguments, "--out", str(tmp_path / "out")], tmp_path) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_notebook_is_an_error(tmp_path, capsys):
+    assert main([], tmp_path) == 2
+    assert "there is no notebook in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sides", "str"])
+def test_an_unknown_parameter_is_refused_by_run_notebook(tmp_path, name):
+    """A name that the parameters cell only reads is no parameter."""
+    with pytest.raises(UsageError, match=f"has no parameter {name}; it declares name, scan, side"):
+        run_notebook(write_notebook(tmp_path), tmp_path / "out", {name: 3})
+    assert not (tmp_path / "out").exists()
+
+
+@kernel
+def test_all_run_although_the_first_fails_and_the_report_says_so(tmp_path, capsys):
+    write_notebook(tmp_path, "assert side == 3, side")
+    write_notebook(tmp_path, "assert side == 4", name="01_other")
+    write_profile(tmp_path, "notebooks: {00_trial: {parameters: {side: 5}}, 01_other: {minutes: 3, memory_gb: 2}}")
+    out = tmp_path / "out"
+    assert main(["--out", str(out)], tmp_path) == 1
+    printed = capsys.readouterr().out
+    assert "00_trial: In [3] raised AssertionError: 5" in printed
+    report = json.loads((out / "report.json").read_text())
+    assert report["profile"] == "teaching"
+    assert [(entry["name"], entry["verdict"]) for entry in report["notebooks"]] == [
+        ("00_trial", "FAILED"),
+        ("01_other", "ok"),
+    ]
+    assert report["notebooks"][1]["memory_budget_gb"] == 2 and report["notebooks"][1]["peak_gb"] > 0
+    assert f"{report['notebooks'][1]['minutes']:.2f}     3.00" in printed
+    assert main(["--out", str(out), "-p", "side", "3", "--only", "00"], tmp_path) == 0
+
+
+@pytest.mark.parametrize("profile", ["ci", "teaching", "gpu", "paper"])
+def test_the_profiles_of_the_course_fit_its_notebooks(profile):
+    if not list(HERE.glob("*.ipynb")):
+        pytest.skip("there is no notebook yet")
+    assert plan(HERE, profile, None, {})
