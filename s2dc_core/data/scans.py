@@ -23,7 +23,7 @@ from torch import Tensor
 from s2dc_core.data.phantoms import MODALITIES, ORGANS, Phantom, make_phantom
 from s2dc_core.features import check_affine
 
-CT_WINDOW = (-1000.0, 1000.0)
+CT_WINDOW = (-175.0, 250.0)
 SUV_CEILING = 20.0
 MR_LIMIT = 5.0
 NIFTI = (".nii", ".nii.gz")
@@ -123,8 +123,8 @@ def normalise(
 ) -> Float[Tensor, "x y z"]:
     """Intensities for the encoder, one rule for each kind of scan.
 
-    - CT [HU]: the window -1000..1000 to 0..1, as in S2DC's published code. Wider than VoCo's -175..250, so that lung
-      and bone keep their contrast.
+    - CT [HU]: the window -175..250 to 0..1. It is VoCo's, whose settings the paper takes over; S2DC's published code
+      has -1000..1000, which keeps lung and bone apart but leaves liver and spleen 0.01 from each other.
     - PET [SUV]: asinh(SUV) / asinh(20), clipped to 0..1. An SUV is already a scale: the z-score of the published code
       would make a tissue's value depend on how much air the scan holds. asinh keeps muscle (0.7) and liver (2) apart
       while a lesion of 10 still differs from a bladder.

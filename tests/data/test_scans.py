@@ -111,7 +111,7 @@ def test_label_names_from_json(tmp_path, files, nested):
 
 
 def test_normalise_ct_is_the_window():
-    values = torch.tensor([-3024.0, -1000, -500, 0, 1000, 3071]).view(6, 1, 1)
+    values = torch.tensor([-3024.0, -175, -68.75, 37.5, 250, 3071]).view(6, 1, 1)
     assert normalise(values, "ct").flatten().tolist() == [0, 0, 0.25, 0.5, 1, 1]
 
 

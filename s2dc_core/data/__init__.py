@@ -1,0 +1,18 @@
+"""Volumes to work on: generated bodies, nilearn's MNI152 average, and scans of your own."""
+
+from s2dc_core.data.phantoms import FINDINGS, MODALITIES, ORGANS, TISSUES, Phantom, make_phantom
+from s2dc_core.data.scans import Scan, load_mni152, load_scan, open_scan, scan_from_phantom
+
+__all__ = [
+    "FINDINGS",
+    "MODALITIES",
+    "ORGANS",
+    "TISSUES",
+    "Phantom",
+    "Scan",
+    "load_mni152",
+    "load_scan",
+    "make_phantom",
+    "open_scan",
+    "scan_from_phantom",
+]
