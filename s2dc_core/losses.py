@@ -62,9 +62,7 @@ def patch_to_patch(statistics: MatchStatistics, matches: Matches) -> Float[Tenso
     return _mean_over_regions(-statistics.log_confidence, ones, matches, len(statistics.source_ratio))
 
 
-def patch_to_structure(
-    statistics: MatchStatistics, matches: Matches, normaliser: str = "weights"
-) -> Float[Tensor, ""]:
+def patch_to_structure(statistics: MatchStatistics, matches: Matches, normaliser: str = "weights") -> Float[Tensor, ""]:
     """Equations 7 and 8, L_p2s: the matches' -log M^_t(i, j), weighted by how peaked their distributions are.
 
     The weight of a match is (softmax(sr_V)_n + softmax(sr_V')_m) / 2, the softmaxes over all tokens of a region. A

@@ -40,9 +40,7 @@ def similarity_matrix(source: Float[Tensor, "*b n c"], target: Float[Tensor, "*b
     return source @ target.mT
 
 
-def log_dual_softmax(
-    similarity: Float[Tensor, "*b n m"], temperature: float | int = 1.0
-) -> Float[Tensor, "*b n m"]:
+def log_dual_softmax(similarity: Float[Tensor, "*b n m"], temperature: float | int = 1.0) -> Float[Tensor, "*b n m"]:
     """Logarithm of equation 4, stable where the product of two softmaxes underflows.
 
     log M^_t(i, j) = 2 M_t(i, j) / temperature - LSE_j(row i) - LSE_i(column j).

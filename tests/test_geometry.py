@@ -51,9 +51,7 @@ def translation(*shift):
 
 def test_token_centres_follow_the_convention():
     centres = token_centres((2, 3, 2), (4, 2, 1))
-    expected = [
-        [a * 4 + 1.5, b * 2 + 0.5, c * 1.0] for a, b, c in itertools.product(range(2), range(3), range(2))
-    ]
+    expected = [[a * 4 + 1.5, b * 2 + 0.5, c * 1.0] for a, b, c in itertools.product(range(2), range(3), range(2))]
     torch.testing.assert_close(centres, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=0)
 
 

@@ -147,7 +147,9 @@ def test_sharpe_ratio_and_scale():
     """With std it does not change when D is scaled; with the variance, cosines against (1 + cos) / 2 differ by 2."""
     D = tokens(3, 20)
     torch.testing.assert_close(sharpe_ratio((1 + D) / 2), sharpe_ratio(D))
-    torch.testing.assert_close(sharpe_ratio((1 + D) / 2, dispersion="variance"), 2 * sharpe_ratio(D, dispersion="variance"))
+    torch.testing.assert_close(
+        sharpe_ratio((1 + D) / 2, dispersion="variance"), 2 * sharpe_ratio(D, dispersion="variance")
+    )
 
 
 @pytest.mark.parametrize("assignment", ["dual_softmax", "sinkhorn"])

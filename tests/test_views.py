@@ -121,7 +121,9 @@ def test_intensities_change_in_the_target_only_and_the_generator_repeats_them():
 
 
 def test_collated_views_keep_their_matches_apart():
-    single = [make_views(scan(32, 32, 16, seed=s), (1, 1, 1), ENCODER, (1, 2), PLAIN, generator=seeded(s)) for s in (1, 2)]
+    single = [
+        make_views(scan(32, 32, 16, seed=s), (1, 1, 1), ENCODER, (1, 2), PLAIN, generator=seeded(s)) for s in (1, 2)
+    ]
     batch = collate_views(single)
     assert batch.source.shape[0] == batch.H.shape[0] == 2 and batch.positives.shape[0] == 8
     for level, matches in enumerate(batch.matches):
