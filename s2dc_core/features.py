@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
+from scipy.ndimage import distance_transform_edt
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples
 from torch import Tensor, nn
@@ -166,22 +167,18 @@ def similarity_heatmap(token_map: TokenMap, voxel: Sequence[Integral] | np.ndarr
     return (unit @ anchor).clamp(-1, 1)
 
 
-def organ_tokens(
-    token_map: TokenMap,
-    label: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."],
-    purity: Real = 0.5,
-    minimum: int = 5,
-) -> OrganTokens:
-    """Tokens that belong to an organ: the one that fills most of their voxels, at least the share `purity`.
+def organ_grid(
+    token_map: TokenMap, label: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."], purity: Real = 0.5
+) -> Int[Tensor, "x y z"]:
+    """The organ that each token belongs to: the one that fills most of its voxels, at least the share `purity`, or 0.
 
-    Of two organs with equal shares the lower label gets the token. Voxels of a token beyond the volume's
-    border count as background. Organs with fewer than `minimum` tokens, or none, are reported in `dropped`.
+    Of two organs with equal shares the lower label gets the token. Voxels of a token beyond the volume's border count
+    as background.
 
     Args:
         token_map: of a volume.
         label: [X, Y, Z] whole numbers on the volume's grid, 0 for background.
         purity: in (0, 1].
-        minimum: number of tokens.
 
     Raises:
         ValueError: for a label map on another grid, with negative or fractional values, or without any organ.
@@ -206,12 +203,60 @@ def organ_tokens(
         owner[filled > largest] = organ
         largest = np.maximum(largest, filled)
     owner[largest < purity * np.prod(patch)] = 0
+    return torch.from_numpy(owner)
 
+
+def organ_tokens(
+    token_map: TokenMap,
+    label: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."],
+    purity: Real = 0.5,
+    minimum: int = 5,
+) -> OrganTokens:
+    """The tokens of the organs that have at least `minimum`; the others, or those with none, are in `dropped`.
+
+    Args and errors as for `organ_grid`.
+    """
+    owner = organ_grid(token_map, label, purity)
+    organs = np.unique(np.asarray(label)[np.asarray(label) > 0]).astype(int).tolist()
     counts = {organ: int((owner == organ).sum()) for organ in organs}
     kept = {organ: count for organ, count in counts.items() if count >= minimum}
     dropped = {organ: count for organ, count in counts.items() if count < minimum}
-    chosen = torch.from_numpy(np.isin(owner, [0, *dropped], invert=True))
-    return OrganTokens(token_map.features[chosen], torch.from_numpy(owner)[chosen], kept, dropped)
+    chosen = torch.isin(owner, torch.tensor(list(kept), dtype=torch.long))
+    return OrganTokens(token_map.features[chosen], owner[chosen], kept, dropped)
+
+
+def deepest_voxel(
+    label: Shaped[np.ndarray, "x y z"] | Shaped[Tensor, "x y z"], organ: Integral, spacing: Sequence[Real] = (1, 1, 1)
+) -> tuple[int, int, int]:
+    """The voxel of an organ that lies furthest, in mm, from its surface: a fair place for an anchor.
+
+    Raises:
+        ValueError: if no voxel carries the label.
+    """
+    mask = np.asarray(label) == organ
+    if not mask.any():
+        raise ValueError(f"no voxel carries the label {organ}: there are {np.unique(np.asarray(label)).tolist()}")
+    depth = distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    return tuple(int(i) for i in np.unravel_index(depth.argmax(), mask.shape))
+
+
+def inside_outside(
+    similarity: Float[Tensor, "x y z"], organs: Int[Tensor, "x y z"], organ: Integral
+) -> tuple[float, float]:
+    """Mean of a similarity heatmap over the tokens of an organ, and over those of all other organs.
+
+    Args:
+        similarity: of similarity_heatmap.
+        organs: of organ_grid.
+        organ: label of the anchor's organ.
+
+    Raises:
+        ValueError: if the organ, or every other one, has no token.
+    """
+    inside, outside = similarity[organs == organ], similarity[(organs != organ) & (organs > 0)]
+    if not len(inside) or not len(outside):
+        raise ValueError(f"{len(inside)} tokens of organ {organ} and {len(outside)} of others: both must have some")
+    return float(inside.mean()), float(outside.mean())
 
 
 def organ_silhouettes(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) -> dict[int, float]:

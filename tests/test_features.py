@@ -12,7 +12,9 @@ from torch import nn
 from s2dc_core.features import (
     TokenMap,
     check_affine,
+    deepest_voxel,
     fit_pca,
+    inside_outside,
     organ_silhouettes,
     organ_tokens,
     pca_map,
@@ -354,3 +356,23 @@ def test_bad_input_to_pca():
         pca_map(random_map(channels=5), fitted=fit_pca(tokens))
     with pytest.raises(ValueError, match="cannot give"):
         pca_map(tokens, fitted=fit_pca(tokens, components=2))
+
+
+def test_inside_outside_are_means_over_the_organ_and_the_other_organs():
+    similarity = torch.arange(8.0).reshape(2, 2, 2)
+    organs = torch.tensor([[[1, 1], [0, 2]], [[2, 3], [0, 0]]])
+    assert inside_outside(similarity, organs, 1) == (0.5, 4.0)
+    with pytest.raises(ValueError, match="0 tokens of organ 9"):
+        inside_outside(similarity, organs, 9)
+
+
+def test_deepest_voxel_is_the_furthest_from_the_surface_in_millimetres():
+    label = np.zeros((9, 9, 9), dtype=int)
+    label[1:8, 2:7, 3:6] = 4
+    assert deepest_voxel(label, 4)[2] == 4
+    tall = np.zeros((3, 3, 20), dtype=int)
+    tall[:, :, 5:] = 1
+    tall[1, 1, 0] = 1
+    assert deepest_voxel(tall, 1, spacing=(1, 1, 0.1))[2] == 12
+    with pytest.raises(ValueError, match=r"no voxel carries the label 5: there are \[0, 4\]"):
+        deepest_voxel(label, 5)

@@ -1,5 +1,77 @@
 """The figures of the course, one function per figure, one file per lesson; each returns a matplotlib Figure."""
 
+from s2dc_core.plots.assignment import (
+    plot_assignment_maps,
+    plot_clamped_confidences,
+    plot_loss_against_temperature,
+    plot_marginals,
+    plot_mass_of_partners,
+    plot_matched_pair,
+    plot_numbered_matrices,
+    plot_quality_against_cost,
+    plot_quality_against_temperature,
+    plot_training_curves,
+)
+from s2dc_core.plots.correspondence import (
+    plot_arrows,
+    plot_equivariance,
+    plot_matched_tokens,
+    plot_matches_per_token,
+    plot_offsets,
+    plot_rotations,
+    plot_scaling,
+    plot_two_boxes,
+    plot_wrong_shares,
+)
+from s2dc_core.plots.distribution import (
+    Anchor,
+    effective_number,
+    plot_anchors,
+    plot_loss_against_tokens,
+    plot_peaks,
+    plot_pushes_and_pulls,
+    plot_ratio_against_look_alikes,
+    plot_ratios_by_tissue,
+    plot_sorted_weights,
+)
+from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, oriented_slice, show_slice
 
-__all__ = ["PALETTE", "figure_grid", "label_colour", "oriented_slice", "show_slice"]
+__all__ = [
+    "PALETTE",
+    "Anchor",
+    "effective_number",
+    "figure_grid",
+    "label_colour",
+    "oriented_slice",
+    "plot_anchors",
+    "plot_arrows",
+    "plot_assignment_maps",
+    "plot_clamped_confidences",
+    "plot_equivariance",
+    "plot_heatmaps",
+    "plot_loss_against_temperature",
+    "plot_loss_against_tokens",
+    "plot_losses",
+    "plot_marginals",
+    "plot_mass_of_partners",
+    "plot_matched_pair",
+    "plot_matched_tokens",
+    "plot_matches_per_token",
+    "plot_method",
+    "plot_numbered_matrices",
+    "plot_offsets",
+    "plot_peaks",
+    "plot_pushes_and_pulls",
+    "plot_quality_against_cost",
+    "plot_quality_against_temperature",
+    "plot_ratio_against_look_alikes",
+    "plot_ratios_by_tissue",
+    "plot_rotations",
+    "plot_scaling",
+    "plot_sorted_weights",
+    "plot_training_curves",
+    "plot_two_boxes",
+    "plot_wrong_shares",
+    "show_slice",
+]

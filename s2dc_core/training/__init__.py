@@ -1,5 +1,5 @@
 """Pre-training on scans."""
 
-from s2dc_core.training.pretrain import PretrainConfig, PretrainResult, pretrain
+from s2dc_core.training.pretrain import PretrainConfig, PretrainResult, draw_views, pretrain
 
-__all__ = ["PretrainConfig", "PretrainResult", "pretrain"]
+__all__ = ["PretrainConfig", "PretrainResult", "draw_views", "pretrain"]

@@ -1,0 +1,99 @@
+"""Figures of lesson 00: the method in one picture, and one heatmap before and after a minute of training."""
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from s2dc_core.plots.slices import PALETTE, figure_grid, show_slice
+
+ANCHOR = PALETTE[5]
+
+
+def plot_method(
+    regions: tuple[Float[Tensor, "x y z"], Float[Tensor, "x y z"]],
+    affine: Shaped[np.ndarray, "4 4"],
+    points: tuple[Sequence[Real], Sequence[Real]],
+    distribution: Float[Tensor, "gx gy gz"],
+    token_affine: Shaped[np.ndarray, "4 4"],
+    similarity_at_match: Real,
+    ratio: Real,
+) -> Figure:
+    """Figure 2 of the paper with real arrays: V, V', and one anchor's D_n as a map over V' and as a histogram.
+
+    Args:
+        regions: V and V'.
+        affine: of both, voxel to mm.
+        points: the anchor's place in V and its match's in V', in mm.
+        distribution: D_n, cosines of the anchor with all tokens of V', on their grid.
+        token_affine: of that grid.
+        similarity_at_match: the anchor's cosine with its match.
+        ratio: its Sharpe ratio.
+    """
+    source, target = regions
+    with figure_grid(1, 4, size=(3.9, 3.8)) as (figure, axes):
+        show_slice(axes[0, 0], source, affine, mark=points[0], title="V, for the student\n+ an anchor patch")
+        show_slice(axes[0, 1], target, affine, mark=points[1], title="V' = V warped by H, for the teacher\n+ its match")
+        over = {"overlay": distribution, "overlay_affine": token_affine, "overlay_alpha": 0.75}
+        title = "$L_{p2p}$: among all patches of V'\nthe match must win"
+        shown = show_slice(axes[0, 2], target, affine, mark=points[1], title=title, **over)
+        figure.colorbar(shown.overlay, ax=axes[0, 2], shrink=0.75, label="cosine with the anchor")
+        histogram = axes[0, 3]
+        histogram.hist(distribution.flatten().numpy(), bins=40, color=PALETTE[1])
+        histogram.axvline(similarity_at_match, color=ANCHOR, label="its match")
+        histogram.set(yscale="log", xlabel="cosine with the anchor", ylabel="patches of V'")
+        histogram.set_title(f"$L_{{p2s}}$: one peak or many?\nSharpe ratio of this $D_n$: {ratio:.1f}")
+        histogram.set_ylim(0.7, 6 * histogram.get_ylim()[1])  # room for the legend
+        histogram.legend(loc="upper left")
+    return figure
+
+
+def plot_losses(history: Sequence[Sequence[Real]], names: Sequence[str]) -> Figure:
+    """Each column of the history against the step, one panel a name."""
+    values = np.asarray(history)
+    with figure_grid(1, len(names), size=(3.4, 2.6)) as (figure, axes):
+        for panel, name, column in zip(axes[0], names, values.T, strict=True):
+            panel.plot(np.arange(1, len(column) + 1), column, color=PALETTE[6])
+            panel.set(xlabel="step", title=name)
+    return figure
+
+
+def plot_heatmaps(
+    volume: Shaped[Tensor, "x y z"],
+    affine: Shaped[np.ndarray, "4 4"],
+    anchors: Mapping[str, Sequence[Real]],
+    heatmaps: Mapping[str, Mapping[str, tuple[Tensor, np.ndarray]]],
+    numbers: Mapping[str, Mapping[str, tuple[Real, Real]]],
+    window: tuple[Real, Real] | None = None,
+    labels: Shaped[Tensor, "x y z"] | None = None,
+    organ_numbers: Mapping[str, Integral] | None = None,
+) -> Figure:
+    """One row an anchor: the scan with the anchor's organ outlined, then its heatmap by each encoder.
+
+    Args:
+        volume, affine: the scan.
+        anchors: organ to the anchor's place in mm.
+        heatmaps: encoder to organ to (similarity, affine of the token map).
+        numbers: encoder to organ to (mean inside the organ, mean in other organs), written below the heatmap; may be missing.
+        window: of the scan's intensities.
+        labels, organ_numbers: label map and each organ's number in it, for the outline.
+    """
+    low, high = window or (None, None)
+    with figure_grid(len(anchors), 1 + len(heatmaps), size=(4.3, 3.9)) as (figure, axes):
+        for row, (organ, point) in zip(axes, anchors.items(), strict=True):
+            outline = None if labels is None else (labels == organ_numbers[organ]) * organ_numbers[organ]
+            view = {"plane": "axial", "mark": point, "vmin": low, "vmax": high}
+            show_slice(row[0], volume, affine, labels=outline, title=f"anchor in the {organ}", **view)
+            for panel, (encoder, maps) in zip(row[1:], heatmaps.items(), strict=True):
+                values, token_affine = maps[organ]
+                colours = {"overlay_vmin": 0, "overlay_vmax": 1, "overlay_alpha": 0.75}
+                over = {"overlay": values, "overlay_affine": token_affine, **colours}
+                shown = show_slice(panel, volume, affine, title=encoder, **over, **view)
+                if organ in numbers[encoder]:
+                    inside, outside = numbers[encoder][organ]
+                    panel.set_xlabel(f"mean cosine: {inside:.2f} in it, {outside:.2f} in other organs")
+        figure.colorbar(shown.overlay, ax=axes, shrink=0.6, label="cosine with the anchor")
+    return figure

@@ -1,0 +1,42 @@
+"""Figures of lesson 00 draw what they are given."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method
+
+AFFINE = np.diag([2.0, 2, 2, 1])
+
+
+def test_plot_method_shows_the_distribution_and_the_ratio():
+    region, distribution = torch.rand(16, 16, 16), torch.rand(4, 4, 4)
+    places = ([8.0, 8, 8], [10.0, 8, 8])
+    figure = plot_method((region, region), AFFINE, places, distribution, np.diag([8.0, 8, 8, 1]), 0.8, 3.25)
+    assert isinstance(figure, Figure)
+    drawn = np.ma.getdata(figure.axes[2].images[1].get_array())
+    assert np.isin(drawn[np.isfinite(drawn)], distribution.double().numpy()).all()
+    assert sum(patch.get_height() for patch in figure.axes[3].patches) == 64
+    assert "3.2" in figure.axes[3].get_title()
+
+
+def test_plot_losses_draw_each_column():
+    history = [(3.0, 1.0), (2.0, 0.5), (1.5, 0.4)]
+    figure = plot_losses(history, ["total", "contrast"])
+    drawn = [axes.lines[0].get_ydata().tolist() for axes in figure.axes]
+    assert drawn == [[3.0, 2.0, 1.5], [1.0, 0.5, 0.4]]
+
+
+def test_plot_heatmaps_write_their_numbers():
+    volume, labels = torch.rand(16, 16, 16), torch.zeros(16, 16, 16, dtype=torch.int32)
+    labels[4:12, 4:12, 4:12] = 6
+    heatmap = (torch.rand(4, 4, 4), np.diag([8.0, 8, 8, 1]))
+    maps = {name: {"liver": heatmap} for name in ("untrained", "trained")}
+    numbers = {"untrained": {"liver": (0.9, 0.8)}, "trained": {"liver": (0.7, 0.1)}}
+    figure = plot_heatmaps(
+        volume, AFFINE, {"liver": [16.0, 16, 16]}, maps, numbers, labels=labels, organ_numbers={"liver": 6}
+    )
+    texts = [axes.get_xlabel() for axes in figure.axes]
+    assert any("0.90 in it, 0.80 in other organs" in text for text in texts)
+    assert any("0.70 in it, 0.10 in other organs" in text for text in texts)
+    assert len(figure.axes[1].images) == 2
