@@ -77,7 +77,7 @@ def plot_heatmaps(
         volume, affine: the scan.
         anchors: organ to the anchor's place in mm.
         heatmaps: encoder to organ to (similarity, affine of the token map).
-        numbers: encoder to organ to (mean inside the organ, mean in other organs), written below the heatmap; may be missing.
+        numbers: encoder to organ to (mean inside the organ, mean in other organs), written below; may be missing.
         window: of the scan's intensities.
         labels, organ_numbers: label map and each organ's number in it, for the outline.
     """
