@@ -62,38 +62,36 @@ def plot_losses(history: Sequence[Sequence[Real]], names: Sequence[str]) -> Figu
 
 
 def plot_heatmaps(
-    volume: Shaped[Tensor, "x y z"],
-    affine: Shaped[np.ndarray, "4 4"],
-    anchors: Mapping[str, Sequence[Real]],
+    scan,
+    anchors: Mapping[str, Sequence[Real] | np.ndarray],
     heatmaps: Mapping[str, Mapping[str, tuple[Tensor, np.ndarray]]],
     numbers: Mapping[str, Mapping[str, tuple[Real, Real]]],
+    labels: Mapping[str, Integral],
     window: tuple[Real, Real] | None = None,
-    labels: Shaped[Tensor, "x y z"] | None = None,
-    organ_numbers: Mapping[str, Integral] | None = None,
 ) -> Figure:
-    """One row an anchor: the scan with the anchor's organ outlined, then its heatmap by each encoder.
+    """One row an anchor: the scan with the anchor's structure outlined, then its heatmap by each encoder.
 
     Args:
-        volume, affine: the scan.
-        anchors: organ to the anchor's place in mm.
-        heatmaps: encoder to organ to (similarity, affine of the token map).
-        numbers: encoder to organ to (mean inside the organ, mean in other organs), written below; may be missing.
+        scan: has ``raw`` and ``affine``, and ``label`` or None.
+        anchors: structure to the anchor's place in mm.
+        heatmaps: encoder to structure to (similarity, affine of the token map).
+        numbers: encoder to structure to (mean inside it, mean in other structures), written below; may be missing.
+        labels: each structure's number in the label map.
         window: of the scan's intensities.
-        labels, organ_numbers: label map and each organ's number in it, for the outline.
     """
     low, high = window or (None, None)
     with figure_grid(len(anchors), 1 + len(heatmaps), size=(4.3, 3.9)) as (figure, axes):
-        for row, (organ, point) in zip(axes, anchors.items(), strict=True):
-            outline = None if labels is None else (labels == organ_numbers[organ]) * organ_numbers[organ]
+        for row, (name, point) in zip(axes, anchors.items(), strict=True):
+            outline = None if scan.label is None else (scan.label == labels[name]) * labels[name]
             view = {"plane": "axial", "mark": point, "vmin": low, "vmax": high}
-            show_slice(row[0], volume, affine, labels=outline, title=f"anchor in the {organ}", **view)
+            show_slice(row[0], scan.raw, scan.affine, labels=outline, title=f"anchor in the {name}", **view)
             for panel, (encoder, maps) in zip(row[1:], heatmaps.items(), strict=True):
-                values, token_affine = maps[organ]
+                values, token_affine = maps[name]
                 colours = {"overlay_vmin": 0, "overlay_vmax": 1, "overlay_alpha": 0.75}
                 over = {"overlay": values, "overlay_affine": token_affine, **colours}
-                shown = show_slice(panel, volume, affine, title=encoder, **over, **view)
-                if organ in numbers[encoder]:
-                    inside, outside = numbers[encoder][organ]
-                    panel.set_xlabel(f"mean cosine: {inside:.2f} in it, {outside:.2f} in other organs")
+                shown = show_slice(panel, scan.raw, scan.affine, title=encoder, **over, **view)
+                if name in numbers[encoder]:
+                    inside, outside = numbers[encoder][name]
+                    panel.set_xlabel(f"mean cosine: {inside:.2f} inside, {outside:.2f} in other structures")
         figure.colorbar(shown.overlay, ax=axes, shrink=0.6, label="cosine with the anchor")
     return figure
