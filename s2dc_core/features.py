@@ -50,13 +50,17 @@ class OrganTokens(NamedTuple):
 
 
 def check_affine(affine: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]) -> Float[np.ndarray, "4 4"]:
-    """The affine in float64. Raises ValueError if it is not 4 x 4 and finite, or its axes do not span space."""
+    """The affine in float64.
+
+    Raises:
+        ValueError: if it is not 4 x 4 and finite, its last row is not 0 0 0 1, or its axes do not span space.
+    """
     affine = np.asarray(affine, dtype=np.float64)
-    if affine.shape == (4, 4) and np.isfinite(affine).all():
+    if affine.shape == (4, 4) and np.isfinite(affine).all() and np.allclose(affine[3], (0, 0, 0, 1), rtol=0, atol=1e-6):
         volume, lengths = np.linalg.det(affine[:3, :3]), np.linalg.norm(affine[:3, :3], axis=0)
         if abs(volume) > 1e-6 * lengths.prod():
             return affine
-    raise ValueError(f"the affine cannot be inverted, set voxel sizes and orientation anew:\n{affine}")
+    raise ValueError(f"the affine cannot be inverted or does not end in 0 0 0 1, set voxel sizes and orientation anew:\n{affine}")
 
 
 def token_affine(affine: Float[np.ndarray, "4 4"], patch: Sequence[int]) -> Float[np.ndarray, "4 4"]:
@@ -92,10 +96,15 @@ def token_features(
 
     Raises:
         ValueError: for an unknown level, a tile that the stride does not divide, a volume that is not
-            [C, X, Y, Z] or holds values that are not finite, or an affine that cannot be inverted.
+            [C, X, Y, Z], is smaller than one patch or holds values that are not finite, a background that is
+            not finite, less than one tile together, or an affine that cannot be inverted.
     """
     stride, tile = _stride_and_tile(encoder, level, sub_volume)
-    _check_volume(volume)
+    _check_volume(volume, stride)
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size}: at least one tile is encoded at a time, give 1 or more")
+    if background is not None and not np.isfinite(background):
+        raise ValueError(f"background {background} is not finite: give the normalised value of air")
     padded = _pad_to_tiles(volume, tile, background)
     corners = list(product(*map(range, (0, 0, 0), padded.shape[1:], tile)))
     tokens = None
@@ -119,9 +128,14 @@ def _stride_and_tile(encoder: nn.Module, level: int, sub_volume: Sequence[int] |
     return stride, tile
 
 
-def _check_volume(volume: Tensor) -> None:
+def _check_volume(volume: Tensor, patch: Sequence[int]) -> None:
     if volume.ndim != 4 or 0 in volume.shape:
         raise ValueError(f"a volume is [C, X, Y, Z], got {tuple(volume.shape)}: is the channel axis missing?")
+    if any(side < p for side, p in zip(volume.shape[1:], patch, strict=True)):
+        raise ValueError(
+            f"a scan of {tuple(volume.shape[1:])} voxels is smaller than one patch of {tuple(patch)}: "
+            "use a finer token level or a larger scan"
+        )
     if count := int((~torch.isfinite(volume)).sum()):
         raise ValueError(f"{count} voxels of the volume are NaN or infinite: put its background value there")
 

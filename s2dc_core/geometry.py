@@ -4,7 +4,7 @@ Conventions. Voxel k of an axis has its centre at coordinate k. A token of patch
 covers the voxels a*px .. a*px+px-1, so its centre is at a*px + (px-1)/2. Tokens are listed with the last grid axis
 fastest. ``H`` takes homogeneous voxel coordinates of a source region V to those of its counterpart V'.
 
-The warped image and the ground-truth matches come from the same H. Everything is computed in float64: a match is a
+The warped image and the ground-truth matches come from the same H. Coordinates are computed in float64: a match is a
 yes-or-no question, and its answer must not depend on rounding.
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 TOLERANCE = 1e-9
@@ -143,34 +143,49 @@ def ground_truth_matches(
 
 
 def warp(
-    volume: Float[Tensor, "b c x y z"], H: Float[Tensor, "*b 4 4"], mode: str = "trilinear", fill: float | int = 0.0
-) -> Float[Tensor, "b c x y z"]:
+    volume: Shaped[Tensor, "b c x y z"], H: Float[Tensor, "*b 4 4"], mode: str = "trilinear", fill: float | int = 0.0
+) -> Shaped[Tensor, "b c x y z"]:
     """The counterpart V': out(H p) = volume(p), that is out(q) = volume(H^-1 q), on the same voxel grid.
 
     Args:
-        volume: [B, C, X, Y, Z].
+        volume: [B, C, X, Y, Z]; of any type in mode "nearest". Half precision is interpolated in float32.
         H: source to target voxel coordinates, [4, 4] or [B, 4, 4].
-        mode: "trilinear" for images, "nearest" for label maps.
+        mode: "trilinear" for images, "nearest" for label maps (halves round up).
         fill: value where H^-1 q lies outside the volume. Between the outermost voxel centres and one voxel beyond
             them a trilinear result blends into the fill.
 
     Raises:
-        ValueError: for an unknown mode, or an H that cannot be inverted.
+        ValueError: for an unknown mode, whole numbers in mode "trilinear", or an H that cannot be inverted.
     """
     if mode not in ("trilinear", "nearest"):
         raise ValueError(f"unknown mode {mode!r}: warp knows 'trilinear' and 'nearest'")
-    shape = volume.shape[2:]
+    at = _where_from(H, volume)
+    sides = torch.tensor(volume.shape[2:], device=volume.device)
+    if mode == "nearest":
+        index = torch.floor(at + 0.5 + TOLERANCE).long()
+        inside = ((index >= 0) & (index < sides)).all(-1)
+        index = index.clamp(min=0).minimum(sides - 1)
+        flat = (index[..., 0] * sides[1] + index[..., 1]) * sides[2] + index[..., 2]
+        values = volume.flatten(2).gather(2, flat.flatten(1)[:, None].expand(-1, volume.shape[1], -1))
+        return values.view_as(volume).masked_fill(~inside[:, None], fill)
+    if not volume.is_floating_point():
+        raise ValueError(f"a volume of {volume.dtype} cannot be interpolated: use mode='nearest' for labels")
+    # grid_sample wants -1 and 1 at the volume's faces, half a voxel beyond the outer centres, and the last axis first.
+    working = volume if volume.dtype == torch.float64 else volume.float()
+    at = ((2 * at + 1) / sides - 1).flip(-1).to(working.dtype)
+    moved = F.grid_sample(working - fill, at, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return (fill + moved).to(volume.dtype)
+
+
+def _where_from(H: Float[Tensor, "*b 4 4"], volume: Shaped[Tensor, "b c x y z"]) -> Float[Tensor, "b x y z 3"]:
+    """H^-1 q for every voxel q of the volume, float64."""
     back = inverse(H).to(volume.device).expand(len(volume), 4, 4)
     at = back[:, None, None, None, :3, 3]
-    for axis, side in enumerate(shape):
+    for axis, side in enumerate(volume.shape[2:]):
         steps = torch.arange(side, dtype=torch.float64, device=volume.device)
         steps = steps.reshape([-1 if a == axis else 1 for a in range(3)] + [1])
         at = at + steps * back[:, None, None, None, :3, axis]
-    # grid_sample wants -1 and 1 at the volume's faces, half a voxel beyond the outer centres, and the last axis first.
-    sides = torch.tensor(shape, dtype=torch.float64, device=volume.device)
-    at = ((2 * at + 1) / sides - 1).flip(-1).to(volume.dtype)
-    interpolation = "bilinear" if mode == "trilinear" else "nearest"
-    return fill + F.grid_sample(volume - fill, at, mode=interpolation, padding_mode="zeros", align_corners=False)
+    return at
 
 
 def affine_about_centre(

@@ -4,6 +4,7 @@ Three presets. ``default`` is ours. ``paper`` takes the equations as printed, on
 computes what the published code computes (Ashespt/S2DC, commit b65c9aa), which is not what the paper prints.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from s2dc_core.geometry import Matches
 from s2dc_core.matching import (
     ASSIGNMENTS,
+    BACKENDS,
     DISPERSIONS,
     MatchStatistics,
     check_choice,
@@ -28,6 +30,7 @@ from s2dc_core.matching import (
 
 NORMALISERS = ("weights", "printed")
 FORMS = ("equations", "published")
+CHOICES = {"assignment": ASSIGNMENTS, "dispersion": DISPERSIONS, "normaliser": NORMALISERS, "form": FORMS}
 CLAMP = 1e-6
 """The published code clamps every confidence to [CLAMP, 1 - CLAMP]; beyond it the gradient is exactly zero."""
 
@@ -49,6 +52,8 @@ def info_nce(
         negatives: dictionary of teacher features, [K, C]; K may be 0, then the loss is 0.
         temperature: positive; unit-length features make the logits cosines over it.
     """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
     logits = torch.cat([(query * positive).sum(-1, keepdim=True), query @ negatives.T], dim=1) / temperature
     return (logits.logsumexp(1) - logits[:, 0]).mean()
 
@@ -78,19 +83,29 @@ def patch_to_structure(statistics: MatchStatistics, matches: Matches, normaliser
         ValueError: for an unknown normaliser.
     """
     check_choice("normaliser", normaliser, NORMALISERS)
-    weights = match_weights(statistics, matches)
     regions, sources = statistics.source_ratio.shape
-    if normaliser == "weights":
-        return _mean_over_regions(-statistics.log_confidence, weights, matches, regions)
-    pairs = sources * statistics.target_ratio.shape[1]
-    return -(weights * statistics.log_confidence).sum() / (pairs * regions)
+    log_weights = log_match_weights(statistics, matches)
+    if normaliser == "printed":
+        pairs = sources * statistics.target_ratio.shape[1]
+        return -(log_weights.exp() * statistics.log_confidence).sum() / (pairs * regions)
+    # A common factor of a region's weights leaves its weighted mean as it is; taking out the largest keeps them from
+    # underflowing together where a token without a match has nearly all of the softmax.
+    largest = log_weights.detach().new_full((regions,), -torch.inf)
+    largest = largest.scatter_reduce(0, matches.batch, log_weights.detach(), "amax")
+    weights = (log_weights - largest[matches.batch]).exp()
+    return _mean_over_regions(-statistics.log_confidence, weights, matches, regions)
 
 
 def match_weights(statistics: MatchStatistics, matches: Matches) -> Float[Tensor, " p"]:
     """The factor of equation 7 for each match: (softmax(sr_V)_n + softmax(sr_V')_m) / 2, [P]."""
-    source = statistics.source_ratio.softmax(-1)[matches.batch, matches.source]
-    target = statistics.target_ratio.softmax(-1)[matches.batch, matches.target]
-    return (source + target) / 2
+    return log_match_weights(statistics, matches).exp()
+
+
+def log_match_weights(statistics: MatchStatistics, matches: Matches) -> Float[Tensor, " p"]:
+    """Logarithm of match_weights, finite where the softmax underflows."""
+    source = statistics.source_ratio.log_softmax(-1)[matches.batch, matches.source]
+    target = statistics.target_ratio.log_softmax(-1)[matches.batch, matches.target]
+    return torch.logaddexp(source, target) - math.log(2)
 
 
 def _mean_over_regions(
@@ -150,6 +165,10 @@ def _match_mask(similarity: Float[Tensor, "b n m"], matches: Matches) -> Tensor:
     return mask
 
 
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def _mean_or_zero(values: Float[Tensor, " k"]) -> Float[Tensor, ""]:
     return values.sum() / max(len(values), 1)
 
@@ -195,21 +214,32 @@ class LossOptions:
     backend: str = "auto"
 
     def __post_init__(self):
-        for name, choices in [
-            ("assignment", ASSIGNMENTS),
-            ("dispersion", DISPERSIONS),
-            ("normaliser", NORMALISERS),
-            ("form", FORMS),
-        ]:
+        for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         for name in ("temperature", "contrast_temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.form == "published" and self.backend not in ("auto", "dense"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        for name in ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if self.form == "published":
+            self._refuse_what_the_published_form_fixes()
+        else:
+            check_choice("backend", self.backend, BACKENDS)
+
+    def _refuse_what_the_published_form_fixes(self):
+        if self.backend not in ("auto", "dense"):
             raise ValueError(
                 f"the published form sums over all pairs that do not match and cannot use backend {self.backend!r}: "
                 "use backend='dense', or form='equations'"
             )
+        fixed = {"temperature": 1.0, "dispersion": "std", "normaliser": "weights"}
+        for name, value in fixed.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} has no effect on the published form, which computes as the "
+                    f"published code does: leave it at {value!r}, or set form='equations'"
+                )
 
 
 PRESETS = {
@@ -265,12 +295,22 @@ class S2DCLoss(nn.Module):
         teacher: Float[Tensor, "b m c"] | Sequence[Tensor],
         matches: Matches | Sequence[Matches],
     ) -> LossTerms:
-        """The weighted total and the three terms; see the class for the shapes."""
+        """The weighted total and the three terms; see the class for the shapes.
+
+        Computed in float32 at least, also under autocast: at temperature 0.1 the rounding of a bfloat16 cosine moves a
+        logit by 0.04, and the gradient may turn round.
+        """
+        if isinstance(student, Tensor):
+            student, teacher, matches = [student], [teacher], [matches]
+        query, positive, negatives = (_at_least_float32(x) for x in (query, positive, negatives))
+        student, teacher = ([_at_least_float32(x) for x in tokens] for tokens in (student, teacher))
+        with torch.autocast(query.device.type, enabled=False):
+            return self._terms(query, positive, negatives, student, teacher, matches)
+
+    def _terms(self, query, positive, negatives, student, teacher, matches) -> LossTerms:
         if self.options.contrast_unit_length:
             query, positive, negatives = (nn.functional.normalize(x, dim=-1) for x in (query, positive, negatives))
         contrast = info_nce(query, positive, negatives, self.options.contrast_temperature)
-        if isinstance(student, Tensor):
-            student, teacher, matches = [student], [teacher], [matches]
         levels = [self.structure_terms(*level) for level in zip(student, teacher, matches, strict=True)]
         p2p, p2s = (torch.stack(term).mean() for term in zip(*levels, strict=True))
         weights = (

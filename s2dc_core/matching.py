@@ -114,11 +114,11 @@ def sharpe_ratio(
     check_choice("dispersion", dispersion, DISPERSIONS)
     centred = distribution - distribution.mean(dim, keepdim=True)
     variance = centred.square().sum(dim) / max(distribution.shape[dim] - 1, 1)
-    varies = variance > eps**2
+    constant = variance <= eps**2  # False for NaN, which must stay visible
     # The root of a zero would send NaN backwards even where its value is not used.
-    sigma = torch.where(varies, variance, torch.ones_like(variance))
+    sigma = torch.where(constant, torch.ones_like(variance), variance)
     sigma = sigma.sqrt() if dispersion == "std" else sigma
-    return torch.where(varies, centred.amax(dim) / sigma, torch.zeros_like(sigma))
+    return torch.where(constant, torch.zeros_like(sigma), centred.amax(dim) / sigma)
 
 
 def match_statistics(

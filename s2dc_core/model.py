@@ -51,11 +51,29 @@ class EncoderConfig:
 
     def __post_init__(self):
         for name in ("depths", "heads", "sub_volume"):  # JSON and YAML give lists; a frozen value holds tuples
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            if not isinstance(value, Sequence) or isinstance(value, str):
+                raise ValueError(f"{name} must be a list of whole numbers, got {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        single = {name: (getattr(self, name),) for name in ("in_channels", "embed_dim", "window", "patch")}
+        for name, values in (
+            single | {name: getattr(self, name) for name in ("depths", "heads", "sub_volume")}
+        ).items():
+            if any(not isinstance(value, int) or isinstance(value, bool) or value < 1 for value in values):
+                raise ValueError(f"{name} must hold whole numbers from 1 up, got {getattr(self, name)!r}")
+        if len(self.depths) != LEVELS - 1 or len(self.heads) != LEVELS - 1:
+            raise ValueError(f"depths {self.depths} and heads {self.heads} must name four stages each")
+        for stage, heads in enumerate(self.heads):
+            if self.embed_dim * 2**stage % heads:
+                raise ValueError(
+                    f"stage {stage} has {self.embed_dim * 2**stage} channels, which {heads} heads cannot share"
+                )
+        if len(self.sub_volume) != 3 or any(side % self.patch for side in self.sub_volume):
+            raise ValueError(f"sub_volume {self.sub_volume} must be three multiples of the patch, {self.patch}")
 
     @classmethod
     def teaching(cls, **overrides) -> "EncoderConfig":
-        """A small encoder for two CPU cores: embedding 24, windows of 4, sub-volumes of 48^3."""
+        """A small encoder for a laptop: embedding 24, windows of 4, sub-volumes of 48^3."""
         small = {"embed_dim": 24, "heads": (2, 4, 8, 16), "window": 4, "sub_volume": (48, 48, 48)}
         return cls(**{**small, **overrides})
 
@@ -73,7 +91,8 @@ class EncoderConfig:
 class Encoder(nn.Module):
     """phi: volumes [B, C, X, Y, Z] to the five token maps of MONAI's SwinTransformer.
 
-    Level k is [B, embed_dim * 2^k, X / s, Y / s, Z / s] with s = patch * 2^k, layer-normalised over its channels.
+    Level k is [B, embed_dim * 2^k, X / s, Y / s, Z / s] with s = patch * 2^k, layer-normalised over its channels. A
+    side that s does not divide is padded at its far end, and the last token is then no whole patch.
     """
 
     levels = LEVELS
@@ -268,12 +287,20 @@ def export_encoder(encoder: Encoder, file: str | Path) -> None:
     """Write the encoder's parameters and its configuration as safetensors; a file of that name is replaced whole.
 
     The attention's index tables, which follow from the window alone, are left out.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist, or the name is that of a folder.
     """
     file = Path(file)
+    if file.is_dir() or not file.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {file}: give the name of a file in a folder that exists")
     weights = {name: value.detach().contiguous() for name, value in encoder.named_parameters()}
     beside = file.with_name(file.name + ".part")
-    save_file(weights, beside, metadata={"s2dc_encoder": json.dumps(asdict(encoder.config))})
-    os.replace(beside, file)
+    try:
+        save_file(weights, beside, metadata={"s2dc_encoder": json.dumps(asdict(encoder.config))})
+        os.replace(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def load_encoder(file: str | Path) -> tuple[Encoder, WeightsReport]:
@@ -281,7 +308,8 @@ def load_encoder(file: str | Path) -> tuple[Encoder, WeightsReport]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no safetensors file, holds no configuration, or none of its tensors fits.
+        ValueError: if it is no safetensors file, holds no valid configuration, or a tensor that is not finite, or if
+            none of its tensors fits.
     """
     if not Path(file).is_file():
         raise FileNotFoundError(f"no weights file {file}")
@@ -293,7 +321,12 @@ def load_encoder(file: str | Path) -> tuple[Encoder, WeightsReport]:
         raise ValueError(f"{file} is not a safetensors file ({error})") from error
     if described is None:
         raise ValueError(f"{file} holds no encoder configuration: write it with export_encoder")
-    encoder = Encoder(EncoderConfig(**json.loads(described)))
+    try:
+        config = EncoderConfig(**json.loads(described))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file} describes no encoder: {error}") from error
+    with torch.random.fork_rng(devices=[]):  # loading weights must not move anyone's random draws
+        encoder = Encoder(config)
     own = dict(encoder.named_parameters())
     fits = {name for name in own if name in weights and weights[name].shape == own[name].shape}
     report = WeightsReport(
@@ -304,6 +337,9 @@ def load_encoder(file: str | Path) -> tuple[Encoder, WeightsReport]:
     )
     if not fits:
         raise ValueError(f"nothing in {file} fits the encoder it describes: {report}")
+    for name in sorted(fits):
+        if not weights[name].is_floating_point() or not torch.isfinite(weights[name]).all():
+            raise ValueError(f"{name} in {file} is no finite floating-point tensor: the file is damaged")
     with torch.no_grad():
         for name in fits:
             own[name].copy_(weights[name])

@@ -45,6 +45,14 @@ class ViewConfig:
     noise: float | int = 0.02
     match_background: bool = False
 
+    def __post_init__(self):
+        if len(self.counts) != 3 or any(n < 1 for n in self.counts):
+            raise ValueError(f"counts must be three numbers of sub-volumes, each at least 1, got {self.counts}")
+        for name in ("scale", "positive_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must be a range of positive factors (low, high), got {(low, high)}")
+
 
 class Views(NamedTuple):
     """One or several regions with all that a step needs; B regions of G sub-volumes each.
@@ -70,10 +78,32 @@ class Views(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A crop of whole sub-volumes; ``inside`` is False where a short scan was padded."""
+    """A crop of whole sub-volumes.
+
+    Attributes:
+        volume: [C, X, Y, Z].
+        inside: False where a short scan was padded, [X, Y, Z].
+        body: the foreground, False where padded, [X, Y, Z].
+    """
 
     volume: Float[Tensor, "c x y z"]
     inside: Bool[Tensor, "x y z"]
+    body: Bool[Tensor, "x y z"]
+
+
+def check_fits(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
+    """Raises ValueError if a scan of this shape is smaller than one patch of a level."""
+    for stride in strides:
+        if any(side < s for side, s in zip(shape, stride, strict=True)):
+            raise ValueError(
+                f"a scan of {tuple(shape)} voxels is smaller than one patch of {tuple(stride)}: "
+                "use a finer token level or a larger scan"
+            )
+
+
+def region_shape(shape: Sequence[int], sub_volume: Sequence[int], counts: Sequence[int]) -> tuple[int, int, int]:
+    """Voxels of a region: at most ``counts`` sub-volumes, as many whole ones as the scan holds, at least one."""
+    return tuple(min(n, max(side // s, 1)) * s for n, side, s in zip(counts, shape, sub_volume, strict=True))
 
 
 def crop_region(
@@ -81,27 +111,46 @@ def crop_region(
     sub_volume: Sequence[int],
     counts: Sequence[int],
     background: float | int = 0.0,
-    inside: Bool[Tensor, "x y z"] | None = None,
+    foreground: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Region:
-    """A random region of at most ``counts`` sub-volumes, clipped to as many whole ones as the scan holds.
+    """A random region of region_shape's size, within the foreground's bounding box as far as it fits.
 
     An axis shorter than one sub-volume is padded at its far end with the background.
 
     Args:
-        inside: voxels that may take part in matches; None for all of the scan.
+        foreground: [X, Y, Z] bool, the body; None or all False for all of the scan.
+
+    Raises:
+        ValueError: if the foreground is no bool mask on the scan's grid.
     """
-    shape = volume.shape[1:]
-    clipped = [min(n, max(side // s, 1)) for n, side, s in zip(counts, shape, sub_volume, strict=True)]
-    size = [n * s for n, s in zip(clipped, sub_volume, strict=True)]
-    slack = [max(side - s, 0) for side, s in zip(shape, size, strict=True)]
-    start = [int(torch.randint(room + 1, (), generator=generator)) for room in slack]
+    shape, size = volume.shape[1:], region_shape(volume.shape[1:], sub_volume, counts)
+    everywhere = torch.ones(shape, dtype=torch.bool, device=volume.device)
+    foreground = everywhere if foreground is None else foreground
+    if foreground.shape != shape or foreground.dtype != torch.bool:
+        raise ValueError(
+            f"the foreground, {tuple(foreground.shape)} of {foreground.dtype}, must be a bool mask on the scan's grid "
+            f"of {tuple(shape)} voxels"
+        )
+    start = _draw_start(foreground if foreground.any() else everywhere, size, generator)
     window = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
     crop = volume[(slice(None), *window)]
-    mask = (torch.ones(shape, dtype=torch.bool, device=volume.device) if inside is None else inside)[window]
     missing = [s - side for side, s in zip(crop.shape[1:], size, strict=True)]
     far_end = [amount for room in reversed(missing) for amount in (0, room)]
-    return Region(F.pad(crop, far_end, value=background), F.pad(mask, far_end, value=False))
+    masks = (F.pad(mask[window], far_end, value=False) for mask in (everywhere, foreground))
+    return Region(F.pad(crop, far_end, value=background), *masks)
+
+
+def _draw_start(foreground: Tensor, size: Sequence[int], generator: torch.Generator | None) -> list[int]:
+    """A corner such that the region lies within the foreground's box, or the box within the region, axis by axis."""
+    start = []
+    for axis, length in enumerate(size):
+        seen = foreground.any(dim=[a for a in range(3) if a != axis]).nonzero()
+        first, beyond = int(seen.min()), int(seen.max()) + 1
+        last_start = max(foreground.shape[axis] - length, 0)
+        low, high = (min(max(place, 0), last_start) for place in sorted((first, beyond - length)))
+        start.append(low + int(torch.randint(high - low + 1, (), generator=generator)))
+    return start
 
 
 def valid_tokens(inside: Float[Tensor, "b 1 x y z"], patch: Sequence[int]) -> Bool[Tensor, "b n"]:
@@ -135,7 +184,7 @@ def make_views(
     levels: Sequence[int],
     config: ViewConfig | None = None,
     background: float | int = 0.0,
-    foreground: Bool[Tensor, "x y z"] | None = None,
+    foreground: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Views:
     """Views of one region of a scan, B = 1; collate several with collate_views.
@@ -147,26 +196,26 @@ def make_views(
         levels: token levels that need matches.
         config: how to draw; None for the defaults.
         background: normalised value of air, for padding and for what the warp brings in from outside.
-        foreground: the body; tokens that lie mostly outside it take no part in matches, unless config says so.
+        foreground: [X, Y, Z] bool, the body: regions are drawn from it, and tokens that lie mostly outside it take no
+            part in matches, unless config says so.
         generator: makes the draw repeatable.
 
     Raises:
-        ValueError: if the scan is smaller than one patch of a level, or a sub-volume is no multiple of its stride.
+        ValueError: without levels, if the scan is smaller than one patch of a level, if a sub-volume is no multiple
+            of its stride, or for a foreground that is no bool mask on the scan's grid.
     """
     config = config or ViewConfig()
+    if not levels:
+        raise ValueError("make_views needs at least one token level to match")
     strides = [encoder.stride(level) for level in levels]
     for stride in strides:
         grid_of(encoder.sub_volume, stride)
-        if any(side < s for side, s in zip(volume.shape[1:], stride, strict=True)):
-            raise ValueError(
-                f"a scan of {tuple(volume.shape[1:])} voxels is smaller than one patch of {stride}: "
-                "use a finer token level or a larger scan"
-            )
-    inside = None if config.match_background else foreground
-    region = crop_region(volume, encoder.sub_volume, config.counts, background, inside, generator)
+    check_fits(volume.shape[1:], strides)
+    region = crop_region(volume, encoder.sub_volume, config.counts, background, foreground, generator)
+    may_match = region.inside if config.match_background else region.body
     shape = region.volume.shape[1:]
     H = random_affine(shape, spacing, config.rotation_deg, config.scale, config.translation_mm, generator)[None]
-    source, mask = region.volume[None], region.inside[None, None].to(volume.dtype)
+    source, mask = region.volume[None], may_match[None, None].to(volume.dtype)
     target = change_intensities(warp(source, H, fill=background), config, generator)
     warped_mask = warp(mask, H)
     matches = [

@@ -93,6 +93,13 @@ def test_half_patch_shift_gives_two_matches_a_token():
     assert per_source[:20].eq(2).all() and per_source[20:].eq(1).all()
 
 
+@pytest.mark.parametrize(("shift", "matches"), [(2 + 1e-10, 2), (2 + 1e-8, 1)])
+def test_the_stated_tolerance_decides_at_the_border(shift, matches):
+    """Written out: 1e-10 voxel beyond half a patch still counts, 1e-8 does not."""
+    found = ground_truth_matches(translation(shift, 0, 0), (6, 2, 2), (4, 4, 4))
+    assert (torch.bincount(found.source, minlength=24)[:20] == matches).all()
+
+
 def test_shift_beyond_the_region_gives_no_match():
     matches = ground_truth_matches(translation(100, 0, 0), (4, 4, 4), (4, 4, 4))
     assert len(matches.source) == 0 and torch.equal(matches.per_region(1), torch.zeros(1, dtype=torch.long))
@@ -216,6 +223,28 @@ def test_warp_batches_its_matrices_and_keeps_labels_whole():
     torch.testing.assert_close(moved[1:], warp(volume[1:], H[1], mode="nearest"))
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool, torch.float64])
+def test_warp_takes_label_maps_of_any_type(dtype):
+    labels = torch.randint(0, 2, (1, 1, 6, 6, 6)).to(dtype)
+    moved = warp(labels, translation(1, 0, 0), mode="nearest", fill=0)
+    assert moved.dtype == dtype and torch.equal(moved[:, :, 1:], labels[:, :, :-1])
+
+
+def test_nearest_rounds_halves_one_way_and_loses_no_plane():
+    labels = torch.arange(8).reshape(1, 1, 8, 1, 1)
+    moved = warp(labels, translation(0.5, 0, 0), mode="nearest", fill=-1)
+    assert moved.flatten().tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_keeps_the_geometry(dtype):
+    """The coordinates of a wide volume do not fit into half precision; only its values are rounded."""
+    volume = torch.rand(1, 1, 200, 6, 6)
+    H = affine_about_centre((200, 6, 6), (1, 1, 1), (0, 0, 5), 1.1, (3, 0, 0))
+    expected = warp(volume.to(dtype).float(), H)
+    torch.testing.assert_close(warp(volume.to(dtype), H).float(), expected, atol=5e-3, rtol=1e-2)
+
+
 def test_warp_knows_outside_on_a_single_slice():
     volume = torch.ones(1, 1, 4, 4, 1)
     assert warp(volume, translation(0, 0, 3), fill=-1.0).eq(-1).all()
@@ -240,14 +269,18 @@ def test_affine_about_centre_keeps_the_centre_and_adds_the_translation():
 
 
 def test_random_affine_stays_in_its_ranges_and_repeats_with_its_seed():
-    generator = torch.Generator().manual_seed(3)
-    for _ in range(50):
+    generator, axes = torch.Generator().manual_seed(3), []
+    for _ in range(200):
         H = random_affine((20, 20, 20), (1.0, 1.0, 1.0), 30.0, (0.9, 1.2), 5.0, generator)
         scale = torch.linalg.det(H[:3, :3]) ** (1 / 3)
         angle = torch.rad2deg(torch.arccos((torch.trace(H[:3, :3] / scale) - 1) / 2))
         centre = torch.full((1, 3), 9.5, dtype=torch.float64)
         assert 0.9 <= scale <= 1.2 and angle <= 30.001
         assert (transform_points(H, centre) - centre).abs().max() <= 5
+        skew = (H[:3, :3] - H[:3, :3].T) / scale
+        axes.append(torch.stack([skew[2, 1], skew[0, 2], skew[1, 0]]))
+    spread = torch.stack(axes).std(0)
+    assert (spread > 0.1).all() and spread.max() < 2 * spread.min()  # about any axis, not one
     again = [
         random_affine((8, 8, 8), (1, 1, 2), 30.0, (0.9, 1.2), 5.0, torch.Generator().manual_seed(4)) for _ in range(2)
     ]
@@ -271,6 +304,8 @@ def test_bad_input_is_named():
         warp(torch.zeros(1, 1, 4, 4, 4), IDENTITY * float("nan"))
     with pytest.raises(ValueError, match="unknown mode 'cubic'"):
         warp(torch.zeros(1, 1, 4, 4, 4), IDENTITY, mode="cubic")
+    with pytest.raises(ValueError, match="int64 cannot be interpolated: use mode='nearest'"):
+        warp(torch.zeros(1, 1, 4, 4, 4, dtype=torch.long), IDENTITY)
     with pytest.raises(ValueError, match=r"\(10, 8, 8\).*\(4, 4, 4\)"):
         grid_of((10, 8, 8), (4, 4, 4))
     with pytest.raises(ValueError, match="must be positive"):

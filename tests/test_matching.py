@@ -143,6 +143,16 @@ def test_sharpe_ratio_of_a_constant_is_zero_with_a_finite_gradient(dispersion, v
     assert sharpe_ratio(torch.tensor([value]), dispersion=dispersion) == 0
 
 
+def test_sharpe_ratio_of_nan_stays_visible():
+    assert sharpe_ratio(torch.tensor([1.0, math.nan, 2.0])).isnan()
+
+
+def test_sharpe_ratio_of_small_but_real_differences_is_kept():
+    """Cosines of a nearly collapsed encoder differ by 1e-4; that is far above rounding and must count."""
+    D = 0.5 + 1e-4 * tokens(1, 50)
+    torch.testing.assert_close(sharpe_ratio(D), sharpe_ratio(tokens(1, 50)))
+
+
 def test_sharpe_ratio_and_scale():
     """With std it does not change when D is scaled; with the variance, cosines against (1 + cos) / 2 differ by 2."""
     D = tokens(3, 20)

@@ -1,6 +1,7 @@
 """Model: levels and strides, heads, the momentum teacher, the queue, weights in and out."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -64,6 +65,29 @@ def test_the_teacher_path_with_flash_attention_equals_the_path_with_gradient():
         without = encoder(volume)
     for a, b in zip(encoder(volume), without, strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+def test_only_the_path_without_gradient_takes_flash_attention(monkeypatch):
+    model, calls = tiny_model(), []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(*args, **kwargs):
+        calls.append(1)
+        return attention(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    model.student(torch.rand(1, 1, 32, 32, 32))
+    assert not calls
+    model.teach(torch.rand(1, 1, 32, 32, 32))
+    assert len(calls) == 4
+
+
+def test_pooled_features_are_the_projected_mean_of_the_last_map():
+    branch = Branch(Encoder(TINY), (1,), 16, 8, "layer").eval()
+    volume = torch.rand(2, 1, 64, 32, 32)
+    with torch.no_grad():
+        last = branch.encoder(volume)[-1]
+        torch.testing.assert_close(branch.embed(volume), branch.pooled_head(last.mean((2, 3, 4))))
 
 
 def test_tokens_of_sub_volumes_lie_in_the_regions_grid():
@@ -221,3 +245,62 @@ def test_bad_input_is_named(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
     with pytest.raises(ValueError, match="holds no encoder configuration"):
         load_encoder(tmp_path / "bare.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"depths": (2, 2)}, "must name four stages each"),
+        ({"embed_dim": -1}, "embed_dim must hold whole numbers from 1 up"),
+        ({"patch": 0}, "patch must hold whole numbers from 1 up"),
+        ({"heads": (5, 6, 12, 24)}, "stage 0 has 48 channels, which 5 heads cannot share"),
+        ({"sub_volume": (96, 96)}, "three multiples of the patch"),
+        ({"sub_volume": (33, 32, 32)}, "three multiples of the patch"),
+    ],
+)
+def test_an_encoder_that_cannot_be_built_is_named(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        EncoderConfig(**fields)
+    file = tmp_path / "odd.safetensors"
+    save_file({"a": torch.zeros(1)}, file, metadata={"s2dc_encoder": json.dumps(fields)})
+    with pytest.raises(ValueError, match=f"odd.safetensors describes no encoder: .*{message}"):
+        load_encoder(file)
+
+
+@pytest.mark.parametrize(
+    "described", ["not json", "null", "[1, 2]", '{"colour": 3}', '{"depths": 5}', '{"embed_dim": "24"}']
+)
+def test_odd_metadata_is_named(tmp_path, described):
+    file = tmp_path / "odd.safetensors"
+    save_file({"a": torch.zeros(1)}, file, metadata={"s2dc_encoder": described})
+    with pytest.raises(ValueError, match="odd.safetensors describes no encoder"):
+        load_encoder(file)
+
+
+@pytest.mark.parametrize("damage", [lambda w: w * math.nan, lambda w: w.to(torch.int8)])
+def test_damaged_weights_are_refused(tmp_path, damage):
+    file = tmp_path / "encoder.safetensors"
+    export_encoder(Encoder(TINY), file)
+    weights = load_file(file)
+    name = "swinViT.patch_embed.proj.weight"
+    weights[name] = damage(weights[name])
+    save_file(weights, file, metadata={"s2dc_encoder": json.dumps(vars(TINY))})
+    with pytest.raises(ValueError, match=f"{name} in .* is no finite floating-point tensor"):
+        load_encoder(file)
+
+
+def test_loading_leaves_the_random_state_alone_and_a_failed_export_leaves_no_file(tmp_path, monkeypatch):
+    export_encoder(Encoder(TINY), tmp_path / "encoder.safetensors")
+    state = torch.random.get_rng_state()
+    load_encoder(tmp_path / "encoder.safetensors")
+    assert torch.equal(state, torch.random.get_rng_state())
+    with pytest.raises(FileNotFoundError, match="in a folder that exists"):
+        export_encoder(Encoder(TINY), tmp_path / "absent" / "encoder.safetensors")
+    with pytest.raises(FileNotFoundError, match="give the name of a file"):
+        export_encoder(Encoder(TINY), tmp_path)
+    before = (tmp_path / "encoder.safetensors").read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        export_encoder(Encoder(TINY), tmp_path / "encoder.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder.safetensors"]
+    assert (tmp_path / "encoder.safetensors").read_bytes() == before

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from s2dc_core.geometry import grid_of, ground_truth_matches, split_region, token_centres, warp
+from s2dc_core.geometry import (
+    grid_of,
+    ground_truth_matches,
+    split_region,
+    token_centres,
+    transform_points,
+    warp,
+)
 from s2dc_core.model import EncoderConfig
 from s2dc_core.views import ViewConfig, collate_views, crop_region, make_views, valid_tokens
 
@@ -97,6 +104,59 @@ def test_background_is_matched_only_on_request(match_background):
     assert len(views.matches[0].source) == (64 if match_background else 32)
 
 
+def moved_views(seed, **options):
+    """Real motion of a short scan on anisotropic voxels, half of it body, in air of value -2."""
+    body = torch.zeros(24, 30, 9, dtype=torch.bool)
+    body[:, 8:] = True
+    config = ViewConfig(counts=(1, 1, 1), translation_mm=6.0, intensity_shift=0.0, noise=0.0, **options)
+    views = make_views(
+        1 + scan(24, 30, 9), (1, 2, 3), ENCODER, (0,), config, -2.0, foreground=body, generator=seeded(seed)
+    )
+    return views, config
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_under_motion_no_match_lies_mostly_in_air_or_padding(seed):
+    """Seen in the images themselves: air and padding are -2 here, the body is above 1."""
+    views, _ = moved_views(seed, rotation_deg=25.0, intensity_scale=0.0)
+    for volume, index in ((views.source, views.matches[0].source), (views.target, views.matches[0].target)):
+        mean = torch.nn.functional.avg_pool3d(volume, 2).flatten()[index]
+        assert len(index) and mean.min() > -0.6  # half body, half air would be -0.25 on average
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_h_turns_rigidly_in_millimetres_and_scales_as_asked(seed):
+    views, config = moved_views(seed, rotation_deg=40.0, scale=(1.1, 1.3))
+    spacing = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    points = torch.rand(12, 3, dtype=torch.float64) * 16
+    ratio = torch.pdist(transform_points(views.H[0], points) * spacing) / torch.pdist(points * spacing)
+    assert ratio.max() - ratio.min() < 1e-9 and 1.1 <= ratio.mean() <= 1.3
+    turned = views.H[0, :3, :3] / ratio.mean()
+    assert not torch.allclose(turned, torch.eye(3, dtype=torch.float64), atol=1e-3)
+
+
+def test_what_comes_in_from_outside_is_background():
+    views, _ = moved_views(0, rotation_deg=40.0, intensity_scale=0.0)
+    assert views.target.min() == pytest.approx(-2) and views.positives.min() == pytest.approx(-2)
+    outside = warp(torch.ones_like(views.source), views.H) == 0
+    assert outside.any() and views.target[outside].eq(-2).all()
+
+
+def test_every_positive_has_a_motion_of_its_own():
+    ramp = torch.arange(16.0).reshape(1, 16, 1, 1).expand(1, 16, 16, 16).repeat(1, 2, 1, 1)
+    config = ViewConfig(counts=(2, 1, 1), intensity_scale=0.0, intensity_shift=0.0, noise=0.0)
+    views = make_views(ramp, (1, 1, 1), ENCODER, (1,), config, generator=seeded())
+    assert torch.equal(*views.source[0, 0].split(16)) and not torch.allclose(*views.positives)
+
+
+def test_regions_are_drawn_from_the_body():
+    body = torch.zeros(60, 60, 60, dtype=torch.bool)
+    body[40:48, 40:48, 5:50] = True
+    for seed in range(20):
+        region = crop_region(scan(60, 60, 60), (16, 16, 16), (1, 1, 1), foreground=body, generator=seeded(seed))
+        assert region.body.sum() == 8 * 8 * 16
+
+
 def test_positives_are_the_sub_volumes_under_small_affines():
     still = ViewConfig(
         counts=(2, 1, 1), positive_rotation_deg=0, positive_scale=(1.0, 1.0), positive_translation_mm=0,
@@ -134,7 +194,19 @@ def test_collated_views_keep_their_matches_apart():
     assert len(together.source) >= len(batch.matches[0].source)
 
 
+@pytest.mark.parametrize("mask", [torch.ones(30, 30, 30, dtype=torch.bool), torch.ones(16, 16, 16)])
+def test_a_foreground_on_another_grid_is_named(mask):
+    with pytest.raises(ValueError, match=r"must be a bool mask on the scan's grid of \(16, 16, 16\)"):
+        make_views(scan(16, 16, 16), (1, 1, 1), ENCODER, (1,), PLAIN, foreground=mask)
+
+
 def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="counts must be three numbers"):
+        ViewConfig(counts=(0, 1, 1))
+    with pytest.raises(ValueError, match="positive_scale must be a range"):
+        ViewConfig(positive_scale=(1.2, 0.9))
+    with pytest.raises(ValueError, match="at least one token level"):
+        make_views(scan(16, 16, 16), (1, 1, 1), ENCODER, (), PLAIN)
     with pytest.raises(ValueError, match=r"\(16, 16, 3\) voxels is smaller than one patch of \(4, 4, 4\)"):
         make_views(scan(16, 16, 3), (1, 1, 1), ENCODER, (1,), PLAIN)
     with pytest.raises(ValueError, match=r"\(16, 16, 16\).*\(32, 32, 32\)"):

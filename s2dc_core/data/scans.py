@@ -5,9 +5,11 @@ normalised by the rule of its modality, and its labels on the same grid.
 """
 
 import json
+import os
+import warnings
 import zlib
-from collections.abc import Mapping, Sequence
-from numbers import Real
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +29,10 @@ CT_WINDOW = (-175.0, 250.0)
 SUV_CEILING = 20.0
 MR_LIMIT = 5.0
 NIFTI = (".nii", ".nii.gz")
+MILLIMETRES = {1: 1000.0, 3: 0.001}  # of NIfTI's codes for metre and micron; 2 is mm, and 0, not said, is taken for it
+
+# Anything else than three numbers is let in, to get an error that says what to do.
+Spacings = Sequence[Real | str] | Real | None
 
 
 class Scan(NamedTuple):
@@ -62,7 +68,7 @@ def open_scan(
     label: str | Path | None = None,
     labels: str | Path | Mapping | None = None,
     modality: str | None = None,
-    spacing: Sequence[Real] | None = None,
+    spacing: Spacings = None,
     seed: int = 0,
     shape: Sequence[int] | None = None,
     findings: Sequence[str] = (),
@@ -74,18 +80,23 @@ def open_scan(
         label, labels: for a file, see `load_scan`.
         modality: of a file, which does not say it itself: "ct", "pet" or "mr".
         spacing: voxel sizes in mm; for MNI152 three equal whole numbers.
-        seed, shape, findings: of a phantom, see `make_phantom`.
+        seed: of a phantom, see `make_phantom`; the others have none, and a notebook may give its own all the same.
+        shape, findings: of a phantom, and of nothing else.
 
     Raises:
-        ValueError: for a file without a modality, options that do not go with the image, and as `load_scan`.
+        ValueError: for a file without a modality, options that do not go with the image (of a file those of a
+            phantom, of the others those of a file), and as `load_scan`.
         FileNotFoundError: as `load_scan`.
     """
     image, label, labels, modality = image or "phantom_ct", label or None, labels or None, modality or None
     generated = {f"phantom_{name}": name for name in MODALITIES}
     built_in = {**generated, "mni152": "mr_t1"}
+    if image not in built_in and "/" not in str(image) and "." not in str(image) and not Path(image).exists():
+        raise ValueError(f"there is no image {image!r}: give one of {', '.join(built_in)} or a NIfTI file")
+    if image not in generated and (shape is not None or findings):
+        raise ValueError(f"{image} is no phantom: leave out shape and findings")
+    spacing = None if spacing is None else _check_spacing(spacing)
     if image not in built_in:
-        if "/" not in str(image) and "." not in str(image) and not Path(image).exists():
-            raise ValueError(f"there is no image {image!r}: give one of {', '.join(built_in)} or a NIfTI file")
         if modality is None:
             raise ValueError(f'{image}: a NIfTI file does not say what it is: give modality="ct", "pet" or "mr"')
         return load_scan(image, label, labels, modality, spacing)
@@ -93,12 +104,12 @@ def open_scan(
         raise ValueError(f"{image} has its own labels and modality: leave out label, labels and modality")
     if image in generated:
         options = {} if shape is None else {"shape": shape}
-        options |= {} if spacing is None else {"spacing": [float(side) for side in spacing]}
+        options |= {} if spacing is None else {"spacing": spacing}
         phantom = make_phantom(seed, generated[image], findings=findings, **options)
         return scan_from_phantom(phantom, f"{image}, seed {seed}")
-    sides = {2.0} if spacing is None else {float(side) for side in spacing}
-    if len(sides) != 1 or not min(sides).is_integer() or min(sides) < 1:
-        raise ValueError(f"mni152 comes with equal whole voxel sides such as (2, 2, 2) mm, not {tuple(spacing)}")
+    sides = {2.0} if spacing is None else set(spacing)
+    if len(sides) != 1 or not min(sides).is_integer():
+        raise ValueError(f"mni152 comes with equal whole voxel sides such as (2, 2, 2) mm, not {spacing}")
     return load_mni152(int(min(sides)))
 
 
@@ -107,15 +118,22 @@ def scan_from_phantom(phantom: Phantom, name: str = "phantom") -> Scan:
     return _as_scan(phantom.volume, phantom.affine, phantom.label, dict(ORGANS), phantom.modality, name)
 
 
-def kind_of(modality: str) -> str:
+def kind_of(modality: str | None) -> str:
     """The family of a modality: ct, pet or mr ("mr_t1", "mr_t2", "mr_t1ce" and so on).
 
     Raises:
-        ValueError: for any other modality.
+        ValueError: for any other modality, or none.
     """
-    if modality in ("ct", "pet", "mr") or modality.startswith("mr_"):
+    if modality in ("ct", "pet", "mr") or (modality or "").startswith("mr_"):
         return modality.split("_")[0]
-    raise ValueError(f'modality "{modality}" is not known: use "ct", "pet", "mr", or "mr_t1", "mr_t2", "mr_t1ce"')
+    raise ValueError(f'modality {modality!r} is not known: use "ct", "pet", "mr", or "mr_t1", "mr_t2", "mr_t1ce"')
+
+
+def _check_spacing(spacing: Spacings) -> tuple[float, float, float]:
+    sides = tuple(spacing) if isinstance(spacing, Iterable) else ()
+    if len(sides) != 3 or not all(isinstance(side, Real) and 0 < side < np.inf for side in sides):
+        raise ValueError(f"spacing {spacing!r} is not three lengths in mm, such as (2.0, 2.0, 2.0)")
+    return tuple(float(side) for side in sides)
 
 
 def normalise(
@@ -152,7 +170,9 @@ def foreground(volume: Float[Tensor, "x y z"], modality: str) -> Bool[Tensor, "x
     kind = kind_of(modality)
     values = volume.numpy()
     threshold = {"ct": -300.0, "pet": 0.1}.get(kind) if kind != "mr" else 0.1 * np.percentile(values, 99)
-    body = ndimage.binary_opening(values > threshold, iterations=1)
+    # The body goes on beyond the scan: with air there, the opening would take away a scan of one or two slices.
+    bright = np.pad(values > threshold, 1, mode="edge")
+    body = ndimage.binary_opening(bright, iterations=1)[1:-1, 1:-1, 1:-1]
     parts, count = ndimage.label(body)
     if count == 0:
         return torch.ones(volume.shape, dtype=torch.bool)
@@ -164,27 +184,17 @@ def foreground(volume: Float[Tensor, "x y z"], modality: str) -> Bool[Tensor, "x
     return torch.from_numpy(body)
 
 
-def check_fits(scan: Scan, patch: Sequence[int]) -> None:
-    """Raises ValueError if a scan is smaller than one patch along an axis."""
-    shape = tuple(scan.raw.shape)
-    if any(side < p for side, p in zip(shape, patch, strict=True)):
-        raise ValueError(
-            f"{scan.name}: {shape} voxels are less than one patch of {tuple(patch)}: "
-            "give a larger scan, a smaller `spacing` or a smaller patch"
-        )
-
-
 def load_scan(
     image: str | Path,
     label: str | Path | None = None,
     labels: str | Path | Mapping | None = None,
-    modality: str = "ct",
-    spacing: Sequence[Real] | None = None,
+    modality: str | None = "ct",
+    spacing: Spacings = None,
 ) -> Scan:
     """A scan from a NIfTI file of any orientation.
 
     Args:
-        image: .nii or .nii.gz with three dimensions, CT in HU or PET in SUV.
+        image: .nii or .nii.gz with three dimensions, CT in HU or PET in SUV; "~" in a path is the home folder.
         label: label map on the same grid (its axes may be stored in another order).
         labels: names of the labels, {number: name} or a JSON file that holds it, alone or as "labels" (as in the
             dataset.json of the Medical Segmentation Decathlon). A label without a name is called "label 7".
@@ -194,14 +204,18 @@ def load_scan(
     Raises:
         FileNotFoundError: for a missing file or a folder.
         ValueError: naming the file and the mend, for what is not a NIfTI or not one 3D volume, voxels that are not
-            finite, intensities that cannot be of the modality, a singular affine, or a label map on another grid.
+            finite, intensities that cannot be of the modality, a singular affine, a label map on another grid, values
+            that are no labels, or a modality, spacing or names that are none.
+
+    Warns:
+        UserWarning: for a file whose sform and qform say different places; the sform is used, as nibabel does.
     """
-    kind = kind_of(modality)
-    data, affine = _read(Path(image))
+    kind, spacing = kind_of(modality), None if spacing is None else _check_spacing(spacing)
+    data, affine = _read(image)
     _check_intensities(data, kind, image)
     if label is None and labels is not None:
         raise ValueError(f"labels without a label map: give `label` with {image}")
-    label_data = None if label is None else _read_label(Path(label), data.shape, affine, image)
+    label_data = None if label is None else _read_label(label, data.shape, affine, image)
     names = {} if label is None else _label_names(labels, label_data)
     if spacing is not None:
         if label_data is not None:
@@ -225,8 +239,14 @@ def _as_scan(
     return Scan(volume[None], raw, affine, spacing, label, names, modality, background, mask, name)
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Values [X, Y, Z] float32 and affine of a NIfTI, turned to the nearest canonical orientation (RAS+)."""
+def _expand(path: str | Path) -> Path:
+    """With the home folder for a leading ~; a file whose own name starts with one stays (Path.expanduser raises)."""
+    return Path(os.path.expanduser(path))
+
+
+def _read(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Values [X, Y, Z] float32 and affine (mm) of a NIfTI, turned to the nearest canonical orientation (RAS+)."""
+    path = _expand(path)
     if path.is_dir():
         found = sorted(file.name for file in path.iterdir() if file.name.endswith(NIFTI))
         mend = f"give one of its {len(found)} images, such as {found[0]}" if found else "it holds no .nii or .nii.gz"
@@ -243,17 +263,47 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim != 3:
-        mend = "save one of its volumes, image.slicer[..., 0] in nibabel" if data.ndim > 3 else "give a whole volume"
-        raise ValueError(f"{path} has {data.ndim} dimensions {data.shape}, a scan has three: {mend}")
+        raise ValueError(f"{path} has {data.ndim} dimensions {data.shape}, a scan has three: {_mend_shape(data.shape)}")
     if count := int((~np.isfinite(data)).sum()):
         raise ValueError(f"{path} holds {count} voxels that are NaN or infinite: replace them by the value of air")
+    affine = _affine_mm(image, path)
+    turn = nib.orientations.io_orientation(affine)
+    affine = affine @ nib.orientations.inv_ornt_aff(turn, data.shape)
+    return nib.orientations.apply_orientation(data, turn), affine
+
+
+def _mend_shape(shape: tuple[int, ...]) -> str:
+    if len(shape) < 3:
+        return "give a whole volume"
+    if len(shape) == 4 and 1 not in shape:  # several volumes, one after the other
+        return "save one of its volumes, image.slicer[..., 0] in nibabel"
+    return "squeeze the axes of length one, reorder the others to (X, Y, Z), keep one volume, and save it anew"
+
+
+def _affine_mm(image: nib.spatialimages.SpatialImage, path: Path) -> np.ndarray:
+    """The affine of a file in mm, [4, 4] float64; warns if its header holds two that differ."""
     try:
         affine = check_affine(image.affine)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    turn = nib.orientations.io_orientation(affine)
-    affine = affine @ nib.orientations.inv_ornt_aff(turn, data.shape)
-    return nib.orientations.apply_orientation(data, turn), affine
+    header = image.header
+    if not isinstance(header, nib.Nifti1Header):
+        return affine
+    if header["sform_code"] > 0 and header["qform_code"] > 0:
+        try:
+            apart = _apart(affine, header.get_qform(), image.shape[:3])
+        except (ValueError, nib.spatialimages.HeaderDataError):  # a qform that is none: nobody can mean it
+            apart = 0.0
+        if apart > 0.1 * nib.affines.voxel_sizes(affine).min():
+            message = f"{path}: sform and qform place its voxels up to {apart:.2g} apart; the sform is used"
+            warnings.warn(message, stacklevel=2)
+    return np.diag([*[MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)] * 3, 1.0]) @ affine
+
+
+def _apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+    """The largest distance between the places that two affines give a corner of a volume."""
+    corners = np.array([[x, y, z, 1] for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])])
+    return float(np.linalg.norm(corners @ (one - other).T, axis=1).max())
 
 
 def _check_intensities(data: np.ndarray, kind: str, image: str | Path) -> None:
@@ -267,17 +317,18 @@ def _check_intensities(data: np.ndarray, kind: str, image: str | Path) -> None:
         raise ValueError(f"{image} holds {low:g} to {high:g}, no SUV: divide Bq/ml by injected dose per body weight")
 
 
-def _read_label(path: Path, shape: tuple[int, ...], affine: np.ndarray, image: str | Path) -> np.ndarray:
+def _read_label(path: str | Path, shape: tuple[int, ...], affine: np.ndarray, image: str | Path) -> np.ndarray:
     values, label_affine = _read(path)
     if values.shape != shape:
         raise ValueError(f"{path} is on another grid than {image}, {values.shape} voxels and {shape}: resample it")
-    corners = np.array([[x, y, z, 1] for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])])
-    apart = np.linalg.norm(corners @ (label_affine - affine).T, axis=1).max()
+    apart = _apart(label_affine, affine, shape)
     if apart > 0.1 * nib.affines.voxel_sizes(affine).min():
         raise ValueError(f"{path} is on another grid than {image}, {apart:.2g} mm away: resample it")
     whole = np.round(values)
     if np.abs(values - whole).max() > 1e-3 or whole.min() < 0:
         raise ValueError(f"{path} holds values that are no labels (whole numbers from 0 up): is it an image?")
+    if whole.max() >= 2**24:  # where float32, in which it was read, can no longer tell n from n + 1
+        raise ValueError(f"{path} holds the label {whole.max():.0f}: renumber the labels to less than {2**24}")
     return whole.astype(np.int32)
 
 
@@ -285,14 +336,16 @@ def _label_names(labels: str | Path | Mapping | None, label: np.ndarray) -> dict
     """Names of all labels of a map, and of those that only the list has."""
     if isinstance(labels, str | Path):
         try:
-            labels = json.loads(Path(labels).read_text(encoding="utf-8"))
+            labels = json.loads(_expand(labels).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"the file of label names {labels} does not exist") from error
         except (OSError, ValueError) as error:
             raise ValueError(f"{labels} cannot be read as JSON ({error})") from error
     listed = labels.get("labels", labels) if isinstance(labels, Mapping) else ({} if labels is None else None)
     try:
-        listed = {int(number): str(name) for number, name in listed.items()}
+        if not all(isinstance(number, Integral | str) and isinstance(name, str) for number, name in listed.items()):
+            raise TypeError("int() would cut 1.5 to 1 and str() call a structure None")
+        listed = {int(number): name for number, name in listed.items()}
     except (AttributeError, ValueError, TypeError) as error:
         raise ValueError(f'label names are {{number: name}}, such as {{"1": "spleen"}}, got {labels}') from error
     present = {int(number): f"label {number}" for number in np.unique(label)}
@@ -300,12 +353,10 @@ def _label_names(labels: str | Path | Mapping | None, label: np.ndarray) -> dict
 
 
 def _resample(
-    data: np.ndarray, affine: np.ndarray, spacing: Sequence[Real], mode: str
+    data: np.ndarray, affine: np.ndarray, spacing: tuple[float, float, float], mode: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    if len(spacing) != 3 or not all(0 < side < np.inf for side in spacing):
-        raise ValueError(f"spacing {spacing} is not three lengths in mm, such as (2.0, 2.0, 2.0)")
     source = MetaTensor(torch.from_numpy(np.ascontiguousarray(data, dtype=np.float32))[None], affine=affine)
-    result = Spacing(pixdim=tuple(spacing), mode=mode)(source)
+    result = Spacing(pixdim=spacing, mode=mode)(source)
     return result[0].numpy(), np.asarray(result.affine, dtype=np.float64)
 
 

@@ -217,7 +217,8 @@ def show_slice(
     Args:
         axes: to draw on; the aspect ratio follows the voxel sizes.
         volume, affine, plane, position: as for `oriented_slice`; the default position is that of `mark`.
-        vmin, vmax: window; default: the 0.5 and 99.5 percentiles of the volume, so that its slices look alike.
+        vmin, vmax: window; default: the 0.5 and 99.5 percentiles of the volume, so that its slices look alike;
+            of a mask (bool) 0 and 1.
         overlay: [x, y, z] or [x, y, z, 3] on any grid, such as a token map: each pixel shows the value of the
             overlay's voxel that it lies in. NaN, and places outside the overlay, stay clear.
         overlay_affine: of the overlay; default: the volume's, and then it must have the volume's shape.
@@ -233,7 +234,7 @@ def show_slice(
         if other is not None and other.shape[:3] != volume.shape[:3]:
             raise ValueError(f"{name} of shape {tuple(other.shape)} on a volume {volume.shape}: another grid")
     if volume.ndim == 3 and None in (vmin, vmax):
-        low, high = np.nanpercentile(volume[::2, ::2, ::2], (0.5, 99.5))
+        low, high = (0, 1) if volume.dtype == bool else np.nanpercentile(volume[::2, ::2, ::2], (0.5, 99.5))
         vmin, vmax = low if vmin is None else vmin, high if vmax is None else vmax
 
     frame = {"origin": "lower", "extent": cut.extent, "interpolation": "nearest"}
