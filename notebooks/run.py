@@ -120,6 +120,13 @@ def refuse_unknown_parameters(path: Path, parameters: dict[str, Any]) -> None:
         raise UsageError(f"{path.stem} has no parameter {', '.join(unknown)}; it declares {known}")
 
 
+def as_seen_from_here(value: Any) -> Any:
+    """A file's path made absolute, because a notebook runs in its own folder; anything else as it is."""
+    if isinstance(value, str) and value and Path(value).expanduser().is_file():
+        return str(Path(value).expanduser().resolve())
+    return value
+
+
 def load_profile(name: str, folder: Path) -> dict[str, dict[str, Any]]:
     """Read profiles/NAME.yaml: for each notebook its parameters and budgets, and nothing else."""
     path = folder / "profiles" / f"{name}.yaml"
@@ -274,7 +281,7 @@ def main(arguments: list[str] | None = None, folder: Path = HERE) -> int:
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args(arguments)
     try:
-        overrides = {name: yaml.safe_load(value) for name, value in options.p}
+        overrides = {name: as_seen_from_here(yaml.safe_load(value)) for name, value in options.p}
         jobs = plan(folder, options.profile, options.only, overrides)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -18,6 +18,8 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples
 from torch import Tensor, nn
 
+from s2dc_core.views import check_fits
+
 
 class TokenMap(NamedTuple):
     """The tokens of one volume at one level.
@@ -60,7 +62,9 @@ def check_affine(affine: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]) -> F
         volume, lengths = np.linalg.det(affine[:3, :3]), np.linalg.norm(affine[:3, :3], axis=0)
         if abs(volume) > 1e-6 * lengths.prod():
             return affine
-    raise ValueError(f"the affine cannot be inverted or does not end in 0 0 0 1, set voxel sizes and orientation anew:\n{affine}")
+    raise ValueError(
+        f"the affine cannot be inverted or does not end in 0 0 0 1, set voxel sizes and orientation anew:\n{affine}"
+    )
 
 
 def token_affine(affine: Float[np.ndarray, "4 4"], patch: Sequence[int]) -> Float[np.ndarray, "4 4"]:
@@ -131,11 +135,7 @@ def _stride_and_tile(encoder: nn.Module, level: int, sub_volume: Sequence[int] |
 def _check_volume(volume: Tensor, patch: Sequence[int]) -> None:
     if volume.ndim != 4 or 0 in volume.shape:
         raise ValueError(f"a volume is [C, X, Y, Z], got {tuple(volume.shape)}: is the channel axis missing?")
-    if any(side < p for side, p in zip(volume.shape[1:], patch, strict=True)):
-        raise ValueError(
-            f"a scan of {tuple(volume.shape[1:])} voxels is smaller than one patch of {tuple(patch)}: "
-            "use a finer token level or a larger scan"
-        )
+    check_fits(volume.shape[1:], [patch])
     if count := int((~torch.isfinite(volume)).sum()):
         raise ValueError(f"{count} voxels of the volume are NaN or infinite: put its background value there")
 

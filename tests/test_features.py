@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from s2dc_core import features
 from s2dc_core.features import (
     TokenMap,
     check_affine,
@@ -149,11 +150,30 @@ def test_encoder_keeps_its_training_flags_when_it_fails():
         (torch.zeros(1, 8, 0, 8), {"level": 0}, r"\(1, 8, 0, 8\)"),
         (torch.full((1, 8, 8, 8), math.nan), {"level": 0}, "512 voxels.*NaN"),
         (torch.zeros(1, 8, 8, 8), {"level": 0, "affine": np.zeros((4, 4))}, "cannot be inverted"),
+        (torch.zeros(1, 1, 1, 1), {"level": 0}, r"scan of \(1, 1, 1\) voxels is smaller than one patch of \(2, 2, 2\)"),
+        (torch.zeros(1, 8, 8, 8), {"level": 0, "batch_size": 0}, "batch_size 0: .*give 1 or more"),
+        (torch.zeros(1, 8, 8, 8), {"level": 0, "batch_size": -3}, "batch_size -3"),
+        (torch.zeros(1, 8, 8, 8), {"level": 0, "background": math.nan}, "background nan is not finite: give"),
+        (torch.zeros(1, 8, 8, 8), {"level": 0, "background": -math.inf}, "background -inf is not finite"),
     ],
 )
 def test_bad_input_to_token_features(volume, options, message):
     with pytest.raises(ValueError, match=message):
         token_features(PoolingEncoder(), volume, **options)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_volume_smaller_than_one_patch(axis):
+    sides = [20, 24, 20]
+    sides[axis] = 8
+    encoder = PoolingEncoder(sub_volume=(16, 16, 16))
+    assert token_features(encoder, torch.zeros(1, *sides), 2).features.shape[axis] == 1
+    sides[axis] = 7
+    message = (
+        rf"scan of \({sides[0]}, {sides[1]}, {sides[2]}\) voxels is smaller than one patch of \(8, 8, 8\): use a finer"
+    )
+    with pytest.raises(ValueError, match=message):
+        token_features(encoder, torch.zeros(1, *sides), 2)
 
 
 def test_check_affine():
@@ -164,6 +184,9 @@ def test_check_affine():
     for bad in (flat, np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(3)):
         with pytest.raises(ValueError, match="cannot be inverted"):
             check_affine(bad)
+    for last_row in ((0, 0, 0, 0), (1, 2, 3, 5), (0, 0, 1e-3, 1), (0, 0, 0, 2)):
+        with pytest.raises(ValueError, match="does not end in 0 0 0 1"):
+            check_affine(np.vstack([AFFINE[:3], last_row]))
 
 
 # Heatmaps
@@ -324,6 +347,18 @@ def test_pca_map_equals_the_singular_vectors():
     expected = (centred @ axes.T).reshape(5, 4, 6, 3).float()
     torch.testing.assert_close(pca_map(tokens), expected, rtol=1e-4, atol=1e-5)
     assert pca_map(tokens, components=1).shape == (5, 4, 6, 1)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_pca_axes_point_to_their_largest_loading_whatever_sign_the_solver_gives(monkeypatch, sign):
+    class Signed(features.PCA):
+        def fit(self, tokens):
+            super().fit(tokens).components_ *= sign
+            return self
+
+    monkeypatch.setattr(features, "PCA", Signed)
+    axes = fit_pca(random_map(), components=4).components_
+    assert (np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1) > 0).all()
 
 
 def test_one_basis_keeps_signs_where_two_would_not():

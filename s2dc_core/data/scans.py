@@ -80,12 +80,12 @@ def open_scan(
         label, labels: for a file, see `load_scan`.
         modality: of a file, which does not say it itself: "ct", "pet" or "mr".
         spacing: voxel sizes in mm; for MNI152 three equal whole numbers.
-        seed: of a phantom, see `make_phantom`; the others have none, and a notebook may give its own all the same.
-        shape, findings: of a phantom, and of nothing else.
+        seed: of a phantom, see `make_phantom`; without effect on other images, so that notebooks may always give one.
+        shape, findings: of a phantom only.
 
     Raises:
-        ValueError: for a file without a modality, options that do not go with the image (of a file those of a
-            phantom, of the others those of a file), and as `load_scan`.
+        ValueError: for a file without a modality, options that do not go with the image (label, labels or another
+            modality with a built-in one, shape or findings with what is no phantom), and as `load_scan`.
         FileNotFoundError: as `load_scan`.
     """
     image, label, labels, modality = image or "phantom_ct", label or None, labels or None, modality or None
@@ -210,7 +210,8 @@ def load_scan(
     Warns:
         UserWarning: for a file whose sform and qform say different places; the sform is used, as nibabel does.
     """
-    kind, spacing = kind_of(modality), None if spacing is None else _check_spacing(spacing)
+    kind = kind_of(modality)
+    spacing = None if spacing is None else _check_spacing(spacing)
     data, affine = _read(image)
     _check_intensities(data, kind, image)
     if label is None and labels is not None:
@@ -240,7 +241,7 @@ def _as_scan(
 
 
 def _expand(path: str | Path) -> Path:
-    """With the home folder for a leading ~; a file whose own name starts with one stays (Path.expanduser raises)."""
+    """The home folder for a leading ~; a file whose own name starts with one stays, where Path.expanduser raises."""
     return Path(os.path.expanduser(path))
 
 
@@ -254,7 +255,7 @@ def _read(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: check the path, or give a .nii or .nii.gz file")
     try:
-        image = nib.load(path)
+        image = nib.load(path.absolute())  # nibabel would expand a leading ~ once more
         if image.get_data_dtype().kind not in "iuf":
             raise ValueError(f"voxels of type {image.get_data_dtype()}")
         data = np.asarray(image.dataobj, dtype=np.float32)
@@ -291,11 +292,11 @@ def _affine_mm(image: nib.spatialimages.SpatialImage, path: Path) -> np.ndarray:
         return affine
     if header["sform_code"] > 0 and header["qform_code"] > 0:
         try:
-            apart = _apart(affine, header.get_qform(), image.shape[:3])
-        except (ValueError, nib.spatialimages.HeaderDataError):  # a qform that is none: nobody can mean it
+            apart = _apart(affine, header.get_qform(), image.shape[:3]) / nib.affines.voxel_sizes(affine).min()
+        except ValueError:  # a qform that is none: nobody can mean it
             apart = 0.0
-        if apart > 0.1 * nib.affines.voxel_sizes(affine).min():
-            message = f"{path}: sform and qform place its voxels up to {apart:.2g} apart; the sform is used"
+        if apart > 0.1:
+            message = f"{path}: sform and qform lie up to {apart:.2g} voxels apart; the sform is used"
             warnings.warn(message, stacklevel=2)
     return np.diag([*[MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)] * 3, 1.0]) @ affine
 

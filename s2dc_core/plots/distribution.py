@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from s2dc_core.features import token_affine
@@ -54,7 +55,7 @@ def plot_anchors(
     with figure_grid(3, len(anchors), size=(3.7, 2.75)) as (figure, axes):
         for column, (anchor, D) in enumerate(zip(anchors, values, strict=True)):
             show_slice(axes[0, column], source, affine, mark=anchor.point, title=f"{anchor.name}: in V", **window)
-            over = {"overlay": D, "overlay_affine": grid_affine, "overlay_alpha": 0.6}
+            over = {"overlay": D, "overlay_affine": grid_affine, "overlay_alpha": 1.0}
             over |= {"overlay_vmin": float(low), "overlay_vmax": float(high)}
             shown = show_slice(
                 axes[1, column], target, affine, mark=anchor.counterpart, title="similarity over V'", **over, **window
@@ -154,11 +155,13 @@ def plot_ratio_against_look_alikes(
             size = np.ptp(list(points.values()), axis=0).clip(1e-9)
             named = []
             for name in sorted(points, key=lambda name: name not in colours):
-                axis.plot(*tissues[name], "o", color=colours.get(name, "#999999"), markersize=8)
+                front = {"zorder": 3 if name in colours else 2}
+                axis.plot(*tissues[name], "o", color=colours.get(name, "#999999"), markersize=8, **front)
                 if all((np.abs(points[name] - points[other]) > size * (0.35, 0.06)).any() for other in named):
                     weight = "bold" if name in colours else "normal"
-                    offset = {"xytext": (7, 4), "textcoords": "offset points"}
-                    axis.annotate(name, tissues[name], fontsize=10, fontweight=weight, **offset)
+                    offset = {"xytext": (7, 4), "textcoords": "offset points", "zorder": 4}
+                    text = axis.annotate(name, tissues[name], fontsize=10, fontweight=weight, **offset)
+                    text.set_path_effects([withStroke(linewidth=3, foreground="white")])
                     named.append(name)
             axis.set(xscale="log", xlabel="look-alikes (median)", ylabel="Sharpe ratio (median)", title=title)
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -222,16 +225,18 @@ def plot_pushes_and_pulls(
         height = 0.8 / len(mean_gradient)
         for number, (loss, colour) in enumerate(zip(mean_gradient, (SKY, RED, PINK), strict=False)):
             places = np.arange(len(kinds)) + (number - (len(mean_gradient) - 1) / 2) * height
-            left.barh(places, [mean_gradient[loss][kind] for kind in kinds], height * 0.9, color=colour, label=loss)
+            values = [mean_gradient[loss][kind] for kind in kinds]
+            bars = left.barh(places, values, height * 0.9, color=colour, label=loss)
+            left.bar_label(bars, [f"{value:+.0e}" for value in values], padding=3, fontsize=10)
         smallest = min(abs(value) for values in mean_gradient.values() for value in values.values() if value)
         left.set_xscale("symlog", linthresh=smallest / 3)
-        left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value == 0 else f"{value:.0e}"))
+        left.set_xticks([])
+        left.margins(x=0.25)
         left.axvline(0, color="black", linewidth=0.8)
         left.set_yticks(range(len(kinds)), kinds)
         left.invert_yaxis()
-        left.set(xlabel="pulled together  ←  mean gradient  →  pushed apart", title=title)
+        left.set(xlabel="pulled together  ←  mean gradient (log scale)  →  pushed apart", title=title)
         left.legend(loc="lower left")
-        left.locator_params(axis="x", numticks=5)
         tissues = sorted(share, key=lambda name: share[name][1] / share[name][0])
         relative = [share[name][1] / share[name][0] for name in tissues]
         right.barh(range(len(tissues)), relative, color=BLUE)

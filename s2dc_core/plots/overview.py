@@ -37,7 +37,7 @@ def plot_method(
     with figure_grid(1, 4, size=(3.9, 3.8)) as (figure, axes):
         show_slice(axes[0, 0], source, affine, mark=points[0], title="V, for the student\n+ an anchor patch")
         show_slice(axes[0, 1], target, affine, mark=points[1], title="V' = V warped by H, for the teacher\n+ its match")
-        over = {"overlay": distribution, "overlay_affine": token_affine, "overlay_alpha": 0.75}
+        over = {"overlay": distribution, "overlay_affine": token_affine, "overlay_alpha": 1.0}
         title = "$L_{p2p}$: among all patches of V'\nthe match must win"
         shown = show_slice(axes[0, 2], target, affine, mark=points[1], title=title, **over)
         figure.colorbar(shown.overlay, ax=axes[0, 2], shrink=0.75, label="cosine with the anchor")
@@ -87,7 +87,7 @@ def plot_heatmaps(
             show_slice(row[0], scan.raw, scan.affine, labels=outline, title=f"anchor in the {name}", **view)
             for panel, (encoder, maps) in zip(row[1:], heatmaps.items(), strict=True):
                 values, token_affine = maps[name]
-                colours = {"overlay_vmin": 0, "overlay_vmax": 1, "overlay_alpha": 0.75}
+                colours = {"overlay_vmin": 0, "overlay_vmax": 1, "overlay_alpha": 1.0}
                 over = {"overlay": values, "overlay_affine": token_affine, **colours}
                 shown = show_slice(panel, scan.raw, scan.affine, title=encoder, **over, **view)
                 if name in numbers[encoder]:

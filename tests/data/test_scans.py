@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,6 @@ import torch
 
 from s2dc_core.data.phantoms import MODALITIES, ORGANS, make_phantom
 from s2dc_core.data.scans import (
-    check_fits,
     foreground,
     load_mni152,
     load_scan,
@@ -100,6 +100,51 @@ def test_slope_in_the_header_is_applied(tmp_path):
     assert float(load_scan(tmp_path / "slope.nii").raw.max()) == pytest.approx(700, abs=0.1)
 
 
+def test_a_path_may_start_at_the_home_folder(tmp_path, files, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "names.json").write_text('{"3": "bone"}')
+    scan = open_scan("~/ct.nii.gz", "~/label.nii", "~/names.json", modality="ct")
+    assert (scan.name, scan.names) == ("ct", {3: "bone", 12: "label 12"})
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "~draft.nii", body()[0])
+    assert load_scan("~draft.nii").name == "~draft"
+
+
+@pytest.mark.parametrize(("unit", "in_mm"), [("meter", 1000), ("mm", 1), ("micron", 1e-3), ("unknown", 1)])
+def test_the_unit_in_the_header_counts(tmp_path, files, unit, in_mm):
+    """The same places in another unit: a scan in metres and its label map in millimetres fit."""
+    image = nib.Nifti1Image(body()[0], np.diag([1 / in_mm] * 3 + [1]) @ AFFINE)
+    image.header.set_xyzt_units(unit, "sec")
+    nib.save(image, tmp_path / "unit.nii")
+    scan = load_scan(tmp_path / "unit.nii", files[1])
+    assert scan.spacing == pytest.approx((2, 1.5, 3))
+    np.testing.assert_allclose(scan.affine, load_scan(*files).affine, rtol=1e-5)
+
+
+def qform_moved_by(path, millimetres):
+    """A CT whose qform lies some mm from its sform (axis-aligned, so that a quaternion can say it)."""
+    image = nib.Nifti1Image(body()[0], AFFINE)
+    moved = AFFINE.copy()
+    moved[0, 3] += millimetres
+    image.set_sform(AFFINE, code=1)
+    image.set_qform(moved, code=1)
+    nib.save(image, path)
+    return path
+
+
+def test_sform_and_qform_that_disagree(tmp_path, files):
+    with pytest.warns(UserWarning, match=r"two\.nii: sform and qform .* 0\.13 voxels apart; the sform is used"):
+        scan = load_scan(qform_moved_by(tmp_path / "two.nii", 0.2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(scan.affine, load_scan(*files).affine)
+        load_scan(qform_moved_by(tmp_path / "near.nii", 0.1))
+        content = bytearray(qform_moved_by(tmp_path / "none.nii", 9).read_bytes())
+        content[256:268] = np.ones(3, "<f4").tobytes()  # quatern_b, c and d: longer than 1, no rotation
+        (tmp_path / "none.nii").write_bytes(content)
+        np.testing.assert_allclose(load_scan(tmp_path / "none.nii").affine, scan.affine)
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_label_names_from_json(tmp_path, files, nested):
     names = {"0": "background", "3": "bone"}
@@ -137,11 +182,12 @@ def test_normalise_mr_is_a_score_over_the_foreground(modality):
     torch.testing.assert_close(normalise(volume, modality, mask), normalise(volume, modality), atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize("modality", ["xray", "CT", "mri", "ct_low", ""])
+@pytest.mark.parametrize("modality", ["xray", "CT", "mri", "ct_low", "", None])
 def test_unknown_modality(modality, files):
-    with pytest.raises(ValueError, match='"ct", "pet", "mr"'):
-        normalise(torch.zeros(2, 2, 2), modality)
-    with pytest.raises(ValueError, match='"ct", "pet", "mr"'):
+    if modality is not None:
+        with pytest.raises(ValueError, match='"ct", "pet", "mr"'):
+            normalise(torch.zeros(2, 2, 2), modality)
+    with pytest.raises(ValueError, match=f'modality {modality!r} is not known: use "ct", "pet", "mr"'):
         load_scan(files[0], modality=modality)
 
 
@@ -156,6 +202,30 @@ def test_foreground_holds_the_lungs_and_not_the_table():
     assert (mask == expected).float().mean() > 0.98
     assert mask[12:28, 14:28].all(), "lungs are body"
     assert not mask[:, :6].any(), "the table is not"
+
+
+def test_foreground_opens_away_what_is_thin():
+    """A table under the body and noise around it hang together with it: only their thinness tells them apart."""
+    body, near = (torch.zeros(40, 40, 12, dtype=torch.bool) for _ in range(2))
+    body[12:28, 10:30], near[10:30, 8:32] = True, True
+    noise = torch.rand(body.shape, generator=torch.Generator().manual_seed(0)) < 0.2
+    table = torch.zeros_like(body)
+    table[2:38, 9] = True
+    for thin in (noise, table):
+        mask = foreground(torch.where(body | thin, 40.0, -1000.0), "ct")
+        assert mask[body].float().mean() > 0.98
+        assert not mask[~near].any()
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("slices", [1, 2])
+def test_foreground_of_a_few_slices(axis, slices):
+    shape = [30, 30, 30]
+    shape[axis] = slices
+    expected = torch.zeros(shape, dtype=torch.bool)
+    expected[tuple(slice(None) if side == slices else slice(8, 22) for side in shape)] = True
+    mask = foreground(torch.where(expected, 40.0, -1000.0), "ct")
+    assert (mask == expected).float().mean() > 0.98
 
 
 def test_foreground_keeps_two_legs_and_a_volume_without_body():
@@ -224,11 +294,19 @@ def test_open_scan_chooses(files):
         ({"image": "phantom_ct", "modality": "pet"}, "its own labels and modality"),
         ({"image": "mni152", "spacing": (1, 1, 2)}, "equal whole voxel sides"),
         ({"image": "phantom_ct", "seed": -1}, "seed"),
+        ({"image": "mni152", "shape": (8, 8, 8)}, "mni152 is no phantom: leave out shape and findings"),
+        ({"image": "mni152", "findings": ("liver_lesion",)}, "mni152 is no phantom: leave out shape and findings"),
+        ({"image": "x.nii", "modality": "ct", "shape": (8, 8, 8)}, r"x\.nii is no phantom: leave out"),
+        ({"image": "x.nii", "modality": "ct", "findings": ("liver_lesion",)}, r"x\.nii is no phantom: leave out"),
     ],
 )
 def test_bad_input_to_open_scan(options, message):
     with pytest.raises(ValueError, match=message):
         open_scan(**options)
+
+
+def test_a_seed_does_no_harm_to_other_images(files):
+    assert torch.equal(open_scan(str(files[0]), modality="ct", seed=3).raw, load_scan(files[0]).raw)
 
 
 # Bad files
@@ -261,7 +339,14 @@ def test_what_is_no_nifti(tmp_path, files):
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((20, 24), "2 dimensions .* three: give a whole volume"), ((8, 8, 8, 3), "4 dimensions .*slicer")],
+    [
+        ((20, 24), "2 dimensions .* three: give a whole volume"),
+        ((8, 8, 8, 3), r"4 dimensions .*: save one of its volumes, image\.slicer\[\.\.\., 0\]"),
+        ((1, 8, 8, 8), "4 dimensions .*: squeeze the axes of length one, reorder"),
+        ((8, 8, 1, 8), "4 dimensions .*: squeeze the axes of length one, reorder"),
+        ((8, 8, 8, 2, 3), "5 dimensions .*: squeeze the axes of length one, reorder"),
+        ((8, 8, 8, 1, 3), "5 dimensions .*: squeeze the axes of length one, reorder"),
+    ],
 )
 def test_wrong_number_of_dimensions(tmp_path, shape, message):
     file = save(tmp_path / "shape.nii", np.random.default_rng(0).random(shape, dtype=np.float32))
@@ -298,12 +383,33 @@ def test_label_on_another_grid(tmp_path, files):
     load_scan(files[0], save(tmp_path / "rounding.nii", label, rounding))
 
 
+def test_label_on_the_same_grid_up_to_a_tenth_of_a_voxel(tmp_path, files):
+    near, far = AFFINE.copy(), AFFINE.copy()
+    near[2, 3] += 0.14  # of 1.5 mm, the smallest side
+    far[2, 3] += 0.16
+    load_scan(files[0], save(tmp_path / "near.nii", body()[1], near))
+    with pytest.raises(ValueError, match=r"far\.nii is on another grid than .*0\.16 mm away"):
+        load_scan(files[0], save(tmp_path / "far.nii", body()[1], far))
+
+
 @pytest.mark.parametrize("wrong", [0.5, -1.0])
 def test_label_values_that_are_no_labels(tmp_path, files, wrong):
     label = body()[1].astype(np.float32)
     label[2, 2, 2] = wrong
     with pytest.raises(ValueError, match=r"wrong\.nii holds values that are no labels"):
         load_scan(files[0], save(tmp_path / "wrong.nii", label))
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(3e9, np.float64), (2**24 + 1, np.int32), (2**24, np.int32), (3 * 10**9, np.uint32)]
+)
+def test_labels_too_large_to_be_told_apart(tmp_path, files, value, dtype):
+    label = body()[1].astype(dtype)
+    label[2, 2, 2] = value
+    with pytest.raises(ValueError, match=r"large\.nii holds the label \d+: renumber the labels to less than 16777216"):
+        load_scan(files[0], save(tmp_path / "large.nii", label))
+    label[2, 2, 2] = 2**24 - 1
+    assert 2**24 - 1 in load_scan(files[0], save(tmp_path / "largest.nii", label)).names
 
 
 def test_names_that_cannot_be_read(tmp_path, files):
@@ -313,7 +419,7 @@ def test_names_that_cannot_be_read(tmp_path, files):
         load_scan(*files, labels=tmp_path / "names.json")
     with pytest.raises(ValueError, match=r"broken\.json cannot be read as JSON"):
         load_scan(*files, labels=str(tmp_path / "broken.json"))
-    for labels in (tmp_path / "list.json", {"spleen": 1}):
+    for labels in (tmp_path / "list.json", {"spleen": 1}, {1.5: "spleen"}, {1: None}, {"labels": {"1": 2}}):
         with pytest.raises(ValueError, match="{number: name}"):
             load_scan(*files, labels=labels)
     with pytest.raises(ValueError, match="without a label map"):
@@ -332,17 +438,15 @@ def test_intensities_that_cannot_be_of_the_modality(tmp_path, files):
         load_scan(save(tmp_path / "constant.nii", np.full((8, 8, 8), 7.0)), modality="mr")
 
 
-@pytest.mark.parametrize("spacing", [(1, 1), (1, 0, 1), (1, -1, 1), (1, 1, float("nan"))])
+@pytest.mark.parametrize(
+    "spacing", [(1, 1), (1, 0, 1), (1, -1, 1), (1, 1, float("nan")), (1, 1, float("inf")), 2.0, ("2", "2", "2"), "222"]
+)
 def test_bad_spacing(files, spacing):
     with pytest.raises(ValueError, match="three lengths in mm"):
         load_scan(files[0], spacing=spacing)
-
-
-def test_volume_smaller_than_one_patch(tmp_path):
-    scan = load_scan(save(tmp_path / "thin.nii", body()[0][..., 5:6].astype(np.float32)))
-    check_fits(scan, (2, 2, 1))
-    with pytest.raises(ValueError, match=r"thin: \(24, 20, 1\) voxels are less than one patch of \(2, 2, 2\): give"):
-        check_fits(scan, (2, 2, 2))
+    for image, modality in ((str(files[0]), "ct"), ("mni152", None), ("phantom_ct", None)):
+        with pytest.raises(ValueError, match="three lengths in mm"):
+            open_scan(image, modality=modality, spacing=spacing)
 
 
 # Real scans

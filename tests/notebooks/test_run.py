@@ -9,7 +9,17 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from notebooks.run import HERE, PeakMemory, Result, UsageError, execution_problems, main, plan, run_notebook
+from notebooks.run import (
+    HERE,
+    PeakMemory,
+    Result,
+    UsageError,
+    as_seen_from_here,
+    execution_problems,
+    main,
+    plan,
+    run_notebook,
+)
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 PARAMETERS = "side = 4\nname: str = 'a=b'\nscan = None  # a file of yours"
@@ -257,6 +267,13 @@ def test_all_run_although_the_first_fails_and_the_report_says_so(tmp_path, capsy
     assert report["notebooks"][1]["memory_budget_gb"] == 2 and report["notebooks"][1]["peak_gb"] > 0
     assert f"{report['notebooks'][1]['minutes']:.2f}     3.00" in printed
     assert main(["--out", str(out), "-p", "side", "3", "--only", "00"], tmp_path) == 0
+
+
+def test_a_file_is_named_as_its_caller_sees_it(tmp_path, monkeypatch):
+    (tmp_path / "scan.nii.gz").touch()
+    monkeypatch.chdir(tmp_path)
+    assert as_seen_from_here("scan.nii.gz") == str(tmp_path / "scan.nii.gz")
+    assert [as_seen_from_here(value) for value in ("absent.nii.gz", "", 3)] == ["absent.nii.gz", "", 3]
 
 
 @pytest.mark.parametrize("profile", ["ci", "teaching", "gpu", "paper"])

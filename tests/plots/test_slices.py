@@ -124,6 +124,15 @@ def test_position_in_millimetres():
     assert oriented_slice(volume, affine, "axial").image[0, 0] == SHAPE[2] // 2
 
 
+@pytest.mark.parametrize(("place", "index"), [(4.45, 4), (4.55, 5), (4.75, 5), (-0.45, 0), (26.45, 26)])
+def test_the_nearest_slice_is_taken(place, index):
+    affine = affine_of(np.diag([-1.0, 1.0, 2.5]))
+    volume = np.arange(SHAPE[2])[None, None] * np.ones(SHAPE)
+    height = affine[2, 3] + 2.5 * place
+    for position in (height, (12.0, -30.0, height)):
+        assert (oriented_slice(volume, affine, "axial", position).image == index).all()
+
+
 @all_affines
 def test_position_of_any_slice_leads_back_to_it(axes):
     volume, affine = np.random.default_rng(0).random(SHAPE), affine_of(axes)
@@ -228,6 +237,18 @@ def test_show_slice_draws_overlay_labels_and_mark():
     cross = axes[0, 0].lines[0]
     assert (cross.get_xdata()[0], cross.get_ydata()[0]) == pytest.approx(mark[:2])
     figure.canvas.draw()
+
+
+def test_show_slice_draws_masks():
+    """Boolean volume, overlay and labels; a mask of few voxels is not lost in the percentiles."""
+    mask = np.zeros(SHAPE, bool)
+    mask[4:6, 5:7, 6:8] = True
+    for volume in (mask, torch.from_numpy(mask)):
+        with figure_grid() as (figure, axes):
+            shown = show_slice(axes[0, 0], volume, np.eye(4), position=6.0, overlay=volume, labels=volume)
+            figure.canvas.draw()
+        assert shown.image.get_clim() == (0, 1)
+        assert shown.image.get_array().sum() == 4
 
 
 @pytest.mark.parametrize("name", ["overlay", "labels"])
