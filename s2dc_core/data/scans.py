@@ -4,12 +4,8 @@ Every scan leaves here in the same shape: axes towards the patient's right, fron
 normalised by the rule of its modality, and its labels on the same grid.
 """
 
-import json
-import os
-import warnings
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +18,13 @@ from monai.transforms import Spacing
 from scipy import ndimage
 from torch import Tensor
 
+from s2dc_core.data.nifti import label_names, read_label, read_volume
 from s2dc_core.data.phantoms import MODALITIES, ORGANS, Phantom, make_phantom
 from s2dc_core.features import check_affine
 
 CT_WINDOW = (-175.0, 250.0)
 SUV_CEILING = 20.0
 MR_LIMIT = 5.0
-NIFTI = (".nii", ".nii.gz")
-MILLIMETRES = {1: 1000.0, 3: 0.001}  # of NIfTI's codes for metre and micron; 2 is mm, and 0, not said, is taken for it
 
 # Anything else than three numbers is let in, to get an error that says what to do.
 Spacings = Sequence[Real | str] | Real | None
@@ -212,12 +207,12 @@ def load_scan(
     """
     kind = kind_of(modality)
     spacing = None if spacing is None else _check_spacing(spacing)
-    data, affine = _read(image)
+    data, affine = read_volume(image)
     _check_intensities(data, kind, image)
     if label is None and labels is not None:
         raise ValueError(f"labels without a label map: give `label` with {image}")
-    label_data = None if label is None else _read_label(label, data.shape, affine, image)
-    names = {} if label is None else _label_names(labels, label_data)
+    label_data = None if label is None else read_label(label, data.shape, affine, image)
+    names = {} if label is None else label_names(labels, label_data)
     if spacing is not None:
         if label_data is not None:
             label_data = _resample(label_data, affine, spacing, "nearest")[0]
@@ -240,73 +235,6 @@ def _as_scan(
     return Scan(volume[None], raw, affine, spacing, label, names, modality, background, mask, name)
 
 
-def _expand(path: str | Path) -> Path:
-    """The home folder for a leading ~; a file whose own name starts with one stays, where Path.expanduser raises."""
-    return Path(os.path.expanduser(path))
-
-
-def _read(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Values [X, Y, Z] float32 and affine (mm) of a NIfTI, turned to the nearest canonical orientation (RAS+)."""
-    path = _expand(path)
-    if path.is_dir():
-        found = sorted(file.name for file in path.iterdir() if file.name.endswith(NIFTI))
-        mend = f"give one of its {len(found)} images, such as {found[0]}" if found else "it holds no .nii or .nii.gz"
-        raise FileNotFoundError(f"{path} is a folder: {mend}")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: check the path, or give a .nii or .nii.gz file")
-    try:
-        image = nib.load(path.absolute())  # nibabel would expand a leading ~ once more
-        if image.get_data_dtype().kind not in "iuf":
-            raise ValueError(f"voxels of type {image.get_data_dtype()}")
-        data = np.asarray(image.dataobj, dtype=np.float32)
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read as a NIfTI with one number per voxel ({error})") from error
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    if data.ndim != 3:
-        raise ValueError(f"{path} has {data.ndim} dimensions {data.shape}, a scan has three: {_mend_shape(data.shape)}")
-    if count := int((~np.isfinite(data)).sum()):
-        raise ValueError(f"{path} holds {count} voxels that are NaN or infinite: replace them by the value of air")
-    affine = _affine_mm(image, path)
-    turn = nib.orientations.io_orientation(affine)
-    affine = affine @ nib.orientations.inv_ornt_aff(turn, data.shape)
-    return nib.orientations.apply_orientation(data, turn), affine
-
-
-def _mend_shape(shape: tuple[int, ...]) -> str:
-    if len(shape) < 3:
-        return "give a whole volume"
-    if len(shape) == 4 and 1 not in shape:  # several volumes, one after the other
-        return "save one of its volumes, image.slicer[..., 0] in nibabel"
-    return "squeeze the axes of length one, reorder the others to (X, Y, Z), keep one volume, and save it anew"
-
-
-def _affine_mm(image: nib.spatialimages.SpatialImage, path: Path) -> np.ndarray:
-    """The affine of a file in mm, [4, 4] float64; warns if its header holds two that differ."""
-    try:
-        affine = check_affine(image.affine)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    header = image.header
-    if not isinstance(header, nib.Nifti1Header):
-        return affine
-    if header["sform_code"] > 0 and header["qform_code"] > 0:
-        try:
-            apart = _apart(affine, header.get_qform(), image.shape[:3]) / nib.affines.voxel_sizes(affine).min()
-        except ValueError:  # a qform that is none: nobody can mean it
-            apart = 0.0
-        if apart > 0.1:
-            message = f"{path}: sform and qform lie up to {apart:.2g} voxels apart; the sform is used"
-            warnings.warn(message, stacklevel=2)
-    return np.diag([*[MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)] * 3, 1.0]) @ affine
-
-
-def _apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
-    """The largest distance between the places that two affines give a corner of a volume."""
-    corners = np.array([[x, y, z, 1] for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])])
-    return float(np.linalg.norm(corners @ (one - other).T, axis=1).max())
-
-
 def _check_intensities(data: np.ndarray, kind: str, image: str | Path) -> None:
     """Units that are plainly not those of the modality would only show as bad features, hours later."""
     low, high = float(data.min()), float(data.max())
@@ -314,43 +242,10 @@ def _check_intensities(data: np.ndarray, kind: str, image: str | Path) -> None:
         raise ValueError(f"{image} holds the value {low:g} everywhere: it is no scan")
     if kind == "ct" and low >= 0:
         raise ValueError(f'{image} holds {low:g} to {high:g}, no HU: rescale it to HU, or give modality="mr" or "pet"')
+    if kind != "ct" and low <= -500:
+        raise ValueError(f'{image} holds {low:g} to {high:g}, which are HU: give modality="ct"')
     if kind == "pet" and np.median(data[data > 0]) > 100:
         raise ValueError(f"{image} holds {low:g} to {high:g}, no SUV: divide Bq/ml by injected dose per body weight")
-
-
-def _read_label(path: str | Path, shape: tuple[int, ...], affine: np.ndarray, image: str | Path) -> np.ndarray:
-    values, label_affine = _read(path)
-    if values.shape != shape:
-        raise ValueError(f"{path} is on another grid than {image}, {values.shape} voxels and {shape}: resample it")
-    apart = _apart(label_affine, affine, shape)
-    if apart > 0.1 * nib.affines.voxel_sizes(affine).min():
-        raise ValueError(f"{path} is on another grid than {image}, {apart:.2g} mm away: resample it")
-    whole = np.round(values)
-    if np.abs(values - whole).max() > 1e-3 or whole.min() < 0:
-        raise ValueError(f"{path} holds values that are no labels (whole numbers from 0 up): is it an image?")
-    if whole.max() >= 2**24:  # where float32, in which it was read, can no longer tell n from n + 1
-        raise ValueError(f"{path} holds the label {whole.max():.0f}: renumber the labels to less than {2**24}")
-    return whole.astype(np.int32)
-
-
-def _label_names(labels: str | Path | Mapping | None, label: np.ndarray) -> dict[int, str]:
-    """Names of all labels of a map, and of those that only the list has."""
-    if isinstance(labels, str | Path):
-        try:
-            labels = json.loads(_expand(labels).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"the file of label names {labels} does not exist") from error
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{labels} cannot be read as JSON ({error})") from error
-    listed = labels.get("labels", labels) if isinstance(labels, Mapping) else ({} if labels is None else None)
-    try:
-        if not all(isinstance(number, Integral | str) and isinstance(name, str) for number, name in listed.items()):
-            raise TypeError("int() would cut 1.5 to 1 and str() call a structure None")
-        listed = {int(number): name for number, name in listed.items()}
-    except (AttributeError, ValueError, TypeError) as error:
-        raise ValueError(f'label names are {{number: name}}, such as {{"1": "spleen"}}, got {labels}') from error
-    present = {int(number): f"label {number}" for number in np.unique(label)}
-    return {number: name for number, name in sorted((present | listed).items()) if number != 0}
 
 
 def _resample(

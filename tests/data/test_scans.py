@@ -430,6 +430,9 @@ def test_intensities_that_cannot_be_of_the_modality(tmp_path, files):
     shifted = save(tmp_path / "shifted.nii", (body()[0] + 1024).astype(np.float32))
     with pytest.raises(ValueError, match=r"shifted\.nii holds 24 to 1724, no HU"):
         load_scan(shifted)
+    for modality in ("pet", "mr"):
+        with pytest.raises(ValueError, match='which are HU: give modality="ct"'):
+            load_scan(files[0], modality=modality)
     counts = save(tmp_path / "counts.nii", (8 * body()[0] + 8000).astype(np.float32))
     with pytest.raises(ValueError, match=r"counts\.nii holds 0 to 13600, no SUV: divide"):
         load_scan(counts, modality="pet")

@@ -1,0 +1,131 @@
+"""Volumes, label maps and label names read from files, with one clear error for each thing that can be wrong."""
+
+import json
+import os
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from s2dc_core.features import check_affine
+
+NIFTI = (".nii", ".nii.gz")
+MILLIMETRES = {1: 1000.0, 3: 0.001}  # of NIfTI's codes for metre and micron; 2 is mm, and 0, not said, is taken for it
+
+
+def _expand(path: str | Path) -> Path:
+    """The home folder for a leading ~; a file whose own name starts with one stays, where Path.expanduser raises."""
+    return Path(os.path.expanduser(path))
+
+
+def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Values [X, Y, Z] float32 and affine (mm) of a NIfTI, turned to the nearest canonical orientation (RAS+).
+
+    Raises:
+        FileNotFoundError: for a missing file or a folder.
+        ValueError: naming the file and the mend, for what is no NIfTI or not one 3D volume, voxels that are not finite,
+            or a singular affine.
+    """
+    path = _expand(path)
+    if path.is_dir():
+        found = sorted(file.name for file in path.iterdir() if file.name.endswith(NIFTI))
+        mend = f"give one of its {len(found)} images, such as {found[0]}" if found else "it holds no .nii or .nii.gz"
+        raise FileNotFoundError(f"{path} is a folder: {mend}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: check the path, or give a .nii or .nii.gz file")
+    try:
+        image = nib.load(path.absolute())  # nibabel would expand a leading ~ once more
+        if image.get_data_dtype().kind not in "iuf":
+            raise ValueError(f"voxels of type {image.get_data_dtype()}")
+        data = np.asarray(image.dataobj, dtype=np.float32)
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as a NIfTI with one number per voxel ({error})") from error
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        raise ValueError(f"{path} has {data.ndim} dimensions {data.shape}, a scan has three: {_mend_shape(data.shape)}")
+    if count := int((~np.isfinite(data)).sum()):
+        raise ValueError(f"{path} holds {count} voxels that are NaN or infinite: replace them by the value of air")
+    affine = _affine_mm(image, path)
+    turn = nib.orientations.io_orientation(affine)
+    affine = affine @ nib.orientations.inv_ornt_aff(turn, data.shape)
+    return nib.orientations.apply_orientation(data, turn), affine
+
+
+def _mend_shape(shape: tuple[int, ...]) -> str:
+    if len(shape) < 3:
+        return "give a whole volume"
+    if len(shape) == 4 and 1 not in shape:  # several volumes, one after the other
+        return "save one of its volumes, image.slicer[..., 0] in nibabel"
+    return "squeeze the axes of length one, reorder the others to (X, Y, Z), keep one volume, and save it anew"
+
+
+def _affine_mm(image: nib.spatialimages.SpatialImage, path: Path) -> np.ndarray:
+    """The affine of a file in mm, [4, 4] float64; warns if its header holds two that differ."""
+    try:
+        affine = check_affine(image.affine)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    header = image.header
+    if not isinstance(header, nib.Nifti1Header):
+        return affine
+    if header["sform_code"] > 0 and header["qform_code"] > 0:
+        try:
+            apart = _apart(affine, header.get_qform(), image.shape[:3]) / nib.affines.voxel_sizes(affine).min()
+        except ValueError:  # a qform that is none: nobody can mean it
+            apart = 0.0
+        if apart > 0.1:
+            message = f"{path}: sform and qform lie up to {apart:.2g} voxels apart; the sform is used"
+            warnings.warn(message, stacklevel=2)
+    return np.diag([*[MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)] * 3, 1.0]) @ affine
+
+
+def _apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+    """The largest distance between the places that two affines give a corner of a volume."""
+    corners = np.array([[x, y, z, 1] for x in (0, shape[0]) for y in (0, shape[1]) for z in (0, shape[2])])
+    return float(np.linalg.norm(corners @ (one - other).T, axis=1).max())
+
+
+def read_label(path: str | Path, shape: tuple[int, ...], affine: np.ndarray, image: str | Path) -> np.ndarray:
+    """Label map [X, Y, Z] int32 of a scan whose shape and affine read_volume gave; ``image`` is for the message.
+
+    Raises:
+        FileNotFoundError: as read_volume.
+        ValueError: as read_volume, for another grid than the scan's, or values that are no labels.
+    """
+    values, label_affine = read_volume(path)
+    if values.shape != shape:
+        raise ValueError(f"{path} is on another grid than {image}, {values.shape} voxels and {shape}: resample it")
+    apart = _apart(label_affine, affine, shape)
+    if apart > 0.1 * nib.affines.voxel_sizes(affine).min():
+        raise ValueError(f"{path} is on another grid than {image}, {apart:.2g} mm away: resample it")
+    whole = np.round(values)
+    if np.abs(values - whole).max() > 1e-3 or whole.min() < 0:
+        raise ValueError(f"{path} holds values that are no labels (whole numbers from 0 up): is it an image?")
+    if whole.max() >= 2**24:  # where float32, in which it was read, can no longer tell n from n + 1
+        raise ValueError(f"{path} holds the label {whole.max():.0f}: renumber the labels to less than {2**24}")
+    return whole.astype(np.int32)
+
+
+def label_names(labels: str | Path | Mapping | None, label: np.ndarray) -> dict[int, str]:
+    """Names of all labels of a map, and of those that only the list has."""
+    if isinstance(labels, str | Path):
+        try:
+            labels = json.loads(_expand(labels).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"the file of label names {labels} does not exist") from error
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{labels} cannot be read as JSON ({error})") from error
+    listed = labels.get("labels", labels) if isinstance(labels, Mapping) else ({} if labels is None else None)
+    try:
+        if not all(isinstance(number, Integral | str) and isinstance(name, str) for number, name in listed.items()):
+            raise TypeError("int() would cut 1.5 to 1 and str() call a structure None")
+        listed = {int(number): name for number, name in listed.items()}
+    except (AttributeError, ValueError, TypeError) as error:
+        raise ValueError(f'label names are {{number: name}}, such as {{"1": "spleen"}}, got {labels}') from error
+    present = {int(number): f"label {number}" for number in np.unique(label)}
+    return {number: name for number, name in sorted((present | listed).items()) if number != 0}
