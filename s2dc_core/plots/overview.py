@@ -92,6 +92,6 @@ def plot_heatmaps(
                 shown = show_slice(panel, scan.raw, scan.affine, title=encoder, **over, **view)
                 if name in numbers[encoder]:
                     inside, outside = numbers[encoder][name]
-                    panel.set_xlabel(f"mean cosine: {inside:.2f} inside, {outside:.2f} in other structures")
+                    panel.set_xlabel(f"mean: {inside:.2f} inside, {outside:.2f} in other structures")
         figure.colorbar(shown.overlay, ax=axes, shrink=0.6, label="cosine with the anchor")
     return figure

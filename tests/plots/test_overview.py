@@ -38,5 +38,5 @@ def test_plot_heatmaps_write_their_numbers():
     numbers = {"untrained": {}, "trained": {"liver": (0.7, 0.1)}}
     figure = plot_heatmaps(scan, {"liver": [16.0, 16, 16]}, maps, numbers, {"liver": 6})
     texts = [axes.get_xlabel() for axes in figure.axes]
-    assert texts[:3] == ["", "", "mean cosine: 0.70 inside, 0.10 in other structures"]
+    assert texts[:3] == ["", "", "mean: 0.70 inside, 0.10 in other structures"]
     assert len(figure.axes[1].images) == 2
