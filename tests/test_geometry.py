@@ -81,6 +81,23 @@ def test_quarter_turns_and_flips_equal_brute_force(axis, sign):
     assert len(matches.source) == 64
 
 
+def test_shears_reflections_and_single_precision_equal_brute_force():
+    """Any affine that can be inverted, not only the rigid ones that the views draw."""
+    generator = torch.Generator().manual_seed(11)
+    pairs = 0
+    for index in range(60):
+        H = IDENTITY.clone()
+        H[:3, :3] += 0.5 * torch.randn(3, 3, generator=generator, dtype=torch.float64)
+        if index % 3 == 0:
+            H[index % 9 // 3] *= -1
+        H[:3, 3] = torch.tensor([8.0, 8, 8]) - H[:3, :3] @ torch.tensor([8.0, 8, 8], dtype=torch.float64)
+        H = H.float() if index % 2 else H
+        matches = ground_truth_matches(H, (4, 4, 5), (4, 4, 3))
+        torch.testing.assert_close(torch.stack(matches[1:], 1), brute_force(H.double(), (4, 4, 5), (4, 4, 3)))
+        pairs += len(matches.source)
+    assert pairs > 300
+
+
 def test_identity_matches_every_token_with_itself():
     matches = ground_truth_matches(IDENTITY, (3, 4, 5), (2, 2, 2))
     assert torch.equal(matches.source, torch.arange(60)) and torch.equal(matches.target, torch.arange(60))
