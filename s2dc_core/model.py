@@ -24,6 +24,7 @@ from s2dc_core.geometry import grid_of, lay_back, split_region
 from s2dc_core.matching import check_choice
 
 LEVELS = 5
+TOKEN_HEADS = ("mlp", "none")
 
 
 @dataclass(frozen=True)
@@ -166,13 +167,19 @@ class BranchOutput(NamedTuple):
 class Branch(nn.Module):
     """An encoder with a token head per level and one for whole sub-volumes."""
 
-    def __init__(self, encoder: Encoder, levels: Sequence[int], hidden: int, out: int, norm: str):
+    def __init__(
+        self, encoder: Encoder, levels: Sequence[int], hidden: int, out: int, norm: str, token_head: str = "mlp"
+    ):
         super().__init__()
+        check_choice("token_head", token_head, TOKEN_HEADS)
         self.encoder, self.levels = encoder, tuple(levels)
         channels = encoder.config.embed_dim
         for level in self.levels:
             grid_of(encoder.config.sub_volume, encoder.stride(level))
-        self.token_heads = nn.ModuleList(ProjectionHead(channels * 2**k, hidden, out, norm) for k in self.levels)
+        self.token_heads = nn.ModuleList(
+            nn.Identity() if token_head == "none" else ProjectionHead(channels * 2**k, hidden, out, norm)
+            for k in self.levels
+        )
         self.pooled_head = ProjectionHead(channels * 2 ** (LEVELS - 1), hidden, out, norm)
 
     def forward(self, region: Float[Tensor, "b c x y z"]) -> BranchOutput:
@@ -204,6 +211,8 @@ class StudentTeacher(nn.Module):
         hidden, out: sizes of the heads; the published code has 2048 and 512.
         norm: of the heads, "layer" (default) or "batch".
         momentum: share of the old teacher that an update keeps, in [0, 1].
+        token_head: "mlp" compares tokens behind a ProjectionHead, "none" as the encoder gives them: the losses then
+            shape the cosines that heatmaps and silhouettes read.
     """
 
     def __init__(
@@ -214,12 +223,13 @@ class StudentTeacher(nn.Module):
         out: int = 512,
         norm: str = "layer",
         momentum: float | int = 0.999,
+        token_head: str = "mlp",
     ):
         super().__init__()
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
         self.momentum = momentum
-        self.student = Branch(Encoder(config), levels, hidden, out, norm)
+        self.student = Branch(Encoder(config), levels, hidden, out, norm, token_head)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
 
     @torch.no_grad()
@@ -283,10 +293,13 @@ class WeightsReport:
         return "\n".join([", ".join(counts), *(line for line in lines if not line.startswith("  matched"))])
 
 
-def export_encoder(encoder: Encoder, file: str | Path) -> None:
+def export_encoder(encoder: Encoder, file: str | Path, dtype: torch.dtype | None = None) -> None:
     """Write the encoder's parameters and its configuration as safetensors; a file of that name is replaced whole.
 
     The attention's index tables, which follow from the window alone, are left out.
+
+    Args:
+        dtype: torch.float16 halves the file; None keeps that of the parameters.
 
     Raises:
         FileNotFoundError: if the folder does not exist, or the name is that of a folder.
@@ -294,7 +307,7 @@ def export_encoder(encoder: Encoder, file: str | Path) -> None:
     file = Path(file)
     if file.is_dir() or not file.parent.is_dir():
         raise FileNotFoundError(f"cannot write {file}: give the name of a file in a folder that exists")
-    weights = {name: value.detach().contiguous() for name, value in encoder.named_parameters()}
+    weights = {name: value.detach().to(dtype or value.dtype).contiguous() for name, value in encoder.named_parameters()}
     beside = file.with_name(file.name + ".part")
     try:
         save_file(weights, beside, metadata={"s2dc_encoder": json.dumps(asdict(encoder.config))})

@@ -46,6 +46,8 @@ class ViewConfig:
     match_background: bool = False
 
     def __post_init__(self):
+        for name in ("counts", "scale", "positive_scale"):  # YAML gives lists; a frozen value holds tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.counts) != 3 or any(n < 1 for n in self.counts):
             raise ValueError(f"counts must be three numbers of sub-volumes, each at least 1, got {self.counts}")
         for name in ("scale", "positive_scale"):

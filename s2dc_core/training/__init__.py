@@ -1,5 +1,6 @@
 """Pre-training on scans."""
 
-from s2dc_core.training.pretrain import PretrainConfig, PretrainResult, draw_views, pretrain
+from s2dc_core.training.pretrain import PretrainResult, Pretraining, draw_views, pretrain
+from s2dc_core.training.recipe import RECIPES, PretrainConfig
 
-__all__ = ["PretrainConfig", "PretrainResult", "draw_views", "pretrain"]
+__all__ = ["RECIPES", "PretrainConfig", "PretrainResult", "Pretraining", "draw_views", "pretrain"]

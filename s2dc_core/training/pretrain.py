@@ -1,65 +1,23 @@
-"""A short pre-training on one device: what a notebook needs to show that the three losses teach an encoder."""
+"""Pre-training on one device (paper section 3, equation 9): views, three losses, a student, its teacher, a queue."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from s2dc_core.data import Scan
+from s2dc_core.geometry import Matches
 from s2dc_core.losses import LossTerms, S2DCLoss
-from s2dc_core.model import EncoderConfig, FeatureQueue, StudentTeacher
-from s2dc_core.views import ViewConfig, Views, check_fits, collate_views, make_views, region_shape
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Model, views, schedule and loss of a run; the defaults suit a laptop and a minute or two.
-
-    Attributes:
-        encoder, levels, hidden, out, momentum: see model.StudentTeacher.
-        norm: of the heads, "layer" or "batch"; None for "batch" with the official preset and "layer" otherwise.
-        views: how regions and their counterparts are drawn.
-        loss, loss_options: preset of S2DCLoss and what replaces its fields.
-        steps, batch: optimiser steps, and regions in each.
-        learning_rate, weight_decay, warmup: AdamW with a linear warm-up over that many steps, then a cosine to 0.
-        queue: teacher features kept as the negatives of L_g.
-        seed: of the initial weights and of every draw.
-    """
-
-    encoder: EncoderConfig = field(default_factory=EncoderConfig.teaching)
-    levels: Sequence[int] = (1,)
-    hidden: int = 256
-    out: int = 128
-    momentum: float = 0.99
-    norm: str | None = None
-    views: ViewConfig = field(default_factory=lambda: ViewConfig(counts=(1, 1, 1)))
-    loss: str = "default"
-    loss_options: dict = field(default_factory=dict)
-    steps: int = 100
-    batch: int = 4
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup: int = 10
-    queue: int = 256
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.norm is None:
-            object.__setattr__(self, "norm", "batch" if self.loss == "official" else "layer")
-        if not self.levels:
-            raise ValueError("levels must name at least one token level")
-        for name in ("steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-    def build(self) -> StudentTeacher:
-        """Student and teacher with the initial weights that the seed gives, leaving the global random state alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return StudentTeacher(self.encoder, self.levels, self.hidden, self.out, self.norm, self.momentum)
+from s2dc_core.model import FeatureQueue, StudentTeacher
+from s2dc_core.training.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.views import Views, check_fits, collate_views, make_views, region_shape
 
 
 class PretrainResult(NamedTuple):
@@ -69,36 +27,141 @@ class PretrainResult(NamedTuple):
     history: list[LossTerms]
 
 
-def pretrain(config: PretrainConfig, scans: Sequence[Scan], progress: bool = True) -> PretrainResult:
-    """Train a student and its teacher on random regions of the scans (paper section 3, equation 9).
+class Pretraining:
+    """A run between two steps: all that a checkpoint holds, and what takes the next step.
+
+    Attributes:
+        config, scans, device: what it was started with.
+        model, queue: the networks and the negatives of L_g.
+        history: LossTerms as floats, one per step taken.
+    """
+
+    def __init__(self, config: PretrainConfig, scans: Sequence[Scan], device: torch.device | str | None = None):
+        if not scans:
+            raise ValueError("pretrain needs at least one scan")
+        _refuse_unfit_scans(config, scans)
+        self.config, self.scans = config, list(scans)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = config.build().to(self.device).train()
+        pooled = self.model.student.pooled_head[-1].out_features
+        self.queue = FeatureQueue(config.queue, pooled).to(self.device)
+        self.loss = S2DCLoss.from_preset(config.loss, **config.loss_options)
+        weights = self.model.student.parameters()
+        self.optimiser = torch.optim.AdamW(weights, config.learning_rate, weight_decay=config.weight_decay)
+        rate = torch.optim.lr_scheduler.LambdaLR
+        self.schedule = rate(self.optimiser, lambda step: _warmup_then_cosine(step, config))
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.history: list[LossTerms] = []
+
+    def step(self) -> LossTerms:
+        """One optimiser step and one of the teacher; the terms as floats, also in `history`.
+
+        Raises:
+            FloatingPointError: if the loss or its gradient is not finite; the weights are those before the step.
+        """
+        views = draw_views(self.config, self.scans, self.generator).to(self.device)
+        with _autocast(self.config, self.device):
+            terms = compute_losses(
+                self.model, self.queue, self.loss, views, self.config.matched_tokens, self.generator
+            )
+        values = LossTerms(*torch.stack([term.detach() for term in terms]).tolist())
+        if not math.isfinite(values.total):
+            raise FloatingPointError(f"the loss is not finite at step {len(self.history)}: {values._asdict()}")
+        self.optimiser.zero_grad()
+        terms.total.backward()
+        weights = [weight for weight in self.model.student.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(weights, self.config.clip or math.inf)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient is not finite at step {len(self.history)}: {values._asdict()}")
+        self.optimiser.step()
+        self.schedule.step()
+        self.model.update_teacher()
+        self.history.append(values)
+        return values
+
+    def save(self, folder: str | Path, keep: int = 3) -> Path:
+        """Write a checkpoint of this moment into the run's folder, keeping the last few; returns its folder."""
+        return save_checkpoint(self, Path(folder), keep)
+
+    @classmethod
+    def resume(
+        cls, folder: str | Path, scans: Sequence[Scan], device: torch.device | str | None = None
+    ) -> "Pretraining":
+        """The run whose newest checkpoint lies in a folder, with the recipe it was started with.
+
+        On the same device, with the same scans and versions, the steps that follow are those of a run that was never
+        interrupted, bit for bit.
+
+        Raises:
+            FileNotFoundError: if the folder holds no checkpoint.
+            ValueError: if the checkpoint is damaged or was made on other scans.
+        """
+        return load_checkpoint(newest_checkpoint(Path(folder)), lambda config: cls(config, scans, device))
+
+
+def pretrain(
+    config: PretrainConfig,
+    scans: Sequence[Scan],
+    progress: bool = True,
+    folder: str | Path | None = None,
+    save_every: int = 100,
+    resume: bool = False,
+    device: torch.device | str | None = None,
+    on_step: Callable[[Pretraining], None] | None = None,
+) -> PretrainResult:
+    """Train a student and its teacher on random regions of the scans.
+
+    Args:
+        config: the recipe.
+        scans: drawn from at random, with replacement.
+        progress: show a bar with the three terms and the time left.
+        folder: where checkpoints go, every so many steps and at the end; None keeps nothing.
+        save_every: steps between two checkpoints.
+        resume: go on from the newest checkpoint in the folder; one is started if there is none.
+        device: None for the GPU if there is one, else the CPU.
+        on_step: called with the run before the first step and after each.
 
     Raises:
-        ValueError: without scans, if one is smaller than a patch, or if their regions cannot share a batch.
-        FloatingPointError: as soon as the loss is not finite, naming the step and the terms.
+        ValueError: without scans, if one is smaller than a patch, if their regions cannot share a batch, if the
+            folder holds a run and resume is False, or if the run in it followed another recipe.
+        FloatingPointError: as soon as the loss or the gradient is not finite, naming the step and the terms. The state
+            before that step is saved if there is a folder.
     """
-    if not scans:
-        raise ValueError("pretrain needs at least one scan")
-    _refuse_unfit_scans(config, scans)
-    model = config.build().train()
-    queue = FeatureQueue(config.queue, config.out)
-    loss = S2DCLoss.from_preset(config.loss, **config.loss_options)
-    optimiser = torch.optim.AdamW(model.student.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warmup_then_cosine(step, config))
-    generator = torch.Generator().manual_seed(config.seed)
-    history = []
-    for step in (bar := tqdm(range(config.steps), disable=not progress, unit="step", leave=False)):
-        terms = compute_losses(model, queue, loss, draw_views(config, scans, generator))
-        if not torch.isfinite(terms.total):
-            values = {name: term.item() for name, term in terms._asdict().items()}
-            raise FloatingPointError(f"the loss is not finite at step {step}: {values}; try a lower learning rate")
-        optimiser.zero_grad()
-        terms.total.backward()
-        optimiser.step()
-        schedule.step()
-        model.update_teacher()
-        history.append(LossTerms(*(term.item() for term in terms)))
-        bar.set_postfix({name: f"{value:.2f}" for name, value in history[-1]._asdict().items()})
-    return PretrainResult(model.eval(), history)
+    run = _start_or_resume(config, scans, folder, resume, device)
+    if on_step and not run.history:
+        on_step(run)
+    with tqdm(total=config.steps, initial=len(run.history), disable=not progress, unit="step", leave=False) as bar:
+        while len(run.history) < config.steps:
+            try:
+                terms = run.step()
+            except FloatingPointError as error:
+                advice = "try a lower learning_rate, or a clip"
+                kept = f"; the state before it is in {run.save(folder)}" if folder else ""
+                raise FloatingPointError(f"{error}; {advice}{kept}") from error
+            bar.set_postfix({name: f"{value:.2f}" for name, value in terms._asdict().items()}, refresh=False)
+            bar.update()
+            if folder and (len(run.history) % save_every == 0 or len(run.history) == config.steps):
+                run.save(folder)
+            if on_step:
+                on_step(run)
+    return PretrainResult(run.model.eval(), run.history)
+
+
+def _start_or_resume(config, scans, folder, resume, device) -> Pretraining:
+    if folder is None:
+        if resume:
+            raise ValueError("resume needs the folder of the run that is to go on")
+        return Pretraining(config, scans, device)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    if newest_checkpoint(Path(folder), required=False) is None:
+        return Pretraining(config, scans, device)
+    if not resume:
+        raise ValueError(f"{folder} holds the checkpoints of a run: give resume=True to go on with it, or a new folder")
+    run = Pretraining.resume(folder, scans, device)
+    old, new = run.config.as_dict(), config.as_dict()
+    if changed := [f"{name}: {old[name]} there, {new[name]} here" for name in new if old[name] != new[name]]:
+        raise ValueError(f"the run in {folder} follows another recipe: {'; '.join(changed)}")
+    return run
 
 
 def _refuse_unfit_scans(config: PretrainConfig, scans: Sequence[Scan]) -> None:
@@ -138,14 +201,71 @@ def draw_views(config: PretrainConfig, scans: Sequence[Scan], generator: torch.G
     return collate_views(views)
 
 
-def compute_losses(model: StudentTeacher, queue: FeatureQueue, loss: S2DCLoss, views: Views) -> LossTerms:
-    """The terms of equation 9 for a batch of views; the positives' teacher features enter the queue afterwards."""
+def compute_losses(
+    model: StudentTeacher,
+    queue: FeatureQueue,
+    loss: S2DCLoss,
+    views: Views,
+    matched_tokens: int | None = None,
+    generator: torch.Generator | None = None,
+) -> LossTerms:
+    """The terms of equation 9 for a batch of views; the positives' teacher features enter the queue afterwards.
+
+    Args:
+        matched_tokens: see PretrainConfig; the generator draws which.
+    """
     student, teacher = model.student(views.source), model.teach(views.target)
     with torch.no_grad():
         positives = model.teacher.embed(views.positives)
-    terms = loss(student.pooled, positives, queue.negatives(), student.tokens, teacher.tokens, views.matches)
+    levels = list(zip(student.tokens, teacher.tokens, views.matches, strict=True))
+    if matched_tokens:
+        levels = [draw_tokens(*level, matched_tokens, generator) for level in levels]
+    terms = loss(student.pooled, positives, queue.negatives(), *(list(part) for part in zip(*levels, strict=True)))
     queue.add(positives)
     return terms
+
+
+def draw_tokens(
+    student: Float[Tensor, "b n c"],
+    teacher: Float[Tensor, "b m c"],
+    matches: Matches,
+    count: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor, Matches]:
+    """At most ``count`` tokens of each region and side with the matches among them, [B, <= count, C].
+
+    Matched tokens come first, drawn at random with their partners; room that is left goes to unmatched tokens, which
+    the others must still be told apart from.
+    """
+    chosen = ([], [])
+    kept = []
+    for region in range(len(student)):
+        pairs = (matches.batch == region).nonzero()[:, 0].cpu()
+        pairs = pairs[torch.randperm(len(pairs), generator=generator)][:count].to(matches.batch.device)
+        for side, index, tokens in zip(chosen, (matches.source, matches.target), (student, teacher), strict=True):
+            side.append(_fill_up(index[pairs], tokens.shape[1], count, generator))
+        place = torch.arange(len(pairs), device=pairs.device)
+        kept.append(Matches(torch.full_like(place, region), place, place))
+    tokens = (
+        torch.stack([part[index] for part, index in zip(side, indices, strict=True)])
+        for side, indices in zip((student, teacher), chosen, strict=True)
+    )
+    return *tokens, Matches(*(torch.cat(column) for column in zip(*kept, strict=True)))
+
+
+def _fill_up(
+    first: Int[Tensor, " k"], total: int, count: int, generator: torch.Generator | None
+) -> Int[Tensor, " count"]:
+    """The given tokens, then others of ``total`` at random, up to ``count``."""
+    free = torch.ones(total, dtype=torch.bool)
+    free[first.cpu()] = False
+    others = free.nonzero()[:, 0]
+    others = others[torch.randperm(len(others), generator=generator)][: max(count - len(first), 0)]
+    return torch.cat([first, others.to(first.device)])
+
+
+def _autocast(config: PretrainConfig, device: torch.device):
+    return torch.autocast(device.type, torch.bfloat16) if config.precision == "bfloat16" else nullcontext()
 
 
 def _warmup_then_cosine(step: int, config: PretrainConfig) -> float:

@@ -1,0 +1,108 @@
+"""Checkpoints: a folder per moment with the weights, the optimiser, every random state and the recipe.
+
+Nothing is pickled: tensors are safetensors, the rest one file that loads with weights_only=True. A checkpoint is
+written beside its place and renamed, so that a crash leaves no half of one.
+"""
+
+import json
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from s2dc_core.losses import LossTerms
+from s2dc_core.model import export_encoder
+from s2dc_core.training.recipe import PretrainConfig
+
+if TYPE_CHECKING:
+    from s2dc_core.training.pretrain import Pretraining
+
+_NAME = re.compile(r"step_(\d{7,})")
+
+
+def save_checkpoint(run: "Pretraining", folder: Path, keep: int = 3) -> Path:
+    """Write ``folder/step_NNNNNNN`` and remove all but the last ``keep`` checkpoints.
+
+    It holds model.safetensors (student, teacher, queue), encoder.safetensors (the student's encoder, for
+    load_encoder), state.pt (optimiser, schedule, random states, history) and recipe.json.
+    """
+    final = folder / f"step_{len(run.history):07d}"
+    beside = folder / f".{final.name}.part"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    tensors = {f"model.{name}": value for name, value in run.model.state_dict().items()}
+    tensors |= {f"queue.{name}": value for name, value in run.queue.state_dict().items()}
+    save_file({name: value.contiguous().clone() for name, value in tensors.items()}, beside / "model.safetensors")
+    export_encoder(run.model.student.encoder, beside / "encoder.safetensors")
+    state = {
+        "optimiser": run.optimiser.state_dict(),
+        "schedule": run.schedule.state_dict(),
+        "generator": run.generator.get_state(),
+        "history": [list(terms) for terms in run.history],
+        "scans": [scan.name for scan in run.scans],
+    }
+    torch.save(state, beside / "state.pt")
+    (beside / "recipe.json").write_text(json.dumps(run.config.as_dict(), indent=1), encoding="utf-8")
+    if final.exists():  # a folder cannot be replaced in one move, so the old one goes first
+        shutil.rmtree(final)
+    os.replace(beside, final)
+    for old in _checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def newest_checkpoint(folder: Path, required: bool = True) -> Path | None:
+    """The checkpoint of the latest step in a run's folder; a folder of one checkpoint is itself taken.
+
+    Raises:
+        FileNotFoundError: if there is none and one is required.
+    """
+    if _NAME.fullmatch(folder.name) and (folder / "state.pt").is_file():
+        return folder
+    found = _checkpoints(folder)
+    if not found and required:
+        raise FileNotFoundError(f"{folder} holds no checkpoint (folders named step_0000100 and so on)")
+    return found[-1] if found else None
+
+
+def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining"]) -> "Pretraining":
+    """Start a run with the checkpoint's recipe and put its state in place.
+
+    Raises:
+        ValueError: if a file is missing or damaged, if the tensors are those of another model, or if the run was made
+            on other scans.
+    """
+    try:
+        config = PretrainConfig.from_dict(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+        tensors = load_file(folder / "model.safetensors")
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"the checkpoint {folder} cannot be read ({reason}): resume from an earlier one") from error
+    run = start(config)
+    names = [scan.name for scan in run.scans]
+    if names != state["scans"]:
+        raise ValueError(f"the run in {folder} was made on the scans {state['scans']}, not on {names}")
+    for prefix, module in (("model.", run.model), ("queue.", run.queue)):
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(f"{folder}/model.safetensors does not fit its own recipe: {error}") from error
+    run.optimiser.load_state_dict(state["optimiser"])
+    run.schedule.load_state_dict(state["schedule"])
+    run.generator.set_state(state["generator"])
+    run.history[:] = [LossTerms(*terms) for terms in state["history"]]
+    return run
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    found = [entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda entry: int(_NAME.fullmatch(entry.name)[1]))

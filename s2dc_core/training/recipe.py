@@ -1,0 +1,151 @@
+"""Everything that decides a pre-training but the scans: model, views, loss, schedule, seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+
+import torch
+import yaml
+
+from s2dc_core.losses import S2DCLoss
+from s2dc_core.matching import check_choice
+from s2dc_core.model import EncoderConfig, StudentTeacher
+from s2dc_core.views import ViewConfig
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Model, views, schedule and loss of a run; the defaults suit a laptop and a minute or two.
+
+    Attributes:
+        encoder, levels, hidden, out, momentum, token_head: see model.StudentTeacher.
+        norm: of the heads, "layer" or "batch"; None for "batch" with the official preset and "layer" otherwise.
+        views: how regions and their counterparts are drawn.
+        loss, loss_options: preset of S2DCLoss and what replaces its fields.
+        matched_tokens: at most so many tokens of a region and a level enter the structure losses, matched ones drawn
+            at random first; None for all. The dense similarity matrix grows with the square of their number.
+        steps, batch: optimiser steps, and regions in each.
+        learning_rate, weight_decay, warmup: AdamW with a linear warm-up over that many steps, then a cosine to 0.
+        clip: largest norm of the gradient, larger ones are scaled down to it; None for no limit.
+        queue: teacher features kept as the negatives of L_g.
+        precision: "bfloat16" runs the networks under autocast; the losses stay in float32.
+        seed: of the initial weights and of every draw.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig.teaching)
+    levels: Sequence[int] = (1,)
+    hidden: int = 256
+    out: int = 128
+    momentum: float | int = 0.99
+    token_head: str = "mlp"
+    norm: str | None = None
+    views: ViewConfig = field(default_factory=lambda: ViewConfig(counts=(1, 1, 1)))
+    loss: str = "default"
+    loss_options: dict = field(default_factory=dict)
+    matched_tokens: int | None = None
+    steps: int = 100
+    batch: int = 4
+    learning_rate: float | int = 1e-3
+    weight_decay: float | int = 0.05
+    warmup: int = 10
+    clip: float | int | None = None
+    queue: int = 256
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.norm is None:
+            object.__setattr__(self, "norm", "batch" if self.loss == "official" else "layer")
+        object.__setattr__(self, "levels", tuple(self.levels))
+        if not self.levels:
+            raise ValueError("levels must name at least one token level")
+        for name in ("steps", "batch", "matched_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be positive, or None for no limit, got {self.clip}")
+        check_choice("precision", self.precision, PRECISIONS)
+        S2DCLoss.from_preset(self.loss, **self.loss_options)  # an unknown option is an error now, not at the first step
+
+    def build(self) -> StudentTeacher:
+        """Student and teacher with the initial weights that the seed gives, leaving the global random state alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            sizes = (self.levels, self.hidden, self.out, self.norm, self.momentum, self.token_head)
+            return StudentTeacher(self.encoder, *sizes)
+
+    def as_dict(self) -> dict:
+        """The recipe in plain numbers, strings, lists and dicts, as YAML and JSON hold it; from_dict reads it."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "PretrainConfig":
+        """A recipe from plain values; what is not named keeps its default.
+
+        Raises:
+            ValueError: for a field that does not exist, or a value that does not fit, naming it.
+        """
+        values = _checked("recipe", cls, values)
+        if "encoder" in values:
+            values["encoder"] = EncoderConfig(**_checked("encoder", EncoderConfig, values["encoder"]))
+        if "views" in values:
+            values["views"] = ViewConfig(**_checked("views", ViewConfig, values["views"]))
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"a value of the recipe has the wrong kind: {error}") from error
+
+    @classmethod
+    def from_recipe(cls, recipe: str | Path, **overrides) -> "PretrainConfig":
+        """A recipe of the project by name (see RECIPES), or any YAML file, with fields replaced.
+
+        Raises:
+            ValueError: for an unknown name, a file that holds no recipe, or as from_dict.
+            FileNotFoundError: if there is no such file.
+        """
+        values = _read_yaml(recipe)
+        return cls.from_dict({**values, **overrides})
+
+
+_FOLDER = resources.files("s2dc_core.training").joinpath("recipes")
+RECIPES = tuple(sorted(entry.name.removesuffix(".yaml") for entry in _FOLDER.iterdir() if entry.name.endswith(".yaml")))
+
+
+def _read_yaml(recipe: str | Path) -> dict:
+    if str(recipe) in RECIPES:
+        text = _FOLDER.joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
+    elif Path(recipe).suffix in (".yaml", ".yml"):
+        if not Path(recipe).is_file():
+            raise FileNotFoundError(f"no recipe {recipe}")
+        text = Path(recipe).read_text(encoding="utf-8")
+    else:
+        raise ValueError(f"unknown recipe {str(recipe)!r}: give one of {', '.join(RECIPES)}, or a YAML file")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{recipe} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{recipe} holds no recipe: it must name fields and their values")
+    return values
+
+
+def _checked(where: str, kind: type, values: object) -> dict:
+    if not isinstance(values, Mapping):
+        values = asdict(values) if isinstance(values, kind) else values
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must name fields and their values, got {values!r}")
+    known = [entry.name for entry in fields(kind)]
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{where} has no field {name!r}: there are {', '.join(known)}")
+    return dict(values)
+
+
+def _plain(value):
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (tuple, list)) else value

@@ -1,0 +1,141 @@
+"""Checkpoints: a resumed run is the run that was never interrupted, and nothing half-written stays."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from s2dc_core.losses import LossTerms, S2DCLoss
+from s2dc_core.model import load_encoder
+from s2dc_core.training import Pretraining, checkpoints, pretrain
+from tests.training.test_pretrain import CONFIG, blobs
+
+SHORT = replace(CONFIG, steps=6, queue=8, matched_tokens=40, clip=1.0)
+SCANS = [blobs(0), blobs(1)._replace(name="other")]
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path):
+    whole = pretrain(SHORT, SCANS, progress=False)
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(run):
+        if len(run.history) == 4:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        pretrain(SHORT, SCANS, progress=False, folder=tmp_path, save_every=3, on_step=interrupt)
+    assert [folder.name for folder in sorted(tmp_path.iterdir())] == ["step_0000003"]
+    seen = []
+    resumed = pretrain(
+        SHORT, SCANS, progress=False, folder=tmp_path, resume=True, on_step=lambda run: seen.append(len(run.history))
+    )
+    assert seen == [4, 5, 6]
+    assert resumed.history == whole.history
+    for (name, one), other in zip(
+        whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), name
+
+
+def test_only_the_last_checkpoints_stay_and_a_finished_run_stays_finished(tmp_path):
+    pretrain(SHORT, SCANS, progress=False, folder=tmp_path, save_every=1)
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == [f"step_000000{k}" for k in (4, 5, 6)]
+    again = pretrain(SHORT, SCANS, progress=False, folder=tmp_path, resume=True)
+    assert len(again.history) == 6
+
+
+def test_a_checkpoint_holds_an_encoder_that_opens(tmp_path):
+    result = pretrain(replace(SHORT, steps=2), SCANS, progress=False, folder=tmp_path)
+    encoder, report = load_encoder(tmp_path / "step_0000002" / "encoder.safetensors")
+    assert not report.missing
+    for one, other in zip(encoder.parameters(), result.model.student.encoder.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch):
+    run = Pretraining(SHORT, SCANS)
+    for _ in range(2):
+        run.step()
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    real, calls = S2DCLoss.forward, []
+
+    def poisoned(*args):
+        calls.append(1)
+        return LossTerms(*(term * (float("nan") if len(calls) == 3 else 1) for term in real(*args)))
+
+    monkeypatch.setattr(S2DCLoss, "forward", poisoned)
+    with pytest.raises(FloatingPointError, match=r"not finite at step 2: .*learning_rate.*step_0000002"):
+        pretrain(SHORT, SCANS, progress=False, folder=tmp_path)
+    monkeypatch.undo()
+    saved = Pretraining.resume(tmp_path, SCANS)
+    assert len(saved.history) == 2
+    for name, value in saved.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(monkeypatch):
+    run = Pretraining(SHORT, SCANS)
+    before = [weight.clone() for weight in run.model.student.parameters()]
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda weights, most: torch.tensor(float("inf")))
+    with pytest.raises(FloatingPointError, match="the gradient is not finite at step 0"):
+        run.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, run.model.student.parameters(), strict=True))
+
+
+def test_a_crash_while_writing_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+    run = Pretraining(SHORT, SCANS)
+    run.step()
+    run.save(tmp_path)
+    run.step()
+
+    def crash(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", crash)
+    with pytest.raises(OSError, match="disk full"):
+        run.save(tmp_path)
+    monkeypatch.undo()
+    assert len(Pretraining.resume(tmp_path, SCANS).history) == 1
+
+
+def test_saving_the_same_step_twice_replaces_it(tmp_path):
+    run = Pretraining(SHORT, SCANS)
+    assert run.save(tmp_path) == run.save(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step_0000000"]
+
+
+def test_what_cannot_be_resumed_is_said(tmp_path):
+    with pytest.raises(ValueError, match="resume needs the folder"):
+        pretrain(SHORT, SCANS, progress=False, resume=True)
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        Pretraining.resume(tmp_path, SCANS)
+    pretrain(replace(SHORT, steps=1), SCANS, progress=False, folder=tmp_path)
+    with pytest.raises(ValueError, match="holds the checkpoints of a run: give resume=True"):
+        pretrain(SHORT, SCANS, progress=False, folder=tmp_path)
+    with pytest.raises(ValueError, match="another recipe: .*steps: 1 there, 6 here"):
+        pretrain(SHORT, SCANS, progress=False, folder=tmp_path, resume=True)
+    with pytest.raises(ValueError, match=r"made on the scans \['blobs', 'other'\], not on \['blobs'\]"):
+        Pretraining.resume(tmp_path, SCANS[:1])
+    recipe = tmp_path / "step_0000001" / "recipe.json"
+    values = json.loads(recipe.read_text())
+    recipe.write_text(json.dumps({**values, "hidden": 16}), encoding="utf-8")
+    with pytest.raises(ValueError, match="does not fit its own recipe"):
+        Pretraining.resume(tmp_path, SCANS)
+    recipe.write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="cannot be read .*resume from an earlier one"):
+        Pretraining.resume(tmp_path, SCANS)
+
+
+def test_a_state_file_that_would_run_code_is_refused(tmp_path):
+    pretrain(replace(SHORT, steps=1), SCANS, progress=False, folder=tmp_path)
+
+    class Evil:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit",))
+
+    torch.save({"optimiser": Evil()}, tmp_path / "step_0000001" / "state.pt")
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoints.load_checkpoint(tmp_path / "step_0000001", lambda config: Pretraining(config, SCANS))

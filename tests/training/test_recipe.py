@@ -1,0 +1,73 @@
+"""Recipes: read, refused, written out and read again."""
+
+import json
+
+import pytest
+import yaml
+
+from s2dc_core.model import EncoderConfig
+from s2dc_core.training import RECIPES, PretrainConfig
+from s2dc_core.views import ViewConfig
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_of_the_project_names_all_its_fields_and_builds(name):
+    from importlib import resources
+
+    text = resources.files("s2dc_core.training").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+    given = yaml.safe_load(text)
+    config = PretrainConfig.from_recipe(name)
+    # Complete: a default that changes later must not change what a recipe means.
+    assert set(given) == set(vars(config))
+    assert set(given["encoder"]) == set(vars(config.encoder)) and set(given["views"]) == set(vars(config.views))
+    assert config.seed == 0
+    config.build()
+
+
+def test_overrides_replace_fields():
+    config = PretrainConfig.from_recipe("teaching", steps=7, seed=3)
+    assert (config.steps, config.seed) == (7, 3)
+    assert config.encoder == PretrainConfig.from_recipe("teaching").encoder
+
+
+def test_a_recipe_survives_json_and_yaml(tmp_path):
+    config = PretrainConfig(
+        encoder=EncoderConfig.teaching(use_v2=False), views=ViewConfig(counts=(2, 1, 1)), levels=(1, 2), clip=1.0
+    )
+    assert PretrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(config.as_dict()), encoding="utf-8")
+    assert PretrainConfig.from_recipe(file) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"stepz": 3}, "recipe has no field 'stepz': there are encoder, .*steps"),
+        ({"encoder": {"window": 4, "depth": 2}}, "encoder has no field 'depth'"),
+        ({"views": 3}, "views must name fields and their values, got 3"),
+        ({"views": {"counts": [0, 1, 1]}}, "counts must be three numbers"),
+        ({"loss": "best"}, "unknown preset 'best'"),
+        ({"loss_options": {"sigma": 1}}, "unknown option 'sigma'"),
+        ({"precision": "float8"}, "unknown precision 'float8'"),
+        ({"clip": 0}, "clip must be positive"),
+        ({"matched_tokens": 0}, "matched_tokens must be at least 1"),
+        ({"steps": "many"}, "wrong kind"),
+    ],
+)
+def test_what_does_not_fit_is_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        PretrainConfig.from_dict(values)
+
+
+def test_unknown_recipes_and_files_are_named(tmp_path):
+    with pytest.raises(ValueError, match="unknown recipe 'best': give one of .*teaching"):
+        PretrainConfig.from_recipe("best")
+    with pytest.raises(FileNotFoundError, match="no recipe .*mine.yaml"):
+        PretrainConfig.from_recipe(tmp_path / "mine.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="list.yaml holds no recipe"):
+        PretrainConfig.from_recipe(tmp_path / "list.yaml")
+    (tmp_path / "torn.yaml").write_text("steps: [1,\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="torn.yaml is not valid YAML"):
+        PretrainConfig.from_recipe(tmp_path / "torn.yaml")
