@@ -18,6 +18,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples
 from torch import Tensor, nn
 
+from s2dc_core.model import join_levels
 from s2dc_core.views import check_fits
 
 
@@ -77,7 +78,7 @@ def token_affine(affine: Float[np.ndarray, "4 4"], patch: Sequence[int]) -> Floa
 def token_features(
     encoder: nn.Module,
     volume: Float[Tensor, "..."],  # any shape: a wrong one gets an error that says what to do
-    level: int,
+    level: int | Sequence[int],
     sub_volume: Sequence[int] | None = None,
     affine: Shaped[np.ndarray, "4 4"] | Shaped[Tensor, "4 4"] | None = None,
     batch_size: int = 4,
@@ -92,7 +93,8 @@ def token_features(
         encoder: gives a list of maps [B, C_k, X/s_k, Y/s_k, Z/s_k], one per level (`model`).
         volume: [C, X, Y, Z], normalised as in training. A side that is no multiple of the tile is padded at
             its far end, and the map is cropped to ceil(side / stride) tokens.
-        level: output of the encoder; its stride is patch * 2^level voxels.
+        level: output of the encoder; its stride is patch * 2^level voxels. Several, finest first, give joined tokens
+            on the grid of the first (`model.join_levels`).
         sub_volume: size of a tile in voxels; default: the encoder's training size.
         affine: of the volume, voxel index to millimetres; default: the identity.
         batch_size: tiles encoded together; it decides memory and speed, not the result.
@@ -103,7 +105,8 @@ def token_features(
             [C, X, Y, Z], is smaller than one patch or holds values that are not finite, a background that is
             not finite, less than one tile together, or an affine that cannot be inverted.
     """
-    stride, tile = _stride_and_tile(encoder, level, sub_volume)
+    levels = (level,) if isinstance(level, int) else tuple(level)
+    stride, tile = _stride_and_tile(encoder, levels, sub_volume)
     _check_volume(volume, stride)
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: at least one tile is encoded at a time, give 1 or more")
@@ -114,7 +117,7 @@ def token_features(
     tokens = None
     for start in range(0, len(corners), batch_size):
         batch = corners[start : start + batch_size]
-        maps = _encode(encoder, torch.stack([padded[(..., *_box(c, tile))] for c in batch]), level)
+        maps = _encode(encoder, torch.stack([padded[(..., *_box(c, tile))] for c in batch]), levels)
         if tokens is None:  # the number of channels is known only now
             tokens = torch.empty(*np.floor_divide(padded.shape[1:], stride).tolist(), maps.shape[-1])
         for corner, piece in zip(batch, maps, strict=True):
@@ -124,12 +127,17 @@ def token_features(
     return TokenMap(tokens[inside].contiguous(), stride, affine)
 
 
-def _stride_and_tile(encoder: nn.Module, level: int, sub_volume: Sequence[int] | None) -> tuple[tuple, tuple]:
-    stride = encoder.stride(level)
+def _stride_and_tile(
+    encoder: nn.Module, levels: Sequence[int], sub_volume: Sequence[int] | None
+) -> tuple[tuple, tuple]:
+    if not levels or list(levels) != sorted(set(levels)):
+        raise ValueError(f"give one level, or several from fine to coarse, such as (1, 2, 3); got {tuple(levels)}")
     tile = tuple(int(t) for t in (encoder.config.sub_volume if sub_volume is None else sub_volume))
-    if len(tile) != 3 or any(t < s or t % s for t, s in zip(tile, stride, strict=True)):
-        raise ValueError(f"sub_volume {tile} is not made of whole tokens: level {level} has stride {stride}")
-    return stride, tile
+    for level in levels:
+        stride = encoder.stride(level)
+        if len(tile) != 3 or any(t < s or t % s for t, s in zip(tile, stride, strict=True)):
+            raise ValueError(f"sub_volume {tile} is not made of whole tokens: level {level} has stride {stride}")
+    return encoder.stride(levels[0]), tile
 
 
 def _check_volume(volume: Tensor, patch: Sequence[int]) -> None:
@@ -153,14 +161,16 @@ def _box(corner: Iterable, size: Iterable) -> tuple[slice, ...]:
     return tuple(slice(int(c), int(c) + int(s)) for c, s in zip(corner, size, strict=True))
 
 
-def _encode(encoder: nn.Module, tiles: Tensor, level: int) -> Tensor:
-    """One level's map of a batch of tiles, [B, x, y, z, C] float32 on the CPU, in evaluation mode."""
+def _encode(encoder: nn.Module, tiles: Tensor, levels: Sequence[int]) -> Tensor:
+    """The map of one level, or of several joined, of a batch of tiles: [B, x, y, z, C] float32 on the CPU."""
     weight = next(encoder.parameters(), tiles)
     flags = [(part, part.training) for part in encoder.modules()]
     encoder.eval()
     try:
         with torch.inference_mode():
-            return encoder(tiles.to(weight.device, weight.dtype))[level].float().cpu().movedim(1, -1)
+            maps = encoder(tiles.to(weight.device, weight.dtype))
+            maps = [maps[level].float().cpu().movedim(1, -1) for level in levels]
+            return maps[0] if len(maps) == 1 else join_levels(maps)
     finally:
         # Part by part: some may be frozen in evaluation mode on purpose, and train() would wake them.
         for part, training in flags:

@@ -152,11 +152,34 @@ class ProjectionHead(nn.Sequential):
         return super().forward(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
 
 
+def join_levels(maps: Sequence[Float[Tensor, "b _ _ _ _"]]) -> Float[Tensor, "b x y z c"]:
+    """One token for each cell of the finest map, holding the cells of all levels that it lies in.
+
+    Each level counts alike: every vector is brought to length 1 / sqrt(levels), so a joined token has length 1 and the
+    cosine of two of them is the mean of the levels' cosines. The fine levels give it detail, the coarse ones context.
+
+    Args:
+        maps: [B, X_k, Y_k, Z_k, C_k], finest first; each grid divides the first.
+
+    Raises:
+        ValueError: if a grid does not divide the first.
+    """
+    grid = maps[0].shape[1:4]
+    joined = []
+    for cells in maps:
+        vectors = F.normalize(cells, dim=-1) / len(maps) ** 0.5
+        for axis, times in enumerate(grid_of(grid, cells.shape[1:4]), start=1):
+            vectors = vectors.repeat_interleave(times, axis)
+        joined.append(vectors)
+    return torch.cat(joined, -1)
+
+
 class BranchOutput(NamedTuple):
     """What student and teacher make of a region.
 
     Attributes:
-        tokens: per chosen level, unit-length tokens of the whole region, [B, N, D], last grid axis fastest.
+        tokens: per chosen level, or one entry if they are joined, unit-length tokens of the whole region, [B, N, D],
+            last grid axis fastest.
         pooled: projected mean of each sub-volume's last map, [B * sub-volumes, D], of any length.
     """
 
@@ -168,11 +191,20 @@ class Branch(nn.Module):
     """An encoder with a token head per level and one for whole sub-volumes."""
 
     def __init__(
-        self, encoder: Encoder, levels: Sequence[int], hidden: int, out: int, norm: str, token_head: str = "mlp"
+        self,
+        encoder: Encoder,
+        levels: Sequence[int],
+        hidden: int,
+        out: int,
+        norm: str,
+        token_head: str = "mlp",
+        joined: bool = False,
     ):
         super().__init__()
         check_choice("token_head", token_head, TOKEN_HEADS)
-        self.encoder, self.levels = encoder, tuple(levels)
+        if joined and list(levels) != sorted(set(levels)):
+            raise ValueError(f"levels to be joined go from fine to coarse, such as 1, 2, 3; got {tuple(levels)}")
+        self.encoder, self.levels, self.joined = encoder, tuple(levels), joined
         channels = encoder.config.embed_dim
         for level in self.levels:
             grid_of(encoder.config.sub_volume, encoder.stride(level))
@@ -189,9 +221,11 @@ class Branch(nn.Module):
         maps = self.encoder(split_region(region, sub_volume))
         tokens = []
         for level, head in zip(self.levels, self.token_heads, strict=True):
-            laid_back = lay_back(maps[level], counts).flatten(2).mT
+            laid_back = lay_back(maps[level], counts).movedim(1, -1)
             tokens.append(F.normalize(head(laid_back), dim=-1))
-        return BranchOutput(tokens, self.pool(maps))
+        if self.joined:
+            tokens = [join_levels(tokens)]
+        return BranchOutput([cells.flatten(1, 3) for cells in tokens], self.pool(maps))
 
     def pool(self, maps: list[Tensor]) -> Float[Tensor, "g d"]:
         """The projected mean of the last map."""
@@ -213,6 +247,7 @@ class StudentTeacher(nn.Module):
         momentum: share of the old teacher that an update keeps, in [0, 1].
         token_head: "mlp" compares tokens behind a ProjectionHead, "none" as the encoder gives them: the losses then
             shape the cosines that heatmaps and silhouettes read.
+        joined: whether the tokens of the levels are one token per cell of the finest, see join_levels.
     """
 
     def __init__(
@@ -224,12 +259,13 @@ class StudentTeacher(nn.Module):
         norm: str = "layer",
         momentum: float | int = 0.999,
         token_head: str = "mlp",
+        joined: bool = False,
     ):
         super().__init__()
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
         self.momentum = momentum
-        self.student = Branch(Encoder(config), levels, hidden, out, norm, token_head)
+        self.student = Branch(Encoder(config), levels, hidden, out, norm, token_head, joined)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
 
     @torch.no_grad()

@@ -42,7 +42,7 @@ class ViewConfig:
     positive_translation_mm: float | int = 8.0
     intensity_scale: float | int = 0.1
     intensity_shift: float | int = 0.1
-    noise: float | int = 0.02
+    noise: float | int = 0.1
     match_background: bool = False
 
     def __post_init__(self):

@@ -107,6 +107,22 @@ def test_another_tile_size_and_the_batch_size():
     assert not torch.allclose(whole, one)
 
 
+def test_several_levels_give_joined_tokens_on_the_finest_grid():
+    encoder, volume = PoolingEncoder((16, 16, 16)), random_volume(2, 20, 16, 12)
+    joined = token_features(encoder, volume, (1, 2))
+    fine, coarse = (token_features(encoder, volume, level) for level in (1, 2))
+    assert joined.patch == fine.patch and joined.features.shape == (5, 4, 3, 4)
+    for a, b, c in np.ndindex(5, 4, 3):
+        parts = [fine.features[a, b, c], coarse.features[a // 2, b // 2, c // 2]]
+        expected = torch.cat([F.normalize(part, dim=0) for part in parts]) / 2**0.5
+        torch.testing.assert_close(joined.features[a, b, c], expected)
+    for levels in ((), (2, 1), (1, 1)):
+        with pytest.raises(ValueError, match="from fine to coarse"):
+            token_features(encoder, volume, levels)
+    with pytest.raises(ValueError, match="level 4 has stride"):
+        token_features(encoder, volume, (1, 4))
+
+
 def test_padding_takes_the_given_background():
     inside = token_features(PoolingEncoder(), torch.ones(1, 8, 8, 6), 0, background=5.0).features
     torch.testing.assert_close(inside, torch.full_like(inside, 1 - (1 * 6 + 5 * 2) / 8))

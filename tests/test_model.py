@@ -16,6 +16,7 @@ from s2dc_core.model import (
     ProjectionHead,
     StudentTeacher,
     export_encoder,
+    join_levels,
     load_encoder,
 )
 
@@ -101,6 +102,61 @@ def test_tokens_of_sub_volumes_lie_in_the_regions_grid():
     torch.testing.assert_close(grid[8:, :, :8], alone.tokens[0].reshape(8, 8, 8, 8), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(output.pooled[2:3], alone.pooled, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(output.tokens[0].norm(dim=-1), torch.ones(1, 2048))
+
+
+def test_joined_tokens_equal_a_naive_loop():
+    """Each cell of the finest map with the coarse cells above it; the cosine is the mean of the levels' cosines."""
+    maps = [torch.randn(2, 4, 8, 4, 3), torch.randn(2, 2, 4, 2, 5), torch.randn(2, 1, 2, 1, 7)]
+    joined = join_levels(maps)
+    assert joined.shape == (2, 4, 8, 4, 15)
+    unit = [torch.nn.functional.normalize(cells, dim=-1) for cells in maps]
+    for b, x, y, z in [(0, 0, 0, 0), (1, 3, 7, 2), (0, 1, 4, 3)]:
+        parts = [unit[k][b, x >> k, y >> k, z >> k] for k in range(3)]
+        torch.testing.assert_close(joined[b, x, y, z], torch.cat(parts) / 3**0.5)
+    one, other = joined[0, 0, 0, 0], joined[0, 3, 5, 1]
+    cosines = [unit[k][0, 0, 0, 0] @ unit[k][0, 3 >> k, 5 >> k, 1 >> k] for k in range(3)]
+    torch.testing.assert_close(one @ other, sum(cosines) / 3)
+    torch.testing.assert_close(joined.norm(dim=-1), torch.ones(2, 4, 8, 4))
+    with pytest.raises(ValueError, match="cannot be cut into"):
+        join_levels([torch.zeros(1, 3, 4, 4, 2), torch.zeros(1, 2, 2, 2, 2)])
+
+
+def test_a_branch_joins_its_levels_in_the_regions_grid():
+    encoder = Encoder(TINY)
+    apart = Branch(encoder, (0, 1), 16, 8, "layer", token_head="none").eval()
+    joined = Branch(encoder, (0, 1), 16, 8, "layer", token_head="none", joined=True).eval()
+    region = torch.rand(1, 1, 64, 32, 32)
+    with torch.no_grad():
+        fine, coarse = apart(region).tokens
+        (tokens,) = joined(region).tokens
+    grids = [fine.reshape(1, 32, 16, 16, -1), coarse.reshape(1, 16, 8, 8, -1)]
+    torch.testing.assert_close(tokens, join_levels(grids).flatten(1, 3))
+    assert tokens.shape[-1] == fine.shape[-1] + coarse.shape[-1]
+    with pytest.raises(ValueError, match="from fine to coarse"):
+        Branch(encoder, (1, 0), 16, 8, "layer", joined=True)
+
+
+def test_without_a_token_head_the_tokens_are_the_encoders():
+    branch = Branch(Encoder(TINY), (1,), 16, 8, "layer", token_head="none").eval()
+    region = torch.rand(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        own = branch.encoder(region)[1].flatten(2).mT
+        torch.testing.assert_close(branch(region).tokens[0], torch.nn.functional.normalize(own, dim=-1))
+    with pytest.raises(ValueError, match="unknown token_head 'linear'"):
+        Branch(Encoder(TINY), (1,), 16, 8, "layer", token_head="linear")
+
+
+def test_half_precision_halves_the_file_and_hardly_moves_the_weights(tmp_path):
+    encoder = Encoder(TINY)
+    export_encoder(encoder, tmp_path / "whole.safetensors")
+    export_encoder(encoder, tmp_path / "half.safetensors", torch.float16)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
+    assert 0.45 < sizes[1] / sizes[0] < 0.65
+    loaded, report = load_encoder(tmp_path / "half.safetensors")
+    assert not report.missing
+    for one, other in zip(encoder.parameters(), loaded.parameters(), strict=True):
+        assert other.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
 
 
 def test_batch_norm_head_normalises_every_feature_over_the_tokens():

@@ -1,6 +1,33 @@
-"""Pre-training on scans."""
+"""Pre-training on scans, the weights that come with the course, and what they are measured by."""
 
-from s2dc_core.training.pretrain import PretrainResult, Pretraining, draw_views, pretrain
+from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
+from s2dc_core.training.pretrain import Pretraining, PretrainResult, draw_views, pretrain
 from s2dc_core.training.recipe import RECIPES, PretrainConfig
+from s2dc_core.training.shipped import (
+    ARMS,
+    TITLES,
+    open_snapshot,
+    open_weights,
+    shipped_record,
+    snapshot_steps,
+    study_results,
+)
 
-__all__ = ["RECIPES", "PretrainConfig", "PretrainResult", "Pretraining", "draw_views", "pretrain"]
+__all__ = [
+    "ARMS",
+    "RECIPES",
+    "TITLES",
+    "PretrainConfig",
+    "PretrainResult",
+    "Pretraining",
+    "draw_views",
+    "mean_interval",
+    "mean_silhouette",
+    "open_snapshot",
+    "open_weights",
+    "pretrain",
+    "scan_silhouettes",
+    "shipped_record",
+    "snapshot_steps",
+    "study_results",
+]

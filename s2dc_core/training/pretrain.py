@@ -61,9 +61,8 @@ class Pretraining:
         """
         views = draw_views(self.config, self.scans, self.generator).to(self.device)
         with _autocast(self.config, self.device):
-            terms = compute_losses(
-                self.model, self.queue, self.loss, views, self.config.matched_tokens, self.generator
-            )
+            draws = (self.config.matched_tokens, self.config.token_draws, self.generator)
+            terms = compute_losses(self.model, self.queue, self.loss, views, *draws)
         values = LossTerms(*torch.stack([term.detach() for term in terms]).tolist())
         if not math.isfinite(values.total):
             raise FloatingPointError(f"the loss is not finite at step {len(self.history)}: {values._asdict()}")
@@ -191,7 +190,7 @@ def draw_views(config: PretrainConfig, scans: Sequence[Scan], generator: torch.G
                 scan.volume,
                 scan.spacing,
                 config.encoder,
-                config.levels,
+                config.matched_levels,
                 config.views,
                 background=scan.background,
                 foreground=scan.foreground,
@@ -207,19 +206,20 @@ def compute_losses(
     loss: S2DCLoss,
     views: Views,
     matched_tokens: int | None = None,
+    token_draws: int = 1,
     generator: torch.Generator | None = None,
 ) -> LossTerms:
     """The terms of equation 9 for a batch of views; the positives' teacher features enter the queue afterwards.
 
     Args:
-        matched_tokens: see PretrainConfig; the generator draws which.
+        matched_tokens, token_draws: see PretrainConfig; the generator draws which.
     """
     student, teacher = model.student(views.source), model.teach(views.target)
     with torch.no_grad():
         positives = model.teacher.embed(views.positives)
     levels = list(zip(student.tokens, teacher.tokens, views.matches, strict=True))
     if matched_tokens:
-        levels = [draw_tokens(*level, matched_tokens, generator) for level in levels]
+        levels = [draw_tokens(*level, matched_tokens, token_draws, generator) for level in levels]
     terms = loss(student.pooled, positives, queue.negatives(), *(list(part) for part in zip(*levels, strict=True)))
     queue.add(positives)
     return terms
@@ -230,27 +230,25 @@ def draw_tokens(
     teacher: Float[Tensor, "b m c"],
     matches: Matches,
     count: int,
+    draws: int = 1,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor, Matches]:
-    """At most ``count`` tokens of each region and side with the matches among them, [B, <= count, C].
+    """Random samples of the tokens of each region with the matches among them, [B * draws, <= count, C] each.
 
-    Matched tokens come first, drawn at random with their partners; room that is left goes to unmatched tokens, which
-    the others must still be told apart from.
+    In a sample, matched tokens come first, drawn with their partners; room that is left goes to unmatched tokens, which
+    the others must still be told apart from. A small count spreads a sample over the region: tokens are then told apart
+    from other structures more often than from their own neighbours.
     """
-    chosen = ([], [])
-    kept = []
+    sources, targets, kept = [], [], []
     for region in range(len(student)):
         pairs = (matches.batch == region).nonzero()[:, 0].cpu()
-        pairs = pairs[torch.randperm(len(pairs), generator=generator)][:count].to(matches.batch.device)
-        for side, index, tokens in zip(chosen, (matches.source, matches.target), (student, teacher), strict=True):
-            side.append(_fill_up(index[pairs], tokens.shape[1], count, generator))
-        place = torch.arange(len(pairs), device=pairs.device)
-        kept.append(Matches(torch.full_like(place, region), place, place))
-    tokens = (
-        torch.stack([part[index] for part, index in zip(side, indices, strict=True)])
-        for side, indices in zip((student, teacher), chosen, strict=True)
-    )
-    return *tokens, Matches(*(torch.cat(column) for column in zip(*kept, strict=True)))
+        for _ in range(draws):
+            some = pairs[torch.randperm(len(pairs), generator=generator)][:count].to(matches.batch.device)
+            place = torch.arange(len(some), device=some.device)
+            kept.append(Matches(torch.full_like(place, len(kept)), place, place))
+            sources.append(student[region, _fill_up(matches.source[some], student.shape[1], count, generator)])
+            targets.append(teacher[region, _fill_up(matches.target[some], teacher.shape[1], count, generator)])
+    return torch.stack(sources), torch.stack(targets), Matches(*map(torch.cat, zip(*kept, strict=True)))
 
 
 def _fill_up(

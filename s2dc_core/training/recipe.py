@@ -21,12 +21,12 @@ class PretrainConfig:
     """Model, views, schedule and loss of a run; the defaults suit a laptop and a minute or two.
 
     Attributes:
-        encoder, levels, hidden, out, momentum, token_head: see model.StudentTeacher.
+        encoder, levels, joined, hidden, out, momentum, token_head: see model.StudentTeacher.
         norm: of the heads, "layer" or "batch"; None for "batch" with the official preset and "layer" otherwise.
         views: how regions and their counterparts are drawn.
         loss, loss_options: preset of S2DCLoss and what replaces its fields.
-        matched_tokens: at most so many tokens of a region and a level enter the structure losses, matched ones drawn
-            at random first; None for all. The dense similarity matrix grows with the square of their number.
+        matched_tokens, token_draws: the structure losses look at that many random samples of that many tokens of each
+            region, see pretrain.draw_tokens; None for all tokens at once.
         steps, batch: optimiser steps, and regions in each.
         learning_rate, weight_decay, warmup: AdamW with a linear warm-up over that many steps, then a cosine to 0.
         clip: largest norm of the gradient, larger ones are scaled down to it; None for no limit.
@@ -37,6 +37,7 @@ class PretrainConfig:
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig.teaching)
     levels: Sequence[int] = (1,)
+    joined: bool = False
     hidden: int = 256
     out: int = 128
     momentum: float | int = 0.99
@@ -46,6 +47,7 @@ class PretrainConfig:
     loss: str = "default"
     loss_options: dict = field(default_factory=dict)
     matched_tokens: int | None = None
+    token_draws: int = 1
     steps: int = 100
     batch: int = 4
     learning_rate: float | int = 1e-3
@@ -62,7 +64,7 @@ class PretrainConfig:
         object.__setattr__(self, "levels", tuple(self.levels))
         if not self.levels:
             raise ValueError("levels must name at least one token level")
-        for name in ("steps", "batch", "matched_tokens"):
+        for name in ("steps", "batch", "matched_tokens", "token_draws"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -75,8 +77,13 @@ class PretrainConfig:
         """Student and teacher with the initial weights that the seed gives, leaving the global random state alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            sizes = (self.levels, self.hidden, self.out, self.norm, self.momentum, self.token_head)
+            sizes = (self.levels, self.hidden, self.out, self.norm, self.momentum, self.token_head, self.joined)
             return StudentTeacher(self.encoder, *sizes)
+
+    @property
+    def matched_levels(self) -> tuple[int, ...]:
+        """The levels whose grids need matches: all, or the finest if they are joined."""
+        return self.levels[:1] if self.joined else self.levels
 
     def as_dict(self) -> dict:
         """The recipe in plain numbers, strings, lists and dicts, as YAML and JSON hold it; from_dict reads it."""

@@ -61,7 +61,7 @@ def test_scan_is_ras_and_keeps_every_voxel_in_its_place(files):
         assert float(scan.raw[tuple(there)]) == pytest.approx(volume[voxel], rel=1e-6)
         assert int(scan.label[tuple(there)]) == label[voxel]
     assert scan.names == {3: "bone", 12: "label 12", 20: "never seen"}
-    assert (scan.name, scan.modality, scan.background) == ("ct", "ct", 0.0)
+    assert (scan.name, scan.modality, scan.background) == ("ct", "ct", -2.0)
     assert scan.label.dtype == torch.int32
 
 
@@ -157,13 +157,15 @@ def test_label_names_from_json(tmp_path, files, nested):
 
 def test_normalise_ct_is_the_window():
     values = torch.tensor([-3024.0, -175, -68.75, 37.5, 250, 3071]).view(6, 1, 1)
-    assert normalise(values, "ct").flatten().tolist() == [0, 0, 0.25, 0.5, 1, 1]
+    assert normalise(values, "ct").flatten().tolist() == [-2, -2, -1, 0, 2, 2]
 
 
 def test_normalise_pet_is_a_fixed_rising_scale():
     values = torch.tensor([-0.1, 0, 1, 2.5, 20, 66]).view(6, 1, 1)
     scaled = normalise(values, "pet").flatten()
-    expected = [0, 0, np.arcsinh(1) / np.arcsinh(20), np.arcsinh(2.5) / np.arcsinh(20), 1, 1]
+    expected = [
+        4 * share - 2 for share in (0, 0, np.arcsinh(1) / np.arcsinh(20), np.arcsinh(2.5) / np.arcsinh(20), 1, 1)
+    ]
     np.testing.assert_allclose(scaled, expected, rtol=1e-6)
 
 
@@ -270,7 +272,7 @@ def test_phantoms(modality):
     np.testing.assert_array_equal(scan.affine, phantom.affine)
     assert (scan.names, scan.modality, scan.spacing) == (dict(ORGANS), modality, (5, 5, 5))
     assert scan.foreground[scan.label > 0].float().mean() > 0.97
-    low, high = (-5, 5) if modality.startswith("mr") else (0, 1)
+    low, high = (-5, 5) if modality.startswith("mr") else (-2, 2)
     assert low <= scan.volume.min() and scan.volume.max() <= high
     outside = scan.volume[0][~scan.foreground]
     assert float((outside - scan.background).abs().median()) < 0.15

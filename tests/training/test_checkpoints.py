@@ -34,9 +34,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path):
     )
     assert seen == [4, 5, 6]
     assert resumed.history == whole.history
-    for (name, one), other in zip(
-        whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
-    ):
+    for (name, one), other in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
 
 

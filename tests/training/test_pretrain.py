@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from s2dc_core.data import Scan
+from s2dc_core.geometry import Matches
+from s2dc_core.losses import S2DCLoss
 from s2dc_core.model import EncoderConfig, FeatureQueue
-from s2dc_core.training import PretrainConfig, pretrain
-from s2dc_core.training.pretrain import draw_views
+from s2dc_core.training import PretrainConfig, Pretraining, pretrain
+from s2dc_core.training.pretrain import draw_tokens, draw_views
 from s2dc_core.views import ViewConfig
 
 ENCODER = EncoderConfig(
@@ -102,6 +104,50 @@ def test_views_come_from_every_scan():
     views = draw_views(config, [blobs(value=0.0), blobs(value=1.0)], torch.Generator().manual_seed(0))
     flat = views.source.abs().amax((1, 2, 3, 4)) == 0
     assert 4 < int(flat.sum()) < 28
+
+
+def test_drawn_tokens_keep_their_partners():
+    """Each kept match is a true one, each sample has matched tokens first and no token twice."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 30, 5), torch.randn(2, 30, 5)
+    matches = Matches(
+        torch.tensor([0] * 12 + [1] * 3),
+        torch.cat([torch.arange(12), torch.tensor([4, 9, 20])]),
+        torch.cat([torch.arange(12) + 15, torch.tensor([8, 2, 11])]),
+    )
+    true = {tuple(int(v) for v in row) for row in zip(*matches, strict=True)}
+    source, target, kept = draw_tokens(student, teacher, matches, 8, 3, generator)
+    assert source.shape == target.shape == (6, 8, 5)
+    assert kept.per_region(6).tolist() == [8, 8, 8, 3, 3, 3]
+
+    def places(sample, tokens):
+        return [int((tokens == token).all(-1).nonzero()) for token in sample]
+
+    for row in range(6):
+        region = row // 3
+        here, there = places(source[row], student[region]), places(target[row], teacher[region])
+        assert len(set(here)) == len(set(there)) == 8
+        for k in range(int(kept.per_region(6)[row])):
+            assert (region, here[k], there[k]) in true
+    assert not torch.equal(source[0], source[1])
+
+
+def test_the_structure_losses_of_all_drawn_tokens_are_those_of_all_tokens():
+    loss = S2DCLoss.from_preset("default")
+    tokens = [torch.nn.functional.normalize(torch.randn(1, 20, 6), dim=-1) for _ in range(2)]
+    matches = Matches(torch.zeros(7, dtype=torch.long), torch.arange(7), torch.arange(7) + 5)
+    drawn = draw_tokens(*tokens, matches, 20, 2, torch.Generator().manual_seed(1))
+    for whole, sampled in zip(loss.structure_terms(*tokens, matches), loss.structure_terms(*drawn), strict=True):
+        torch.testing.assert_close(whole, sampled)
+
+
+def test_joined_levels_train_every_stage_up_to_the_coarsest():
+    sizes = {"levels": (0, 1, 2), "joined": True, "token_head": "none", "matched_tokens": 30, "token_draws": 2}
+    config = PretrainConfig(**{**vars(CONFIG), **sizes, "loss_options": {"contrast_weight": 0.0}})
+    run = Pretraining(config, [blobs()])
+    run.step()
+    reached = {name.split(".")[1] for name, p in run.model.student.encoder.named_parameters() if p.grad is not None}
+    assert reached == {"patch_embed", "layers1", "layers2"}
 
 
 def test_bad_input_is_named():

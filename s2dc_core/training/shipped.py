@@ -1,0 +1,101 @@
+"""The weights that come with the course: four arms of table 7, their common start, and moments of the S2DC arm.
+
+`study` makes all of them again; beside each file lies a JSON record with its recipe, seed, versions and silhouettes.
+"""
+
+import json
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from s2dc_core.model import Encoder, load_encoder
+from s2dc_core.training.recipe import PretrainConfig
+
+ARMS = {
+    "contrast": {"patch_to_patch_weight": 0.0, "patch_to_structure_weight": 0.0},
+    "p2p": {"patch_to_structure_weight": 0.0},
+    "p2s": {"patch_to_patch_weight": 0.0},
+    "s2dc": {},
+}
+"""The arms of table 7 and what of the loss each leaves out; L_g is in all of them."""
+
+TITLES = {
+    "untrained": "untrained",
+    "contrast": "$L_g$",
+    "p2p": "$L_g + L_{p2p}$",
+    "p2s": "$L_g + L_{p2s}$",
+    "s2dc": "S2DC (all three)",
+}
+
+WEIGHTS = Path(str(resources.files("s2dc_core.training").joinpath("weights")))
+
+
+def open_weights(name: str | Path = "s2dc") -> Encoder:
+    """An encoder in evaluation mode.
+
+    Args:
+        name: an arm of ARMS; "untrained" for the weights that all arms start from; or the file of an encoder of your
+            own (what `export_encoder` writes, or the encoder.safetensors of a checkpoint, or the checkpoint's folder).
+
+    Raises:
+        ValueError: for an unknown name, or a file some of whose tensors do not fit; the message says which.
+        FileNotFoundError: if there is no such file.
+    """
+    if str(name) == "untrained":
+        return PretrainConfig.from_dict(shipped_record("s2dc")["recipe"]).build().student.encoder.eval()
+    if str(name) in ARMS:
+        return _open(WEIGHTS / f"{name}.safetensors")
+    file = Path(name)
+    if file.is_dir():
+        file = file / "encoder.safetensors"
+    if not file.suffix and not file.exists():
+        known = ", ".join(("untrained", *ARMS))
+        raise ValueError(f"there are no weights {str(name)!r}: give one of {known}, or the file of an encoder")
+    return _open(file)
+
+
+def snapshot_steps() -> list[int]:
+    """The steps of the S2DC arm at which a snapshot was kept, from 0 (the start) to its end."""
+    return list(shipped_record("s2dc")["snapshots"])
+
+
+def open_snapshot(step: int) -> Encoder:
+    """The S2DC arm's encoder after so many steps.
+
+    Raises:
+        ValueError: if no snapshot of that step was kept.
+    """
+    steps = snapshot_steps()
+    if step not in steps:
+        raise ValueError(f"no snapshot of step {step}: there are {', '.join(map(str, steps))}")
+    if step == 0:
+        return open_weights("untrained")
+    return open_weights("s2dc") if step == steps[-1] else _open(WEIGHTS / f"s2dc_step_{step:04d}.safetensors")
+
+
+def shipped_record(name: str) -> dict:
+    """Recipe, seed, versions, steps and measured silhouettes of an arm.
+
+    Raises:
+        ValueError: for an unknown arm.
+    """
+    if name not in ARMS:
+        raise ValueError(f"there is no arm {name!r}: give one of {', '.join(ARMS)}")
+    return _read(f"{name}.json")
+
+
+def study_results() -> dict:
+    """Silhouettes of every arm, seed and body, and on real scans, as `study` measured them."""
+    return _read("study.json")
+
+
+@lru_cache
+def _read(name: str) -> dict:
+    return json.loads((WEIGHTS / name).read_text(encoding="utf-8"))
+
+
+def _open(file: Path) -> Encoder:
+    encoder, report = load_encoder(file)
+    if report.missing or report.unexpected or report.wrong_shape:
+        raise ValueError(f"{file} does not fit the encoder it describes: {report}")
+    return encoder.eval()

@@ -1,0 +1,192 @@
+"""The study behind the shipped weights: every arm of table 7, several seeds, measured on bodies never seen.
+
+``python -m s2dc_core.training.study FOLDER`` trains what FOLDER does not hold yet, measures, and writes the weights,
+their records and study.json into FOLDER/weights; ``--install`` puts these where `shipped` looks for them.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from s2dc_core.data import Scan, open_scan
+from s2dc_core.model import export_encoder
+from s2dc_core.training.measure import mean_interval, scan_silhouettes
+from s2dc_core.training.pretrain import Pretraining, pretrain
+from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.training.shipped import ARMS, WEIGHTS
+
+TRAINING_IMAGES = ("phantom_ct", "phantom_ct", "phantom_pet", "phantom_mr_t1")
+"""Each body is seen by each of these; CT twice, because its organs are the hardest to tell apart."""
+
+MEASURED_IMAGES = ("phantom_ct", "phantom_pet", "phantom_mr_t1")
+TRAINING_BODIES = tuple(range(12))
+UNSEEN_BODIES = tuple(range(1000, 1005))
+SNAPSHOTS = (0, 25, 100, 250)
+
+
+def recipe_of(arm: str, recipe: str, seed: int) -> PretrainConfig:
+    """The recipe of one run: only the loss weights differ between arms, only the seed between repetitions."""
+    plain = PretrainConfig.from_recipe(recipe).as_dict()
+    return PretrainConfig.from_dict({**plain, "seed": seed, "loss_options": {**plain["loss_options"], **ARMS[arm]}})
+
+
+def training_scans(bodies: Sequence[int] = TRAINING_BODIES) -> list[Scan]:
+    """The generated scans that every arm is trained on."""
+    return [open_scan(image, seed=seed) for seed in bodies for image in TRAINING_IMAGES]
+
+
+def train_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
+    """Train one arm with one seed and leave its encoder and record in the folder; one that lies there is kept.
+
+    Snapshots of the S2DC arm's first seed are written on the way.
+    """
+    name = f"{arm}_seed{seed}"
+    if (folder / f"{name}.json").exists():
+        return
+    config = recipe_of(arm, recipe, seed)
+    snapshots = SNAPSHOTS if (arm, seed) == ("s2dc", 0) else ()
+
+    def keep(run: Pretraining) -> None:
+        if len(run.history) in snapshots and run.history:
+            file = folder / f"s2dc_step_{len(run.history):04d}.safetensors"
+            export_encoder(run.model.student.encoder, file, torch.float16)
+
+    result = pretrain(config, training_scans(), on_step=keep)
+    export_encoder(result.model.student.encoder, folder / f"{name}.safetensors", torch.float16)
+    record = {
+        "arm": arm,
+        "recipe": config.as_dict(),
+        "seed": seed,
+        "steps": config.steps,
+        "trained_on": {"images": TRAINING_IMAGES, "bodies": TRAINING_BODIES},
+        "versions": versions(),
+        "losses": [[round(value, 4) for value in terms] for terms in result.history],
+        "silhouettes": measure(result.model.student.encoder, config.levels),
+    }
+    _write(folder / f"{name}.json", record)
+
+
+def measure(encoder: torch.nn.Module, levels: Sequence[int]) -> dict:
+    """Silhouettes on the unseen bodies, {image: {body: {organ: silhouette}}}."""
+    return {
+        image: {
+            str(body): _rounded(scan_silhouettes(encoder, open_scan(image, seed=body), levels))
+            for body in UNSEEN_BODIES
+        }
+        for image in MEASURED_IMAGES
+    }
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    names = ("s2dc_core", "torch", "monai", "numpy", "scipy", "scikit-learn")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:
+    """From all runs: folder/weights with each arm's first seed, its record, the snapshots, and study.json."""
+    target = folder / "weights"
+    target.mkdir(exist_ok=True)
+    runs = {arm: [_read(folder / f"{arm}_seed{seed}.json") for seed in seeds] for arm in ARMS}
+    levels = runs["s2dc"][0]["recipe"]["levels"]
+    starts = [recipe_of("s2dc", recipe, seed).build().student.encoder for seed in seeds]
+    silhouettes = {"untrained": [measure(start, levels) for start in starts]}
+    silhouettes |= {arm: [run["silhouettes"] for run in runs[arm]] for arm in ARMS}
+    for arm in ARMS:
+        first = runs[arm][0]
+        file = target / f"{arm}.safetensors"
+        shutil.copyfile(folder / f"{arm}_seed{seeds[0]}.safetensors", file)
+        record = {name: value for name, value in first.items() if name != "losses"}
+        record["silhouette"] = {image: _mean(bodies) for image, bodies in first["silhouettes"].items()}
+        if arm == "s2dc":
+            record["snapshots"] = [*SNAPSHOTS, first["steps"]]
+            for step in SNAPSHOTS[1:]:
+                shutil.copyfile(
+                    folder / f"s2dc_step_{step:04d}.safetensors", target / f"s2dc_step_{step:04d}.safetensors"
+                )
+        record["losses_every_10"] = first["losses"][::10]
+        _write(target / f"{arm}.json", record)
+    study = {
+        "recipe": recipe,
+        "seeds": list(seeds),
+        "unseen_bodies": UNSEEN_BODIES,
+        "levels": levels,
+        "versions": versions(),
+        "silhouettes": silhouettes,
+        "differences": {image: differences(silhouettes, image) for image in MEASURED_IMAGES},
+    }
+    _write(target / "study.json", study)
+
+
+def differences(silhouettes: dict, image: str) -> dict[str, dict[str, float]]:
+    """S2DC minus each other arm, paired by seed: mean and 95 % Student-t interval over the seeds."""
+    per_seed = {arm: [_mean(run[image]) for run in runs] for arm, runs in silhouettes.items()}
+    found = {}
+    for arm, values in per_seed.items():
+        if arm != "s2dc":
+            paired = [ours - theirs for ours, theirs in zip(per_seed["s2dc"], values, strict=True)]
+            mean, low, high = mean_interval(paired)
+            found[f"s2dc - {arm}"] = {"mean": round(mean, 4), "low": round(low, 4), "high": round(high, 4)}
+    return found
+
+
+def _mean(bodies: dict) -> float:
+    """Mean over organs, then over bodies, as measure.mean_silhouette takes it."""
+    return sum(sum(organs.values()) / len(organs) for organs in bodies.values()) / len(bodies)
+
+
+def _rounded(values: dict[int, float]) -> dict[str, float]:
+    return {str(organ): round(value, 5) for organ, value in values.items()}
+
+
+def _read(file: Path) -> dict:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _write(file: Path, values: dict) -> None:
+    beside = file.with_name(file.name + ".part")
+    beside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, file)
+
+
+def _work(job: tuple[str, str, int, Path]) -> str:
+    torch.set_num_threads(1)  # two processes of two threads on two cores would slow each other tenfold
+    train_arm(*job)
+    return f"{job[0]}, seed {job[2]}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: train what is missing, in as many processes as asked for, then collect."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--recipe", default="teaching")
+    parser.add_argument("--seeds", type=int, default=5, help="repetitions, from seed 0 on; 2 at least")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
+    parser.add_argument("--install", action="store_true", help="put the weights where the notebooks look for them")
+    options = parser.parse_args(arguments)
+    if options.seeds < 2:
+        parser.error("an interval needs two seeds at least")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(arm, options.recipe, seed, options.folder) for seed in range(options.seeds) for arm in ARMS]
+    with ProcessPoolExecutor(options.processes) as pool:
+        for done in pool.map(_work, jobs):
+            print("done:", done, flush=True)
+    collect(options.folder, options.recipe, range(options.seeds))
+    print((options.folder / "weights" / "study.json").read_text().split('"differences"')[1])
+    if options.install:
+        for file in (options.folder / "weights").iterdir():
+            shutil.copyfile(file, WEIGHTS / file.name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
