@@ -2,6 +2,7 @@
 
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
 from s2dc_core.training.pretrain import Pretraining, PretrainResult, draw_views, pretrain
+from s2dc_core.training.reach import GradientReach, gradient_reach
 from s2dc_core.training.recipe import RECIPES, PretrainConfig
 from s2dc_core.training.shipped import (
     ARMS,
@@ -16,11 +17,13 @@ from s2dc_core.training.shipped import (
 __all__ = [
     "ARMS",
     "RECIPES",
+    "GradientReach",
     "TITLES",
     "PretrainConfig",
     "PretrainResult",
     "Pretraining",
     "draw_views",
+    "gradient_reach",
     "mean_interval",
     "mean_silhouette",
     "open_snapshot",

@@ -1,13 +1,41 @@
 """How well organs cluster in the features of an encoder: the number that figures 4 and 5 stand for."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 
 from s2dc_core.data import Scan
-from s2dc_core.features import organ_silhouettes, organ_tokens, token_features
+from s2dc_core.features import OrganTokens, organ_grid, organ_silhouettes, organ_tokens, token_features
+
+
+def labelled_tokens(
+    encoder: nn.Module, scan: Scan, level: int | Sequence[int], purity: float = 0.5, minimum: int = 5
+) -> tuple[OrganTokens, Float[np.ndarray, "t 3"]]:
+    """The tokens of a scan's organs and where their centres lie, in world mm; organs with too few are in `dropped`.
+
+    Raises:
+        ValueError: if the scan has no labels, or fewer than two organs with enough tokens, naming it.
+    """
+    organs = () if scan.label is None else scan.label[scan.label > 0].unique().tolist()
+    if len(organs) < 2:
+        found = "no labels" if not organs else "one organ only"
+        raise ValueError(f"{scan.name} has {found} to measure a silhouette with: give a label map of two or more")
+    token_map = token_features(encoder, scan.volume, level, affine=scan.affine, background=scan.background)
+    tokens = organ_tokens(token_map, scan.label, purity, minimum)
+    if len(tokens.kept) < 2:
+        raise ValueError(
+            f"{scan.name} has {len(tokens.kept)} of {len(organs)} organs with at least {minimum} tokens, two are "
+            f"needed: take finer voxels; tokens of the others: {tokens.dropped}"
+        )
+    owner = organ_grid(token_map, scan.label, purity)
+    cells = torch.isin(owner, torch.tensor(list(tokens.kept))).nonzero().double().numpy()
+    return tokens, cells @ token_map.affine[:3, :3].T + token_map.affine[:3, 3]
 
 
 def scan_silhouettes(
@@ -18,16 +46,8 @@ def scan_silhouettes(
     Raises:
         ValueError: if the scan has no labels, or fewer than two organs with enough tokens, naming it.
     """
-    if scan.label is None:
-        raise ValueError(f"{scan.name} has no labels to measure a silhouette with: give a label map")
-    token_map = token_features(encoder, scan.volume, level, affine=scan.affine, background=scan.background)
-    organs = organ_tokens(token_map, scan.label, purity, minimum)
-    if len(organs.kept) < 2:
-        raise ValueError(
-            f"{scan.name} has {len(organs.kept)} organs of at least {minimum} tokens, two are needed; "
-            f"tokens of the others: {organs.dropped}"
-        )
-    return organ_silhouettes(organs.features, organs.organ)
+    tokens, _ = labelled_tokens(encoder, scan, level, purity, minimum)
+    return organ_silhouettes(tokens.features, tokens.organ)
 
 
 def mean_silhouette(encoder: nn.Module, scans: Sequence[Scan], level: int | Sequence[int]) -> float:
@@ -46,3 +66,69 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
         raise ValueError(f"an interval needs two values, got {len(values)}")
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def organ_distances(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) -> tuple[list[int], np.ndarray]:
+    """Labels, and the mean cosine distance between the tokens of each two organs, [K, K].
+
+    The diagonal holds the distance between two different tokens of one organ, NaN for an organ of one token. A token of
+    length zero has cosine 0 with all.
+    """
+    labels, unit = organ.unique().tolist(), F.normalize(features.double(), dim=-1)
+    sums = torch.stack([unit[organ == label].sum(0) for label in labels])
+    counts = torch.stack([(organ == label).sum() for label in labels]).double()
+    cosine = (sums @ sums.T) / counts[:, None] / counts
+    own = torch.stack([unit[organ == label].square().sum() for label in labels])  # each token with itself
+    cosine.diagonal().copy_((sums.square().sum(1) - own) / (counts * (counts - 1)))
+    return labels, (1 - cosine).numpy()
+
+
+def nearest_tokens(features: Float[Tensor, "t c"], chunk: int = 1024) -> Int[Tensor, " t"]:
+    """For each token the index of the other token that has the largest cosine with it."""
+    unit = F.normalize(features, dim=-1)
+    nearest = []
+    for start in range(0, len(unit), chunk):
+        cosine = unit[start : start + chunk] @ unit.T
+        rows = torch.arange(len(cosine))
+        cosine[rows, start + rows] = -torch.inf
+        nearest.append(cosine.argmax(1))
+    return torch.cat(nearest)
+
+
+def cosine_by_distance(
+    features: Float[Tensor, "t c"],
+    organ: Int[Tensor, " t"],
+    points: Float[np.ndarray, "t 3"],
+    edges: Sequence[Real] | np.ndarray,
+    minimum: int = 20,
+    chunk: int = 512,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cosine of two tokens against their distance: of one organ, and of different organs, a value per bin.
+
+    First for each organ, then the mean over those organs that have at least `minimum` pairs of either kind in the bin:
+    so both curves speak of the same organs at each distance, and a large organ counts no more than a small one. NaN in
+    bins without any.
+
+    Args:
+        points: centres of the tokens in mm.
+        edges: of the bins in mm, growing; a distance on an edge belongs to the bin above.
+    """
+    unit, edges, bins = F.normalize(features, dim=-1), np.asarray(edges, dtype=float), len(edges) - 1
+    means = []
+    for label in organ.unique().tolist():
+        total, count = np.zeros((2, bins + 2)), np.zeros((2, bins + 2))
+        for rows in (organ == label).nonzero()[:, 0].split(chunk):
+            cosine = (unit[rows] @ unit.T).double().numpy()
+            apart = np.sqrt(((points[rows.numpy(), None] - points) ** 2).sum(-1))
+            place = np.digitize(apart, edges)
+            place[np.arange(len(rows)), rows.numpy()] = 0  # a token with itself
+            for kind, here in enumerate(((organ == label).numpy(), (organ != label).numpy())):
+                cells = place[:, here].ravel()
+                total[kind] += np.bincount(cells, cosine[:, here].ravel(), bins + 2)
+                count[kind] += np.bincount(cells, minlength=bins + 2)
+        enough = (count >= minimum).all(0)
+        means.append(np.where(enough, total / np.maximum(count, 1), np.nan)[:, 1:-1])
+    means = np.stack(means)
+    known = ~np.isnan(means)
+    averaged = np.where(known, means, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
+    return averaged[0], averaged[1]

@@ -57,26 +57,31 @@ class Pretraining:
         """One optimiser step and one of the teacher; the terms as floats, also in `history`.
 
         Raises:
-            FloatingPointError: if the loss or its gradient is not finite; the weights are those before the step.
+            FloatingPointError: if the loss or its gradient is not finite; the run is then as it was before the step.
         """
-        views = draw_views(self.config, self.scans, self.generator).to(self.device)
-        with _autocast(self.config, self.device):
-            draws = (self.config.matched_tokens, self.config.token_draws, self.generator)
-            terms = compute_losses(self.model, self.queue, self.loss, views, *draws)
+        before = self.generator.get_state(), {name: value.clone() for name, value in self.queue.state_dict().items()}
+        terms = self.compute(draw_views(self.config, self.scans, self.generator).to(self.device))
         values = LossTerms(*torch.stack([term.detach() for term in terms]).tolist())
-        if not math.isfinite(values.total):
-            raise FloatingPointError(f"the loss is not finite at step {len(self.history)}: {values._asdict()}")
         self.optimiser.zero_grad()
         terms.total.backward()
         weights = [weight for weight in self.model.student.parameters() if weight.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(weights, self.config.clip or math.inf)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient is not finite at step {len(self.history)}: {values._asdict()}")
+        if not (math.isfinite(values.total) and torch.isfinite(norm)):
+            self.generator.set_state(before[0])
+            self.queue.load_state_dict(before[1])
+            what = "gradient" if math.isfinite(values.total) else "loss"
+            raise FloatingPointError(f"the {what} is not finite at step {len(self.history)}: {values._asdict()}")
         self.optimiser.step()
         self.schedule.step()
         self.model.update_teacher()
         self.history.append(values)
         return values
+
+    def compute(self, views: Views) -> LossTerms:
+        """The terms of equation 9 for a batch of views, with their gradient; the queue takes the positives in."""
+        draws = (self.config.matched_tokens, self.config.token_draws, self.generator)
+        with _autocast(self.config, self.device):
+            return compute_losses(self.model, self.queue, self.loss, views, *draws)
 
     def save(self, folder: str | Path, keep: int = 3) -> Path:
         """Write a checkpoint of this moment into the run's folder, keeping the last few; returns its folder."""

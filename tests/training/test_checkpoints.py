@@ -58,6 +58,7 @@ def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch):
     for _ in range(2):
         run.step()
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    queue, draws = run.queue.features.clone(), run.generator.get_state()
     real, calls = S2DCLoss.forward, []
 
     def poisoned(*args):
@@ -72,6 +73,7 @@ def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch):
     assert len(saved.history) == 2
     for name, value in saved.model.state_dict().items():
         assert torch.equal(value, before[name]), name
+    assert torch.equal(saved.queue.features, queue) and torch.equal(saved.generator.get_state(), draws)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(monkeypatch):

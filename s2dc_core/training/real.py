@@ -1,0 +1,118 @@
+"""The study on real scans: encoders trained on phantoms alone, and on such scans without their labels.
+
+``python -m s2dc_core.training.real FOLDER DATA`` takes the encoders that `study` left in FOLDER, trains the same arms
+on the scans in DATA by patient, measures both, and writes FOLDER/weights/real.json. The scans stay where they are.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib import resources
+from pathlib import Path
+
+import torch
+import yaml
+
+from s2dc_core.data import Scan, load_scan
+from s2dc_core.training.measure import scan_silhouettes
+from s2dc_core.training.pretrain import pretrain
+from s2dc_core.training.shipped import WEIGHTS, open_weights
+from s2dc_core.training.study import _read, _rounded, _write, export_half, recipe_of, versions
+
+
+def load_groups() -> dict[str, dict]:
+    """Which scans are trained on and measured, with their sources (real_scans.yaml)."""
+    text = resources.files("s2dc_core.training").joinpath("real_scans.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+def open_real(folder: Path, name: str, group: dict, labelled: bool) -> Scan:
+    """A scan of a group on its grid."""
+    label = folder / f"{name}_seg.nii.gz" if labelled else None
+    return load_scan(
+        folder / f"{name}.nii.gz", label, modality=group["modality"], spacing=tuple(map(float, group["spacing"]))
+    )
+
+
+def measure_group(
+    encoder: torch.nn.Module, levels: Sequence[int], names: Sequence[str], group: dict, data: Path
+) -> dict:
+    """Silhouettes of some scans of a group, {scan: {organ: silhouette}}."""
+    return {name: _rounded(scan_silhouettes(encoder, open_real(data, name, group, True), levels)) for name in names}
+
+
+def train_on_real(arm: str, recipe: str, seed: int, name: str, split: int, folder: Path, data: Path) -> None:
+    """Train an arm on one split of a group and leave encoder and silhouettes in the folder; what lies there is kept."""
+    record = folder / f"{name}_{split}_{arm}_seed{seed}.json"
+    if record.exists():
+        return
+    group = load_groups()[name]
+    parts = group["splits"][split]
+    config = recipe_of(arm, recipe, seed)
+    scans = [open_real(data, scan, group, False) for scan in parts["trained"]]
+    encoder = pretrain(config, scans).model.student.encoder
+    export_half(encoder, record.with_suffix(".safetensors"))
+    _write(record, {"silhouettes": measure_group(encoder, config.levels, parts["measured"], group, data)})
+
+
+def collect_real(arms: Sequence[str], recipe: str, seeds: Sequence[int], folder: Path, data: Path) -> None:
+    """folder/weights/real.json: {group: {"phantoms" | "scans": {arm: [per seed {scan: {organ: silhouette}}]}}}."""
+    levels = recipe_of("s2dc", recipe, 0).levels
+    study = {"recipe": recipe, "seeds": list(seeds), "levels": list(levels), "versions": versions(), "groups": {}}
+    for name, group in load_groups().items():
+        names = [scan for split in group["splits"] for scan in split["measured"]]
+        starts = [recipe_of("s2dc", recipe, seed).build().student.encoder for seed in seeds]
+        on_phantoms = {"untrained": [measure_group(start, levels, names, group, data) for start in starts]}
+        for arm in arms:
+            encoders = [open_weights(folder / f"{arm}_seed{seed}.safetensors") for seed in seeds]
+            on_phantoms[arm] = [measure_group(encoder, levels, names, group, data) for encoder in encoders]
+        on_scans = {arm: [_gather(name, group, arm, seed, folder) for seed in seeds] for arm in arms}
+        study["groups"][name] = {**group, "phantoms": on_phantoms, "scans": on_scans}
+    _write(folder / "weights" / "real.json", study)
+
+
+def _gather(name: str, group: dict, arm: str, seed: int, folder: Path) -> dict:
+    found = {}
+    for split in range(len(group["splits"])):
+        found |= _read(folder / f"{name}_{split}_{arm}_seed{seed}.json")["silhouettes"]
+    return found
+
+
+def _work(job: tuple) -> str:
+    torch.set_num_threads(1)
+    train_on_real(*job)
+    return f"{job[0]}, seed {job[2]}, {job[3]} split {job[4]}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: train what is missing, then measure all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="of the study")
+    parser.add_argument("data", type=Path, help="folder of the scans")
+    parser.add_argument("--recipe", default="teaching")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--arms", nargs="+", default=["contrast", "s2dc"])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--install", action="store_true", help="put real.json where the notebooks look for it")
+    options = parser.parse_args(arguments)
+    if not options.data.is_dir():
+        parser.error(f"there is no folder {options.data}")
+    jobs = [
+        (arm, options.recipe, seed, name, split, options.folder, options.data)
+        for seed in range(options.seeds)
+        for name, group in load_groups().items()
+        for split in range(len(group["splits"]))
+        for arm in options.arms
+    ]
+    with ProcessPoolExecutor(options.processes) as pool:
+        for done in pool.map(_work, jobs):
+            print("done:", done, flush=True)
+    collect_real(options.arms, options.recipe, range(options.seeds), options.folder, options.data)
+    if options.install:
+        (WEIGHTS / "real.json").write_bytes((options.folder / "weights" / "real.json").read_bytes())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
