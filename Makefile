@@ -7,12 +7,13 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help notebooks test lab lint format
+.PHONY: help notebooks test lab study lint format
 
 help:
 	@echo "make notebooks   run every notebook; results in outputs/   (PROFILE=ci|teaching|gpu|paper, ARGS='--only 01')"
 	@echo "make test        run every test, the notebooks in seconds among them   (ARGS='-k geometry')"
 	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make study       train the shipped weights again, hours; results in outputs/study   (with S2DC_DATA also real scans)"
 	@echo "make lint        check the form of code and notebooks"
 	@echo "make format      mend it: format the code, strip the notebooks' outputs"
 	@echo "Each makes .venv first if it is missing, with PYTHON=$(PYTHON)."
@@ -26,6 +27,11 @@ test: $(STAMP)
 # Only this computer can reach it, and only with the token in the address that it prints.
 lab: $(STAMP)
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+# What lies in outputs/study already is kept, so an interrupted study goes on.
+study: $(STAMP)
+	$(BIN)/python -m s2dc_core.training.study outputs/study --install $(ARGS)
+	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.training.real outputs/study "$$S2DC_DATA" --install
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

@@ -9,10 +9,12 @@ from s2dc_core.training.shipped import (
     TITLES,
     open_snapshot,
     open_weights,
+    real_results,
     shipped_record,
     snapshot_steps,
     study_results,
 )
+from s2dc_core.training.timing import step_times
 
 __all__ = [
     "ARMS",
@@ -29,8 +31,10 @@ __all__ = [
     "open_snapshot",
     "open_weights",
     "pretrain",
+    "real_results",
     "scan_silhouettes",
     "shipped_record",
     "snapshot_steps",
+    "step_times",
     "study_results",
 ]

@@ -56,16 +56,19 @@ def train_on_real(arm: str, recipe: str, seed: int, name: str, split: int, folde
     _write(record, {"silhouettes": measure_group(encoder, config.levels, parts["measured"], group, data)})
 
 
-def collect_real(arms: Sequence[str], recipe: str, seeds: Sequence[int], folder: Path, data: Path) -> None:
+def collect_real(
+    arms: Sequence[str], recipe: str, phantom_seeds: Sequence[int], seeds: Sequence[int], folder: Path, data: Path
+) -> None:
     """folder/weights/real.json: {group: {"phantoms" | "scans": {arm: [per seed {scan: {organ: silhouette}}]}}}."""
     levels = recipe_of("s2dc", recipe, 0).levels
-    study = {"recipe": recipe, "seeds": list(seeds), "levels": list(levels), "versions": versions(), "groups": {}}
+    trained = {"phantoms": list(phantom_seeds), "scans": list(seeds)}
+    study = {"recipe": recipe, "seeds": trained, "levels": list(levels), "versions": versions(), "groups": {}}
     for name, group in load_groups().items():
         names = [scan for split in group["splits"] for scan in split["measured"]]
-        starts = [recipe_of("s2dc", recipe, seed).build().student.encoder for seed in seeds]
+        starts = [recipe_of("s2dc", recipe, seed).build().student.encoder for seed in phantom_seeds]
         on_phantoms = {"untrained": [measure_group(start, levels, names, group, data) for start in starts]}
         for arm in arms:
-            encoders = [open_weights(folder / f"{arm}_seed{seed}.safetensors") for seed in seeds]
+            encoders = [open_weights(folder / f"{arm}_seed{seed}.safetensors") for seed in phantom_seeds]
             on_phantoms[arm] = [measure_group(encoder, levels, names, group, data) for encoder in encoders]
         on_scans = {arm: [_gather(name, group, arm, seed, folder) for seed in seeds] for arm in arms}
         study["groups"][name] = {**group, "phantoms": on_phantoms, "scans": on_scans}
@@ -91,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="of the study")
     parser.add_argument("data", type=Path, help="folder of the scans")
     parser.add_argument("--recipe", default="teaching")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--phantom-seeds", type=int, default=5, help="encoders of the study to measure, per arm")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings on the scans, per arm and split")
     parser.add_argument("--arms", nargs="+", default=["contrast", "s2dc"])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--install", action="store_true", help="put real.json where the notebooks look for it")
@@ -108,7 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ProcessPoolExecutor(options.processes) as pool:
         for done in pool.map(_work, jobs):
             print("done:", done, flush=True)
-    collect_real(options.arms, options.recipe, range(options.seeds), options.folder, options.data)
+    seeds = range(options.phantom_seeds), range(options.seeds)
+    collect_real(options.arms, options.recipe, *seeds, options.folder, options.data)
     if options.install:
         (WEIGHTS / "real.json").write_bytes((options.folder / "weights" / "real.json").read_bytes())
     return 0

@@ -85,8 +85,13 @@ def shipped_record(name: str) -> dict:
 
 
 def study_results() -> dict:
-    """Silhouettes of every arm, seed and body, and on real scans, as `study` measured them."""
+    """Silhouettes of every arm, seed and unseen body, as `study` measured them."""
     return _read("study.json")
+
+
+def real_results() -> dict:
+    """Silhouettes on real scans, of encoders trained on phantoms alone and on such scans, as `real` measured them."""
+    return _read("real.json")
 
 
 @lru_cache

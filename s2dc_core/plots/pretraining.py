@@ -1,0 +1,99 @@
+"""Figures of lesson 04: which stage learns from which loss, the curves of a run, the parts of a step."""
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from s2dc_core.plots.slices import PALETTE, figure_grid
+
+BLUE, RED, GREY = PALETTE[6], PALETTE[5], "#666666"
+
+STAGE_NAMES = {"patch_embed": "patch embedding"} | {f"layers{k}": f"stage {k}" for k in range(1, 5)}
+
+
+def plot_gradient_reach(weights: Mapping[str, Real], norms: Mapping[str, Mapping[str, Real]]) -> Figure:
+    """A row a stage, a column a loss: the norm of its gradient there, or a cross where it cannot reach.
+
+    Args:
+        weights: share of the encoder's weights in each stage.
+        norms: loss to stage to norm.
+    """
+    table = np.array([[float(column[stage]) for column in norms.values()] for stage in weights])
+    with figure_grid(1, 1, size=(2.6 + 1.35 * len(norms), 3.6)) as (figure, axes):
+        panel = axes[0, 0]
+        reached = table[table > 0]
+        norm = LogNorm(reached.min(), max(reached.max(), 1.01 * reached.min()))
+        shown = panel.imshow(np.ma.masked_equal(table, 0), cmap="viridis", norm=norm, aspect="auto")
+        for row, column in np.ndindex(table.shape):
+            value = table[row, column]
+            text = "x" if value == 0 else f"{value:.2g}"
+            dark = value > 0 and norm(value) < 0.6
+            colour = "white" if dark else "black" if value > 0 else GREY
+            panel.text(column, row, text, ha="center", va="center", color=colour)
+        panel.set_xticks(range(len(norms)), list(norms))
+        names = [f"{STAGE_NAMES.get(stage, stage)}\n{share:.1%} of the weights" for stage, share in weights.items()]
+        panel.set_yticks(range(len(weights)), names)
+        panel.xaxis.tick_top()
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+        figure.colorbar(shown, ax=panel, label="norm of the gradient")
+    return figure
+
+
+def plot_pretraining(
+    history: Sequence[Sequence[Real]],
+    chance: Mapping[str, Real],
+    silhouettes: Mapping[int, Real],
+    references: Mapping[str, Real],
+    window: int = 15,
+) -> Figure:
+    """The terms of the loss against the step, each with the value that guessing gives, and the silhouette.
+
+    Args:
+        history: a row a step, a column a term in the order of `chance`.
+        chance: term to the value of an encoder that tells nothing apart.
+        silhouettes: step to silhouette.
+        references: name to a silhouette drawn as a level line.
+        window: steps of the running mean; the thin line is each step.
+    """
+    values = np.asarray(history, dtype=float)
+    steps = np.arange(1, len(values) + 1)
+    with figure_grid(1, len(chance) + 1, size=(3.5, 3.1)) as (figure, axes):
+        for panel, (name, guess), column in zip(axes[0], chance.items(), values.T, strict=False):
+            panel.plot(steps, column, color=PALETTE[1], linewidth=0.7)
+            panel.plot(steps, running_mean(column, window), color=BLUE)
+            panel.axhline(guess, color=GREY, linestyle="--", linewidth=1)
+            panel.annotate("chance", (steps[-1], guess), ha="right", va="bottom", color=GREY)
+            panel.set(xlabel="step", title=name)
+            panel.set_ylim(0, 1.12 * max(guess, column.max()))
+        last = axes[0, -1]
+        last.plot(list(silhouettes), list(silhouettes.values()), color=RED, marker="o", markersize=4)
+        for name, value in references.items():
+            last.axhline(value, color=GREY, linestyle="--", linewidth=1)
+            last.annotate(name, (max(silhouettes), value), ha="right", va="bottom", color=GREY)
+        last.set(xlabel="step", title="silhouette, unseen body")
+    return figure
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean of each value and the ones before it, at most `window` of them."""
+    sums = np.cumsum(np.insert(np.asarray(values, dtype=float), 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def plot_step_times(seconds: Mapping[str, Real]) -> Figure:
+    """The parts of a step as bars, longest at the top, with their share."""
+    parts = dict(sorted(seconds.items(), key=lambda entry: entry[1]))
+    total = sum(parts.values())
+    with figure_grid(1, 1, size=(7.5, 0.9 + 0.5 * len(parts))) as (figure, axes):
+        panel = axes[0, 0]
+        bars = panel.barh(list(parts), list(parts.values()), color=PALETTE[1])
+        labels = [f"{value:.2f} s, {value / total:.0%}" for value in parts.values()]
+        panel.bar_label(bars, labels, padding=4)
+        panel.set(xlabel="seconds", xlim=(0, 1.3 * max(parts.values())), title="The parts of a step")
+    return figure
