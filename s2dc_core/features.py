@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from s2dc_core.model import join_levels
 from s2dc_core.views import check_fits
 
+LARGEST_TILE = 160
+VOXELS_AT_ONCE = 2_000_000
+
 
 class TokenMap(NamedTuple):
     """The tokens of one volume at one level.
@@ -81,13 +84,14 @@ def token_features(
     level: int | Sequence[int],
     sub_volume: Sequence[int] | None = None,
     affine: Shaped[np.ndarray, "4 4"] | Shaped[Tensor, "4 4"] | None = None,
-    batch_size: int = 4,
+    batch_size: int | None = None,
     background: Real | None = None,
 ) -> TokenMap:
-    """Tokens of a whole volume, encoded in tiles of the training size and laid back side by side.
+    """Tokens of a whole volume, encoded in tiles and laid back side by side.
 
-    Tiles, because the encoder holds instance norms (MONAI's v2 blocks): encoding a larger volume at once
-    changes the statistics that it was trained on. A tile's tokens depend on that tile alone.
+    A tile's tokens depend on that tile alone, and those at its border lack the context beyond. So tiles are large
+    where they may be: an encoder without v2 blocks takes up to LARGEST_TILE voxels a side at once. One with v2 blocks
+    holds instance norms, whose statistics a larger volume would change, and is read in tiles of its training size.
 
     Args:
         encoder: gives a list of maps [B, C_k, X/s_k, Y/s_k, Z/s_k], one per level (`model`).
@@ -95,9 +99,9 @@ def token_features(
             its far end, and the map is cropped to ceil(side / stride) tokens.
         level: output of the encoder; its stride is patch * 2^level voxels. Several, finest first, give joined tokens
             on the grid of the first (`model.join_levels`).
-        sub_volume: size of a tile in voxels; default: the encoder's training size.
+        sub_volume: size of a tile in voxels; default: as said above.
         affine: of the volume, voxel index to millimetres; default: the identity.
-        batch_size: tiles encoded together; it decides memory and speed, not the result.
+        batch_size: tiles encoded together; it decides memory and speed, not the result. Default: about VOXELS_AT_ONCE.
         background: value of the padding; default: the minimum of each channel.
 
     Raises:
@@ -106,8 +110,9 @@ def token_features(
             not finite, less than one tile together, or an affine that cannot be inverted.
     """
     levels = (level,) if isinstance(level, int) else tuple(level)
-    stride, tile = _stride_and_tile(encoder, levels, sub_volume)
+    stride, tile = _stride_and_tile(encoder, levels, sub_volume, volume.shape[1:])
     _check_volume(volume, stride)
+    batch_size = max(1, VOXELS_AT_ONCE // int(np.prod(tile))) if batch_size is None else batch_size
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: at least one tile is encoded at a time, give 1 or more")
     if background is not None and not np.isfinite(background):
@@ -128,16 +133,20 @@ def token_features(
 
 
 def _stride_and_tile(
-    encoder: nn.Module, levels: Sequence[int], sub_volume: Sequence[int] | None
+    encoder: nn.Module, levels: Sequence[int], sub_volume: Sequence[int] | None, shape: Sequence[int]
 ) -> tuple[tuple, tuple]:
     if not levels or list(levels) != sorted(set(levels)):
         raise ValueError(f"give one level, or several from fine to coarse, such as (1, 2, 3); got {tuple(levels)}")
+    strides = [encoder.stride(level) for level in levels]
+    if sub_volume is None and not getattr(encoder.config, "use_v2", True) and len(shape) == 3 and all(shape):
+        # As many tiles along an axis as needed, of equal size, so that little is padded.
+        parts = [-(-side // LARGEST_TILE) for side in shape]
+        sub_volume = [-(-side // (n * s)) * s for side, n, s in zip(shape, parts, strides[-1], strict=True)]
     tile = tuple(int(t) for t in (encoder.config.sub_volume if sub_volume is None else sub_volume))
-    for level in levels:
-        stride = encoder.stride(level)
+    for level, stride in zip(levels, strides, strict=True):
         if len(tile) != 3 or any(t < s or t % s for t, s in zip(tile, stride, strict=True)):
             raise ValueError(f"sub_volume {tile} is not made of whole tokens: level {level} has stride {stride}")
-    return encoder.stride(levels[0]), tile
+    return strides[0], tile
 
 
 def _check_volume(volume: Tensor, patch: Sequence[int]) -> None:

@@ -107,6 +107,28 @@ def test_another_tile_size_and_the_batch_size():
     assert not torch.allclose(whole, one)
 
 
+def test_an_encoder_without_instance_norms_reads_large_tiles(monkeypatch):
+    """Tiles of equal size, multiples of the coarsest stride, as few as the limit allows."""
+    config = EncoderConfig(
+        embed_dim=12, heads=(1, 2, 4, 8), window=2, depths=(1, 1, 1, 1), use_v2=False, sub_volume=(16,) * 3
+    )
+    encoder, volume = Encoder(config), random_volume(1, 44, 20, 32)
+    seen = []
+    real = type(encoder).forward
+    monkeypatch.setattr(
+        type(encoder), "forward", lambda self, tiles: seen.append(tuple(tiles.shape)) or real(self, tiles)
+    )
+    whole = token_features(encoder, volume, (0, 1))
+    assert seen == [(1, 1, 44, 20, 32)] and whole.features.shape[:3] == (22, 10, 16)
+    monkeypatch.setattr(features, "LARGEST_TILE", 24)
+    token_features(encoder, volume, (0, 1), batch_size=1)
+    assert seen[1:] == [(1, 1, 24, 20, 16)] * 4
+    again = token_features(encoder, volume, (0, 1), sub_volume=(16, 16, 16))
+    assert seen[-1][2:] == (16, 16, 16) and again.features.shape == whole.features.shape
+    with pytest.raises(ValueError, match="is the channel axis missing"):
+        token_features(encoder, volume[0], 1)
+
+
 def test_several_levels_give_joined_tokens_on_the_finest_grid():
     encoder, volume = PoolingEncoder((16, 16, 16)), random_volume(2, 20, 16, 12)
     joined = token_features(encoder, volume, (1, 2))

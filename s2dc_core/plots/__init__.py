@@ -12,6 +12,16 @@ from s2dc_core.plots.assignment import (
     plot_quality_against_temperature,
     plot_training_curves,
 )
+from s2dc_core.plots.clusters import (
+    Organs,
+    choose_organs,
+    plot_by_organ,
+    plot_cosine_by_distance,
+    plot_intervals,
+    plot_maps,
+    plot_rows_of_dots,
+    plot_toy,
+)
 from s2dc_core.plots.correspondence import (
     plot_arrows,
     plot_equivariance,
@@ -34,12 +44,34 @@ from s2dc_core.plots.distribution import (
     plot_ratios_by_tissue,
     plot_sorted_weights,
 )
+from s2dc_core.plots.heatmaps import (
+    HeatmapRow,
+    display_window,
+    plot_heatmap_rows,
+    plot_organ_scores,
+    plot_own_mirror_other,
+)
 from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method
+from s2dc_core.plots.pca import (
+    ColourRow,
+    as_colours,
+    plot_colour_rows,
+    plot_followed,
+    plot_learning_order,
+    plot_variance_shares,
+)
+from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_step_times
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, oriented_slice, show_slice
 
 __all__ = [
     "PALETTE",
     "Anchor",
+    "ColourRow",
+    "HeatmapRow",
+    "Organs",
+    "choose_organs",
+    "as_colours",
+    "display_window",
     "effective_number",
     "figure_grid",
     "label_colour",
@@ -47,12 +79,21 @@ __all__ = [
     "plot_anchors",
     "plot_arrows",
     "plot_assignment_maps",
+    "plot_by_organ",
     "plot_clamped_confidences",
+    "plot_cosine_by_distance",
+    "plot_colour_rows",
     "plot_equivariance",
+    "plot_followed",
+    "plot_heatmap_rows",
+    "plot_gradient_reach",
     "plot_heatmaps",
+    "plot_intervals",
+    "plot_learning_order",
     "plot_loss_against_temperature",
     "plot_loss_against_tokens",
     "plot_losses",
+    "plot_maps",
     "plot_marginals",
     "plot_mass_of_partners",
     "plot_matched_pair",
@@ -61,17 +102,24 @@ __all__ = [
     "plot_method",
     "plot_numbered_matrices",
     "plot_offsets",
+    "plot_organ_scores",
+    "plot_own_mirror_other",
     "plot_peaks",
     "plot_pushes_and_pulls",
+    "plot_pretraining",
     "plot_quality_against_cost",
     "plot_quality_against_temperature",
     "plot_ratio_against_look_alikes",
     "plot_ratios_by_tissue",
     "plot_rotations",
+    "plot_rows_of_dots",
     "plot_scaling",
     "plot_sorted_weights",
+    "plot_toy",
+    "plot_step_times",
     "plot_training_curves",
     "plot_two_boxes",
+    "plot_variance_shares",
     "plot_wrong_shares",
     "show_slice",
 ]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy import stats
+from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from s2dc_core.data import Scan
@@ -25,7 +26,7 @@ def labelled_tokens(
     organs = () if scan.label is None else scan.label[scan.label > 0].unique().tolist()
     if len(organs) < 2:
         found = "no labels" if not organs else "one organ only"
-        raise ValueError(f"{scan.name} has {found} to measure a silhouette with: give a label map of two or more")
+        raise ValueError(f"{scan.name} has {found}: a silhouette needs a label map of two organs or more")
     token_map = token_features(encoder, scan.volume, level, affine=scan.affine, background=scan.background)
     tokens = organ_tokens(token_map, scan.label, purity, minimum)
     if len(tokens.kept) < 2:
@@ -119,8 +120,7 @@ def cosine_by_distance(
         total, count = np.zeros((2, bins + 2)), np.zeros((2, bins + 2))
         for rows in (organ == label).nonzero()[:, 0].split(chunk):
             cosine = (unit[rows] @ unit.T).double().numpy()
-            apart = np.sqrt(((points[rows.numpy(), None] - points) ** 2).sum(-1))
-            place = np.digitize(apart, edges)
+            place = np.digitize(cdist(points[rows.numpy()], points), edges)
             place[np.arange(len(rows)), rows.numpy()] = 0  # a token with itself
             for kind, here in enumerate(((organ == label).numpy(), (organ != label).numpy())):
                 cells = place[:, here].ravel()

@@ -6,7 +6,7 @@ on the scans in DATA by patient, measures both, and writes FOLDER/weights/real.j
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -35,11 +35,11 @@ def open_real(folder: Path, name: str, group: dict, labelled: bool) -> Scan:
     )
 
 
-def measure_group(
-    encoder: torch.nn.Module, levels: Sequence[int], names: Sequence[str], group: dict, data: Path
-) -> dict:
-    """Silhouettes of some scans of a group, {scan: {organ: silhouette}}."""
-    return {name: _rounded(scan_silhouettes(encoder, open_real(data, name, group, True), levels)) for name in names}
+def measure_scans(
+    encoder: torch.nn.Module, levels: Sequence[int], scans: Mapping[str, Scan]
+) -> dict[str, dict[str, float]]:
+    """Silhouettes of some scans, {scan: {organ: silhouette}}."""
+    return {name: _rounded(scan_silhouettes(encoder, scan, levels)) for name, scan in scans.items()}
 
 
 def train_on_real(arm: str, recipe: str, seed: int, name: str, split: int, folder: Path, data: Path) -> None:
@@ -53,7 +53,8 @@ def train_on_real(arm: str, recipe: str, seed: int, name: str, split: int, folde
     scans = [open_real(data, scan, group, False) for scan in parts["trained"]]
     encoder = pretrain(config, scans).model.student.encoder
     export_half(encoder, record.with_suffix(".safetensors"))
-    _write(record, {"silhouettes": measure_group(encoder, config.levels, parts["measured"], group, data)})
+    measured = {scan: open_real(data, scan, group, True) for scan in parts["measured"]}
+    _write(record, {"silhouettes": measure_scans(encoder, config.levels, measured)})
 
 
 def collect_real(
@@ -64,22 +65,21 @@ def collect_real(
     trained = {"phantoms": list(phantom_seeds), "scans": list(seeds)}
     study = {"recipe": recipe, "seeds": trained, "levels": list(levels), "versions": versions(), "groups": {}}
     for name, group in load_groups().items():
-        names = [scan for split in group["splits"] for scan in split["measured"]]
+        scans = {scan: open_real(data, scan, group, True) for split in group["splits"] for scan in split["measured"]}
         starts = [recipe_of("s2dc", recipe, seed).build().student.encoder for seed in phantom_seeds]
-        on_phantoms = {"untrained": [measure_group(start, levels, names, group, data) for start in starts]}
+        on_phantoms = {"untrained": [measure_scans(start, levels, scans) for start in starts]}
         for arm in arms:
             encoders = [open_weights(folder / f"{arm}_seed{seed}.safetensors") for seed in phantom_seeds]
-            on_phantoms[arm] = [measure_group(encoder, levels, names, group, data) for encoder in encoders]
+            on_phantoms[arm] = [measure_scans(encoder, levels, scans) for encoder in encoders]
         on_scans = {arm: [_gather(name, group, arm, seed, folder) for seed in seeds] for arm in arms}
         study["groups"][name] = {**group, "phantoms": on_phantoms, "scans": on_scans}
     _write(folder / "weights" / "real.json", study)
 
 
 def _gather(name: str, group: dict, arm: str, seed: int, folder: Path) -> dict:
-    found = {}
-    for split in range(len(group["splits"])):
-        found |= _read(folder / f"{name}_{split}_{arm}_seed{seed}.json")["silhouettes"]
-    return found
+    """Silhouettes of all splits that were trained; a group may be left for another day."""
+    records = [folder / f"{name}_{split}_{arm}_seed{seed}.json" for split in range(len(group["splits"]))]
+    return {scan: found for file in records if file.exists() for scan, found in _read(file)["silhouettes"].items()}
 
 
 def _work(job: tuple) -> str:
@@ -97,6 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--phantom-seeds", type=int, default=5, help="encoders of the study to measure, per arm")
     parser.add_argument("--seeds", type=int, default=1, help="trainings on the scans, per arm and split")
     parser.add_argument("--arms", nargs="+", default=["contrast", "s2dc"])
+    parser.add_argument(
+        "--groups",
+        nargs="*",
+        default=list(load_groups()),
+        choices=list(load_groups()),
+        help="to train on; measured are all",
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--install", action="store_true", help="put real.json where the notebooks look for it")
     options = parser.parse_args(arguments)
@@ -105,8 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jobs = [
         (arm, options.recipe, seed, name, split, options.folder, options.data)
         for seed in range(options.seeds)
-        for name, group in load_groups().items()
-        for split in range(len(group["splits"]))
+        for name in options.groups
+        for split in range(len(load_groups()[name]["splits"]))
         for arm in options.arms
     ]
     with ProcessPoolExecutor(options.processes) as pool:

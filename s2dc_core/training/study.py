@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from s2dc_core.model import Encoder, export_encoder
 from s2dc_core.training.measure import mean_interval, scan_silhouettes
 from s2dc_core.training.pretrain import Pretraining, pretrain
 from s2dc_core.training.recipe import PretrainConfig
-from s2dc_core.training.shipped import ARMS, WEIGHTS
+from s2dc_core.training.shipped import ARMS, WEIGHTS, open_weights
 
 TRAINING_IMAGES = ("phantom_ct", "phantom_ct", "phantom_pet", "phantom_mr_t1")
 """Each body is seen by each of these; CT twice, because its organs are the hardest to tell apart."""
@@ -69,7 +70,6 @@ def train_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
         "trained_on": {"images": TRAINING_IMAGES, "bodies": TRAINING_BODIES},
         "versions": versions(),
         "losses": [[round(value, 4) for value in terms] for terms in result.history],
-        "silhouettes": measure(result.model.student.encoder, config.levels),
     }
     _write(folder / f"{name}.json", record)
 
@@ -79,15 +79,32 @@ def export_half(encoder: Encoder, file: Path) -> None:
     export_encoder(encoder, file, torch.float16)
 
 
+def measure_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
+    """Measure an encoder as it is shipped, in float16, and leave the silhouettes in the folder, unless they lie there.
+
+    The arm "untrained" is the start that all arms of a seed share.
+    """
+    file = folder / f"measured_{arm}_seed{seed}.json"
+    if file.exists():
+        return
+    config = recipe_of("s2dc", recipe, seed)
+    encoder = (
+        config.build().student.encoder if arm == "untrained" else open_weights(folder / f"{arm}_seed{seed}.safetensors")
+    )
+    _write(file, measure(encoder, config.levels))
+
+
 def measure(encoder: torch.nn.Module, levels: Sequence[int]) -> dict:
     """Silhouettes on the unseen bodies, {image: {body: {organ: silhouette}}}."""
     return {
-        image: {
-            str(body): _rounded(scan_silhouettes(encoder, open_scan(image, seed=body), levels))
-            for body in UNSEEN_BODIES
-        }
+        image: {str(body): _rounded(scan_silhouettes(encoder, _unseen(image, body), levels)) for body in UNSEEN_BODIES}
         for image in MEASURED_IMAGES
     }
+
+
+@lru_cache
+def _unseen(image: str, body: int) -> Scan:
+    return open_scan(image, seed=body)
 
 
 def versions() -> dict[str, str]:
@@ -102,15 +119,15 @@ def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:
     target.mkdir(exist_ok=True)
     runs = {arm: [_read(folder / f"{arm}_seed{seed}.json") for seed in seeds] for arm in ARMS}
     levels = runs["s2dc"][0]["recipe"]["levels"]
-    starts = [recipe_of("s2dc", recipe, seed).build().student.encoder for seed in seeds]
-    silhouettes = {"untrained": [measure(start, levels) for start in starts]}
-    silhouettes |= {arm: [run["silhouettes"] for run in runs[arm]] for arm in ARMS}
+    silhouettes = {
+        arm: [_read(folder / f"measured_{arm}_seed{seed}.json") for seed in seeds] for arm in ("untrained", *ARMS)
+    }
     for arm in ARMS:
         first = runs[arm][0]
         file = target / f"{arm}.safetensors"
         shutil.copyfile(folder / f"{arm}_seed{seeds[0]}.safetensors", file)
-        record = {name: value for name, value in first.items() if name != "losses"}
-        record["silhouette"] = {image: _mean(bodies) for image, bodies in first["silhouettes"].items()}
+        record = {name: value for name, value in first.items() if name not in ("losses", "silhouettes")}
+        record["silhouette"] = {image: round(_mean(bodies), 5) for image, bodies in silhouettes[arm][0].items()}
         if arm == "s2dc":
             record["snapshots"] = [*SNAPSHOTS, first["steps"]]
             for step in SNAPSHOTS[1:]:
@@ -164,7 +181,9 @@ def _write(file: Path, values: dict) -> None:
 
 def _work(job: tuple[str, str, int, Path]) -> str:
     torch.set_num_threads(1)  # two processes of two threads on two cores would slow each other tenfold
-    train_arm(*job)
+    if job[0] in ARMS:
+        train_arm(*job)
+    measure_arm(*job)
     return f"{job[0]}, seed {job[2]}"
 
 
@@ -180,7 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seeds < 2:
         parser.error("an interval needs two seeds at least")
     options.folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(arm, options.recipe, seed, options.folder) for seed in range(options.seeds) for arm in ARMS]
+    jobs = [
+        (arm, options.recipe, seed, options.folder) for seed in range(options.seeds) for arm in ("untrained", *ARMS)
+    ]
     with ProcessPoolExecutor(options.processes) as pool:
         for done in pool.map(_work, jobs):
             print("done:", done, flush=True)

@@ -150,6 +150,19 @@ def test_joined_levels_train_every_stage_up_to_the_coarsest():
     assert reached == {"patch_embed", "layers1", "layers2"}
 
 
+def test_bfloat16_runs_the_networks_and_leaves_the_losses_in_float32():
+    config = PretrainConfig(**{**vars(CONFIG), "precision": "bfloat16", "steps": 3})
+    run = Pretraining(config, [blobs()], device="cpu")
+    terms = run.compute(draw_views(config, run.scans, run.generator))
+    assert {term.dtype for term in terms} == {torch.float32}
+    half = pretrain(config, [blobs()], progress=False, device="cpu").history
+    whole = pretrain(
+        PretrainConfig(**{**vars(config), "precision": "float32"}), [blobs()], progress=False, device="cpu"
+    )
+    assert half[0] != whole.history[0]
+    assert half[0].patch_to_patch == pytest.approx(whole.history[0].patch_to_patch, rel=0.05)
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="at least one scan"):
         pretrain(CONFIG, [])

@@ -1,0 +1,85 @@
+"""The figures of lesson 05 draw the numbers they are given."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from s2dc_core.plots import heatmaps as plots
+
+AFFINE, TOKENS = np.diag([2.0, 2, 2, 1]), np.diag([8.0, 8, 8, 1])
+
+
+def row(lowest=0.2, **changes):
+    values = torch.full((4, 4, 4), lowest)
+    values[2, 2, 2] = 1.0
+    outline = torch.zeros(16, 16, 16, dtype=torch.int32)
+    outline[4:12, 4:12, 4:12] = 2
+    maps, notes = {"untrained": (values, TOKENS), "trained": (values, TOKENS)}, {"trained": "0.90 inside"}
+    raw = torch.rand(16, 16, 16, generator=torch.Generator().manual_seed(0))
+    return plots.HeatmapRow("anchor: liver", raw, AFFINE, (0, 1), (16.0, 18, 16), outline, maps, notes, **changes)
+
+
+def test_heatmap_rows_draw_each_map_with_its_note():
+    figure = plots.plot_heatmap_rows([row(), row(plane="coronal")], "message")
+    assert isinstance(figure, Figure)
+    axes = np.array(figure.axes[:6]).reshape(2, 3)
+    assert [panel.get_title() for panel in axes[0]] == ["anchor: liver", "untrained", "trained"]
+    assert [panel.get_xlabel() for panel in axes[0]] == ["", "", "0.90 inside"]
+    assert [len(panel.images) for panel in axes[1]] == [1, 2, 2], "the scan, and a map over it"
+    assert axes[0, 1].lines[0].get_xydata()[0] == pytest.approx((16.0, 18.0)), "the anchor"
+    drawn = np.ma.getdata(axes[0, 1].images[1].get_array())
+    assert set(np.unique(drawn[np.isfinite(drawn)])) == {np.float64(torch.tensor(0.2)), 1.0}
+    assert figure._suptitle.get_text() == "message"
+
+
+def test_heatmap_rows_share_one_scale():
+    figure = plots.plot_heatmap_rows([row()], "", "rank", (0.5, 1))
+    assert {panel.images[1].get_clim() for panel in figure.axes[1:3]} == {(0.5, 1)}
+    assert figure.axes[-1].get_ylabel() == "rank"
+
+
+@pytest.mark.parametrize(("lowest", "extend"), [(0.2, "neither"), (-0.3, "min")])
+def test_the_colour_bar_says_whether_something_lies_below_it(lowest, extend):
+    figure = plots.plot_heatmap_rows([row(lowest)], "")
+    assert figure.axes[2].images[1].colorbar.extend == extend
+
+
+def test_another_slice_than_the_anchors():
+    figure = plots.plot_heatmap_rows([row(position=4.0)], "")
+    drawn = np.ma.getdata(figure.axes[1].images[1].get_array())
+    assert drawn[np.isfinite(drawn)].max() == pytest.approx(0.2), "the anchor's token lies on another slice"
+
+
+@pytest.mark.parametrize(("modality", "window"), [("ct", (-160, 240)), ("pet", (0, 4)), ("mr_t1", None)])
+def test_display_window(modality, window):
+    assert plots.display_window(modality) == window
+
+
+def test_organ_scores_draw_each_body_and_mean():
+    keys = [(kind, name, organ) for kind in ("CT", "PET") for name in ("none", "all") for organ in ("liver", "spleen")]
+    scores = {key: [0.1 * place, 0.1 * place + 0.2] for place, key in enumerate(keys)}
+    figure = plots.plot_organ_scores({"hits": scores}, "message", {"hits": {("PET", "spleen"): 0.05}})
+    left, right = figure.axes[:2]
+    assert (left.get_title(), right.get_title()) == ("CT", "PET")
+    assert [text.get_text() for text in left.get_yticklabels()] == ["liver", "spleen"]
+    dots, bars = left.lines[2:4]
+    assert dots.get_xdata() == pytest.approx([0.2, 0.4, 0.3, 0.5]), "the second encoder's values"
+    assert bars.get_xdata() == pytest.approx([0.3, 0.4]), "and means"
+    assert any(list(line.get_xdata()) == [0.05] for line in right.lines), "the blind guess"
+    assert left.get_xlim() == right.get_xlim()
+
+
+def test_organ_scores_allow_an_organ_that_a_scan_does_not_have():
+    scores = {("CT", "none", "liver"): [0.5], ("CT", "none", "spleen"): [0.2], ("PET", "none", "liver"): [0.4]}
+    figure = plots.plot_organ_scores({"hits": scores}, "")
+    assert len(figure.axes[1].lines[0].get_xdata()) == 1
+
+
+def test_own_mirror_other_draws_a_line_a_body():
+    scores = {"untrained": np.full((4, 3), 0.9), "trained": np.array([[0.8, 0.4, -0.2]] * 4)}
+    figure = plots.plot_own_mirror_other(scores, ["left", "right", "others"], "message")
+    for panel, values in zip(figure.axes, scores.values(), strict=True):
+        assert [list(line.get_ydata()) for line in panel.lines[:4]] == values.tolist()
+        assert list(panel.lines[4].get_ydata()) == pytest.approx(values.mean(0).tolist())
+        assert panel.get_ylim()[0] < -0.2, "one scale that holds all"
