@@ -29,7 +29,7 @@ IMAGES = study.MEASURED_IMAGES
 
 
 def mean_weight(encoder):
-    weight = float(encoder.swinViT.patch_embed.proj.weight.mean())
+    weight = float(encoder.swinViT.patch_embed.proj.weight.detach().mean())
     return {"1000": {"1": weight, "2": weight + 0.2}, "1001": {"1": weight - 0.1}}
 
 
