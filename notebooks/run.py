@@ -121,9 +121,16 @@ def refuse_unknown_parameters(path: Path, parameters: dict[str, Any]) -> None:
 
 
 def as_seen_from_here(value: Any) -> Any:
-    """A file's path made absolute, because a notebook runs in its own folder; anything else as it is."""
-    if isinstance(value, str) and value and Path(value).expanduser().is_file():
-        return str(Path(value).expanduser().resolve())
+    """Paths of files, and of folders written with a slash, made absolute: a notebook runs in its own folder.
+
+    Lists entry by entry; anything else as it is. Without its slash a folder could be a word, such as a recipe's name.
+    """
+    if isinstance(value, list):
+        return [as_seen_from_here(entry) for entry in value]
+    if isinstance(value, str) and value:
+        path = Path(value).expanduser()
+        if path.is_file() or ("/" in value and path.is_dir()):
+            return str(path.resolve())
     return value
 
 

@@ -47,6 +47,17 @@ def names(folder):
     return sorted(file.name for file in folder.iterdir())
 
 
+def test_paths_are_seen_from_where_the_command_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.nii").write_text("x")
+    (tmp_path / "run" / "step_0000100").mkdir(parents=True)
+    (tmp_path / "gpu").mkdir()
+    here = str(tmp_path.resolve())
+    assert as_seen_from_here(["one.nii", "two.nii", 3]) == [f"{here}/one.nii", "two.nii", 3]
+    assert as_seen_from_here("run/step_0000100") == f"{here}/run/step_0000100"
+    assert as_seen_from_here("gpu") == "gpu"  # a recipe, though a folder has that name
+
+
 @kernel
 def test_a_good_notebook_passes(tmp_path):
     """Parameters arrive, the notebook's folder is its working directory, and its kernel is this interpreter's."""
