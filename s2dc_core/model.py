@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from monai.networks.nets.swin_unetr import SwinTransformer
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from s2dc_core.geometry import grid_of, lay_back, split_region
@@ -346,7 +346,8 @@ def export_encoder(encoder: Encoder, file: str | Path, dtype: torch.dtype | None
     weights = {name: value.detach().to(dtype or value.dtype).contiguous() for name, value in encoder.named_parameters()}
     beside = file.with_name(file.name + ".part")
     try:
-        save_file(weights, beside, metadata={"s2dc_encoder": json.dumps(asdict(encoder.config))})
+        # Not save_file, which lets nobody but its owner read the file, whatever the folder's rules are.
+        beside.write_bytes(save(weights, metadata={"s2dc_encoder": json.dumps(asdict(encoder.config))}))
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)

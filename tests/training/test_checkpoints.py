@@ -53,6 +53,14 @@ def test_a_checkpoint_holds_an_encoder_that_opens(tmp_path):
         assert torch.equal(one, other)
 
 
+def test_others_may_read_what_the_folder_lets_them_read(tmp_path):
+    """A lab's folder on a shared disk: no file is private to who wrote it."""
+    plain = tmp_path / "plain"
+    plain.write_text("x")
+    place = Pretraining(SHORT, SCANS).save(tmp_path)
+    assert {file.stat().st_mode for file in place.iterdir()} == {plain.stat().st_mode}
+
+
 def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch):
     run = Pretraining(SHORT, SCANS)
     for _ in range(2):
