@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from s2dc_core.data import Scan
-from s2dc_core.features import OrganTokens, organ_grid, organ_silhouettes, organ_tokens, token_features
+from s2dc_core.features import OrganTokens, TokenMap, organ_grid, organ_silhouettes, organ_tokens, token_features
 
 
 def labelled_tokens(
@@ -23,17 +23,7 @@ def labelled_tokens(
     Raises:
         ValueError: if the scan has no labels, or fewer than two organs with enough tokens, naming it.
     """
-    organs = () if scan.label is None else scan.label[scan.label > 0].unique().tolist()
-    if len(organs) < 2:
-        found = "no labels" if not organs else "one organ only"
-        raise ValueError(f"{scan.name} has {found}: a silhouette needs a label map of two organs or more")
-    token_map = token_features(encoder, scan.volume, level, affine=scan.affine, background=scan.background)
-    tokens = organ_tokens(token_map, scan.label, purity, minimum)
-    if len(tokens.kept) < 2:
-        raise ValueError(
-            f"{scan.name} has {len(tokens.kept)} of {len(organs)} organs with at least {minimum} tokens, two are "
-            f"needed: take finer voxels; tokens of the others: {tokens.dropped}"
-        )
+    tokens, token_map = _tokens_of(encoder, scan, level, purity, minimum)
     owner = organ_grid(token_map, scan.label, purity)
     cells = torch.isin(owner, torch.tensor(list(tokens.kept))).nonzero().double().numpy()
     return tokens, cells @ token_map.affine[:3, :3].T + token_map.affine[:3, 3]
@@ -47,8 +37,25 @@ def scan_silhouettes(
     Raises:
         ValueError: if the scan has no labels, or fewer than two organs with enough tokens, naming it.
     """
-    tokens, _ = labelled_tokens(encoder, scan, level, purity, minimum)
+    tokens, _ = _tokens_of(encoder, scan, level, purity, minimum)
     return organ_silhouettes(tokens.features, tokens.organ)
+
+
+def _tokens_of(
+    encoder: nn.Module, scan: Scan, level: int | Sequence[int], purity: float, minimum: int
+) -> tuple[OrganTokens, TokenMap]:
+    organs = () if scan.label is None else scan.label[scan.label > 0].unique().tolist()
+    if len(organs) < 2:
+        found = "no labels" if not organs else "one organ only"
+        raise ValueError(f"{scan.name} has {found}: a silhouette needs a label map of two organs or more")
+    token_map = token_features(encoder, scan.volume, level, affine=scan.affine, background=scan.background)
+    tokens = organ_tokens(token_map, scan.label, purity, minimum)
+    if len(tokens.kept) < 2:
+        raise ValueError(
+            f"{scan.name} has {len(tokens.kept)} of {len(organs)} organs with at least {minimum} tokens, two are "
+            f"needed: take finer voxels; tokens of the others: {tokens.dropped}"
+        )
+    return tokens, token_map
 
 
 def mean_silhouette(encoder: nn.Module, scans: Sequence[Scan], level: int | Sequence[int]) -> float:

@@ -5,6 +5,7 @@ on the scans in DATA by patient, measures both, and writes FOLDER/weights/real.j
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +19,7 @@ from s2dc_core.data import Scan, load_scan
 from s2dc_core.training.measure import scan_silhouettes
 from s2dc_core.training.pretrain import pretrain
 from s2dc_core.training.shipped import WEIGHTS, open_weights
-from s2dc_core.training.study import _read, _rounded, _write, export_half, recipe_of, versions
+from s2dc_core.training.study import export_half, read_json, recipe_of, rounded, versions, write_json
 
 
 def load_groups() -> dict[str, dict]:
@@ -39,7 +40,7 @@ def measure_scans(
     encoder: torch.nn.Module, levels: Sequence[int], scans: Mapping[str, Scan]
 ) -> dict[str, dict[str, float]]:
     """Silhouettes of some scans, {scan: {organ: silhouette}}."""
-    return {name: _rounded(scan_silhouettes(encoder, scan, levels)) for name, scan in scans.items()}
+    return {name: rounded(scan_silhouettes(encoder, scan, levels)) for name, scan in scans.items()}
 
 
 def train_on_real(arm: str, recipe: str, seed: int, name: str, split: int, folder: Path, data: Path) -> None:
@@ -54,7 +55,7 @@ def train_on_real(arm: str, recipe: str, seed: int, name: str, split: int, folde
     encoder = pretrain(config, scans).model.student.encoder
     export_half(encoder, record.with_suffix(".safetensors"))
     measured = {scan: open_real(data, scan, group, True) for scan in parts["measured"]}
-    _write(record, {"silhouettes": measure_scans(encoder, config.levels, measured)})
+    write_json(record, {"silhouettes": measure_scans(encoder, config.levels, measured)})
 
 
 def collect_real(
@@ -73,13 +74,13 @@ def collect_real(
             on_phantoms[arm] = [measure_scans(encoder, levels, scans) for encoder in encoders]
         on_scans = {arm: [_gather(name, group, arm, seed, folder) for seed in seeds] for arm in arms}
         study["groups"][name] = {**group, "phantoms": on_phantoms, "scans": on_scans}
-    _write(folder / "weights" / "real.json", study)
+    write_json(folder / "weights" / "real.json", study)
 
 
 def _gather(name: str, group: dict, arm: str, seed: int, folder: Path) -> dict:
     """Silhouettes of all splits that were trained; a group may be left for another day."""
     records = [folder / f"{name}_{split}_{arm}_seed{seed}.json" for split in range(len(group["splits"]))]
-    return {scan: found for file in records if file.exists() for scan, found in _read(file)["silhouettes"].items()}
+    return {scan: found for file in records if file.exists() for scan, found in read_json(file)["silhouettes"].items()}
 
 
 def _work(job: tuple) -> str:
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=list(load_groups()),
         help="to train on; measured are all",
     )
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
     parser.add_argument("--install", action="store_true", help="put real.json where the notebooks look for it")
     options = parser.parse_args(arguments)
     if not options.data.is_dir():

@@ -49,15 +49,21 @@ def train_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
     """Train one arm with one seed and leave its encoder and record in the folder; one that lies there is kept.
 
     Snapshots of the S2DC arm's first seed are written on the way.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
     """
     name = f"{arm}_seed{seed}"
-    if (folder / f"{name}.json").exists():
-        return
     config = recipe_of(arm, recipe, seed)
-    snapshots = SNAPSHOTS if (arm, seed) == ("s2dc", 0) else ()
+    if (folder / f"{name}.json").exists():
+        if read_json(folder / f"{name}.json")["recipe"] != config.as_dict():
+            raise ValueError(f"{folder}/{name}.json followed another recipe: give a new folder")
+        return
+    snapshots = SNAPSHOTS[1:] if (arm, seed) == ("s2dc", 0) else ()
 
     def keep(run: Pretraining) -> None:
-        if len(run.history) in snapshots and run.history:
+        """Write the moments that figure 7 is drawn from; step 0 follows from the seed."""
+        if len(run.history) in snapshots:
             export_half(run.model.student.encoder, folder / f"s2dc_step_{len(run.history):04d}.safetensors")
 
     result = pretrain(config, training_scans(), on_step=keep)
@@ -71,11 +77,11 @@ def train_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
         "versions": versions(),
         "losses": [[round(value, 4) for value in terms] for terms in result.history],
     }
-    _write(folder / f"{name}.json", record)
+    write_json(folder / f"{name}.json", record)
 
 
 def export_half(encoder: Encoder, file: Path) -> None:
-    """Write an encoder in float16, which moves silhouettes by less than 0.005 (tested) and halves the file."""
+    """Write an encoder in float16, which halves the file."""
     export_encoder(encoder, file, torch.float16)
 
 
@@ -91,13 +97,13 @@ def measure_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
     encoder = (
         config.build().student.encoder if arm == "untrained" else open_weights(folder / f"{arm}_seed{seed}.safetensors")
     )
-    _write(file, measure(encoder, config.levels))
+    write_json(file, measure(encoder, config.levels))
 
 
 def measure(encoder: torch.nn.Module, levels: Sequence[int]) -> dict:
     """Silhouettes on the unseen bodies, {image: {body: {organ: silhouette}}}."""
     return {
-        image: {str(body): _rounded(scan_silhouettes(encoder, _unseen(image, body), levels)) for body in UNSEEN_BODIES}
+        image: {str(body): rounded(scan_silhouettes(encoder, _unseen(image, body), levels)) for body in UNSEEN_BODIES}
         for image in MEASURED_IMAGES
     }
 
@@ -117,16 +123,16 @@ def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:
     """From all runs: folder/weights with each arm's first seed, its record, the snapshots, and study.json."""
     target = folder / "weights"
     target.mkdir(exist_ok=True)
-    runs = {arm: [_read(folder / f"{arm}_seed{seed}.json") for seed in seeds] for arm in ARMS}
+    runs = {arm: [read_json(folder / f"{arm}_seed{seed}.json") for seed in seeds] for arm in ARMS}
     levels = runs["s2dc"][0]["recipe"]["levels"]
     silhouettes = {
-        arm: [_read(folder / f"measured_{arm}_seed{seed}.json") for seed in seeds] for arm in ("untrained", *ARMS)
+        arm: [read_json(folder / f"measured_{arm}_seed{seed}.json") for seed in seeds] for arm in ("untrained", *ARMS)
     }
     for arm in ARMS:
         first = runs[arm][0]
         file = target / f"{arm}.safetensors"
         shutil.copyfile(folder / f"{arm}_seed{seeds[0]}.safetensors", file)
-        record = {name: value for name, value in first.items() if name not in ("losses", "silhouettes")}
+        record = {name: value for name, value in first.items() if name != "losses"}
         record["silhouette"] = {image: round(_mean(bodies), 5) for image, bodies in silhouettes[arm][0].items()}
         if arm == "s2dc":
             record["snapshots"] = [*SNAPSHOTS, first["steps"]]
@@ -135,7 +141,7 @@ def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:
                     folder / f"s2dc_step_{step:04d}.safetensors", target / f"s2dc_step_{step:04d}.safetensors"
                 )
         record["losses_every_10"] = first["losses"][::10]
-        _write(target / f"{arm}.json", record)
+        write_json(target / f"{arm}.json", record)
     study = {
         "recipe": recipe,
         "seeds": list(seeds),
@@ -145,7 +151,7 @@ def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:
         "silhouettes": silhouettes,
         "differences": {image: differences(silhouettes, image) for image in MEASURED_IMAGES},
     }
-    _write(target / "study.json", study)
+    write_json(target / "study.json", study)
 
 
 def differences(silhouettes: dict, image: str) -> dict[str, dict[str, float]]:
@@ -165,15 +171,18 @@ def _mean(bodies: dict) -> float:
     return sum(sum(organs.values()) / len(organs) for organs in bodies.values()) / len(bodies)
 
 
-def _rounded(values: dict[int, float]) -> dict[str, float]:
+def rounded(values: dict[int, float]) -> dict[str, float]:
+    """Organ silhouettes as the records hold them."""
     return {str(organ): round(value, 5) for organ, value in values.items()}
 
 
-def _read(file: Path) -> dict:
+def read_json(file: Path) -> dict:
+    """What a record holds."""
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _write(file: Path, values: dict) -> None:
+def write_json(file: Path, values: dict) -> None:
+    """Write a record beside its place and rename it, so that a crash leaves no half of one."""
     beside = file.with_name(file.name + ".part")
     beside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     os.replace(beside, file)

@@ -102,6 +102,14 @@ def test_a_run_that_lies_there_is_kept(tiny_study, monkeypatch):
         study.train_arm("p2p", "any", 1, tiny_study)
 
 
+def test_a_run_of_another_recipe_is_refused_not_kept(tiny_study, monkeypatch):
+    study.train_arm("p2p", "any", 0, tiny_study)
+    other = replace(TINY, learning_rate=0.5)
+    monkeypatch.setattr(PretrainConfig, "from_recipe", classmethod(lambda cls, recipe, **overrides: other))
+    with pytest.raises(ValueError, match="p2p_seed0.json followed another recipe: give a new folder"):
+        study.train_arm("p2p", "any", 0, tiny_study)
+
+
 def test_one_seed_is_no_study(tmp_path, capsys):
     with pytest.raises(SystemExit):
         study.main([str(tmp_path), "--seeds", "1"])
