@@ -19,6 +19,7 @@ from s2dc_core.matching import (
     BACKENDS,
     DISPERSIONS,
     MatchStatistics,
+    at_least_float32,
     check_choice,
     check_matches,
     dual_softmax,
@@ -165,10 +166,6 @@ def _match_mask(similarity: Float[Tensor, "b n m"], matches: Matches) -> Tensor:
     return mask
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
 def _mean_or_zero(values: Float[Tensor, " k"]) -> Float[Tensor, ""]:
     return values.sum() / max(len(values), 1)
 
@@ -298,12 +295,12 @@ class S2DCLoss(nn.Module):
         """The weighted total and the three terms; see the class for the shapes.
 
         Computed in float32 at least, also under autocast: at temperature 0.1 the rounding of a bfloat16 cosine moves a
-        logit by 0.04, and the gradient may turn round.
+        logit by 0.04, and the gradient may turn round. (The streaming backend multiplies bfloat16 tokens as such, but
+        keeps their cosines in float32.)
         """
         if isinstance(student, Tensor):
             student, teacher, matches = [student], [teacher], [matches]
-        query, positive, negatives = (_at_least_float32(x) for x in (query, positive, negatives))
-        student, teacher = ([_at_least_float32(x) for x in tokens] for tokens in (student, teacher))
+        query, positive, negatives = (at_least_float32(x) for x in (query, positive, negatives))
         with torch.autocast(query.device.type, enabled=False):
             return self._terms(query, positive, negatives, student, teacher, matches)
 
@@ -329,15 +326,19 @@ class S2DCLoss(nn.Module):
         """L_p2p and L_p2s of one token level, before their weights."""
         options = self.options
         if options.form == "published":
+            student, teacher = at_least_float32(student), at_least_float32(teacher)
             return (
                 published_patch_to_patch(student, teacher, matches, options.assignment),
                 published_patch_to_structure(student, teacher, matches, options.detach_ratio),
             )
         statistics = match_statistics(
-            student, teacher, matches, options.temperature, options.dispersion, options.backend, options.assignment
+            student,
+            teacher,
+            matches,
+            options.temperature,
+            options.dispersion,
+            options.backend,
+            options.assignment,
+            options.detach_ratio,
         )
-        if options.detach_ratio:
-            statistics = statistics._replace(
-                source_ratio=statistics.source_ratio.detach(), target_ratio=statistics.target_ratio.detach()
-            )
         return patch_to_patch(statistics, matches), patch_to_structure(statistics, matches, options.normaliser)

@@ -13,10 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from s2dc_core.geometry import Matches
+from s2dc_core.streaming import sinkhorn_potentials, streamed_profiles
 
 DISPERSIONS = ("std", "variance")
-BACKENDS = ("auto", "dense")
+BACKENDS = ("auto", "dense", "streaming")
 ASSIGNMENTS = ("dual_softmax", "sinkhorn")
+
+STREAMED_ENTRIES = 2**21
+"""Similarities B x N x M from which on backend="auto" streams: about where it is as fast as the matrix."""
+
+LONGEST_TOKEN = 1.01
+"""Of "unit length" when streaming: leaves room for the rounding of bfloat16."""
 
 
 class MatchStatistics(NamedTuple):
@@ -114,11 +121,17 @@ def sharpe_ratio(
     check_choice("dispersion", dispersion, DISPERSIONS)
     centred = distribution - distribution.mean(dim, keepdim=True)
     variance = centred.square().sum(dim) / max(distribution.shape[dim] - 1, 1)
+    return _ratio(centred.amax(dim), variance, dispersion, eps)
+
+
+def _ratio(
+    excess: Float[Tensor, "*rest"], variance: Float[Tensor, "*rest"], dispersion: str, eps: float = 1e-6
+) -> Float[Tensor, "*rest"]:
     constant = variance <= eps**2  # False for NaN, which must stay visible
     # The root of a zero would send NaN backwards even where its value is not used.
     sigma = torch.where(constant, torch.ones_like(variance), variance)
     sigma = sigma.sqrt() if dispersion == "std" else sigma
-    return torch.where(constant, torch.zeros_like(sigma), centred.amax(dim) / sigma)
+    return torch.where(constant, torch.zeros_like(sigma), excess / sigma)
 
 
 def match_statistics(
@@ -129,42 +142,91 @@ def match_statistics(
     dispersion: str = "std",
     backend: str = "auto",
     assignment: str = "dual_softmax",
+    detach_ratio: bool = False,
 ) -> MatchStatistics:
     """Log-confidence and similarity at the matches, and the Sharpe ratio of every token, in one go.
 
-    Both structure losses read their numbers from here, so that the similarity matrix is made once.
+    Both structure losses read their numbers from here, so that the similarity matrix is made once, or never.
 
     Args:
         student: unit-length tokens of V, [B, N, C].
         teacher: unit-length tokens of V', [B, M, C].
-        matches: ground truth.
+        matches: ground truth; regions may have different numbers of them.
         temperature: of the assignment; D_n is the cosine and never divided by it.
         dispersion: "std" or "variance", see sharpe_ratio.
-        backend: "dense" holds the [B, N, M] matrix; "auto" chooses among the backends there are.
+        backend: "dense" holds [B, N, M] matrices; "streaming" holds none, and its tokens may not be longer than 1 (see
+            streaming.py); "auto" streams from STREAMED_ENTRIES similarities on.
         assignment: "dual_softmax" (equation 4) or "sinkhorn" (the paper's appendix; no dustbin, 100 iterations).
+        detach_ratio: whether the ratios carry no gradient; saves what only their gradient needs.
+
+    Returns:
+        At least float32, also for bfloat16 tokens.
 
     Raises:
-        ValueError: for an unknown backend, assignment or dispersion, or matches that name a region or a token that
-            is not there.
+        ValueError: for an unknown backend, assignment or dispersion, a temperature that is not positive, tokens of
+            different widths or numbers of regions, matches that name a region or a token that is not there, or, when
+            streaming, tokens longer than 1.
+        FloatingPointError: if a token holds NaN or infinity.
     """
     check_choice("backend", backend, BACKENDS)
     check_choice("assignment", assignment, ASSIGNMENTS)
+    check_choice("dispersion", dispersion, DISPERSIONS)
+    _positive(temperature)
+    if backend == "auto":
+        entries = student.shape[0] * student.shape[1] * teacher.shape[1]
+        backend = "streaming" if entries >= STREAMED_ENTRIES else "dense"
+    _check_tokens(student, teacher, unit_length=backend == "streaming")
     check_matches(matches, *student.shape[:2], teacher.shape[1])
-    similarity = similarity_matrix(student, teacher)
+    compute = _streamed if backend == "streaming" else _dense
+    return compute(student, teacher, matches, temperature, dispersion, assignment, detach_ratio)
+
+
+def _dense(student, teacher, matches, temperature, dispersion, assignment, detach_ratio) -> MatchStatistics:
+    similarity = similarity_matrix(at_least_float32(student), at_least_float32(teacher))
     at = (matches.batch, matches.source, matches.target)
     if assignment == "sinkhorn":
         log_confidence = sinkhorn(similarity, temperature=temperature)[at]
     else:
-        scaled = similarity / _positive(temperature)
+        scaled = similarity / temperature
         row = scaled.logsumexp(-1)[matches.batch, matches.source]
         column = scaled.logsumexp(-2)[matches.batch, matches.target]
         log_confidence = 2 * scaled[at] - row - column
-    return MatchStatistics(
-        log_confidence=log_confidence,
-        similarity=similarity[at],
-        source_ratio=sharpe_ratio(similarity, -1, dispersion),
-        target_ratio=sharpe_ratio(similarity, -2, dispersion),
-    )
+    distribution = similarity.detach() if detach_ratio else similarity
+    ratios = (sharpe_ratio(distribution, dim, dispersion) for dim in (-1, -2))
+    return MatchStatistics(log_confidence, similarity[at], *ratios)
+
+
+def _streamed(student, teacher, matches, temperature, dispersion, assignment, detach_ratio) -> MatchStatistics:
+    if torch.float16 in (student.dtype, teacher.dtype):  # of the half formats only bfloat16 has float32's range
+        student, teacher = student.float(), teacher.float()
+    similarity, rows, columns = streamed_profiles(student, teacher, *matches, temperature)
+    source, target = (matches.batch, matches.source), (matches.batch, matches.target)
+    if assignment == "sinkhorn":
+        u, v = sinkhorn_potentials(student, teacher, temperature=temperature)
+        log_confidence = similarity / temperature + u[source] + v[target]
+    else:
+        log_confidence = 2 * similarity / temperature - rows.log_sum[source] - columns.log_sum[target]
+    ratios = [_ratio(side.largest - side.mean, side.variance, dispersion) for side in (rows, columns)]
+    return MatchStatistics(log_confidence, similarity, *(r.detach() if detach_ratio else r for r in ratios))
+
+
+def _check_tokens(student: Tensor, teacher: Tensor, unit_length: bool) -> None:
+    """Refuse tokens that cannot be compared."""
+    if (student.shape[0], student.shape[2]) != (teacher.shape[0], teacher.shape[2]):
+        raise ValueError(
+            f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must agree in regions and width: "
+            "[B, N, C] and [B, M, C]"
+        )
+    for name, tokens in (("student", student), ("teacher", teacher)):
+        lengths = torch.linalg.vector_norm(tokens.detach(), dim=-1)
+        unfit = int((~lengths.isfinite()).sum())
+        if unfit:
+            raise FloatingPointError(f"{unfit} of {lengths.numel()} tokens of the {name} hold NaN or infinity")
+        if unit_length and float(lengths.max()) > LONGEST_TOKEN:
+            raise ValueError(
+                f"the {name} has tokens of length {float(lengths.max()):.3g}, and the streaming backend relies on "
+                "cosines: give torch.nn.functional.normalize(tokens, dim=-1), or backend='dense'"
+            )
 
 
 def check_matches(matches: Matches, regions: int, sources: int, targets: int) -> None:
@@ -181,6 +243,11 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse an unknown choice by naming the known ones."""
     if value not in choices:
         raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision raised to float32; float32 and float64 as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _positive(temperature: float | int) -> float | int:

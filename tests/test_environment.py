@@ -26,8 +26,10 @@ def pyproject_requirements(text: str) -> dict[str, str]:
 
 def conda_requirements(text: str) -> dict[str, str]:
     """The same of an environment.yml, with PyPI's names."""
-    listed = [line for line in yaml.safe_load(text)["dependencies"] if isinstance(line, str) and line != "pip"]
-    parsed = [Requirement(line) for line in listed]
+    listed = []
+    for line in yaml.safe_load(text)["dependencies"]:
+        listed += line["pip"] if isinstance(line, dict) else [line]
+    parsed = [Requirement(line) for line in listed if line not in ("pip", "-e .")]
     return {
         canonicalize_name(PYPI_NAME.get(requirement.name, requirement.name)): str(requirement.specifier)
         for requirement in parsed

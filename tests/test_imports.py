@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CORE = ("geometry", "matching", "losses", "model", "views", "features", "plots")
+CORE = ("geometry", "streaming", "matching", "losses", "model", "views", "features", "plots")
 WINGS = ("data", "training", "explorer")
 FREE = ("__init__", "__main__", "cli")
 """Files that tie the others together. __init__ is held to the core: importing geometry must not load a wing."""

@@ -60,6 +60,19 @@ class Pretraining:
             FloatingPointError: if the loss or its gradient is not finite; the run is then as it was before the step.
         """
         before = self.generator.get_state(), {name: value.clone() for name, value in self.queue.state_dict().items()}
+        try:
+            values = self._forward_and_backward()
+        except FloatingPointError as error:
+            self.generator.set_state(before[0])
+            self.queue.load_state_dict(before[1])
+            raise FloatingPointError(f"at step {len(self.history)}: {error}") from error
+        self.optimiser.step()
+        self.schedule.step()
+        self.model.update_teacher()
+        self.history.append(values)
+        return values
+
+    def _forward_and_backward(self) -> LossTerms:
         terms = self.compute(draw_views(self.config, self.scans, self.generator).to(self.device))
         values = LossTerms(*torch.stack([term.detach() for term in terms]).tolist())
         self.optimiser.zero_grad()
@@ -67,14 +80,8 @@ class Pretraining:
         weights = [weight for weight in self.model.student.parameters() if weight.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(weights, self.config.clip or math.inf)
         if not (math.isfinite(values.total) and torch.isfinite(norm)):
-            self.generator.set_state(before[0])
-            self.queue.load_state_dict(before[1])
             what = "gradient" if math.isfinite(values.total) else "loss"
-            raise FloatingPointError(f"the {what} is not finite at step {len(self.history)}: {values._asdict()}")
-        self.optimiser.step()
-        self.schedule.step()
-        self.model.update_teacher()
-        self.history.append(values)
+            raise FloatingPointError(f"the {what} is not finite: {values._asdict()}")
         return values
 
     def compute(self, views: Views) -> LossTerms:

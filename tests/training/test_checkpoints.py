@@ -61,7 +61,8 @@ def test_others_may_read_what_the_folder_lets_them_read(tmp_path):
     assert {file.stat().st_mode for file in place.iterdir()} == {plain.stat().st_mode}
 
 
-def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["tokens", "loss"])
+def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch, where):
     run = Pretraining(SHORT, SCANS)
     for _ in range(2):
         run.step()
@@ -69,12 +70,15 @@ def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch):
     queue, draws = run.queue.features.clone(), run.generator.get_state()
     real, calls = S2DCLoss.forward, []
 
-    def poisoned(*args):
+    def poisoned(loss, query, positive, negatives, student, *rest):
         calls.append(1)
-        return LossTerms(*(term * (float("nan") if len(calls) == 3 else 1) for term in real(*args)))
+        poison = float("nan") if len(calls) == 3 else 1.0
+        if where == "tokens":
+            return real(loss, query, positive, negatives, [tokens * poison for tokens in student], *rest)
+        return LossTerms(*(term * poison for term in real(loss, query, positive, negatives, student, *rest)))
 
     monkeypatch.setattr(S2DCLoss, "forward", poisoned)
-    with pytest.raises(FloatingPointError, match=r"not finite at step 2: .*learning_rate.*step_0000002"):
+    with pytest.raises(FloatingPointError, match=r"at step 2: .*learning_rate.*step_0000002"):
         pretrain(SHORT, SCANS, progress=False, folder=tmp_path)
     monkeypatch.undo()
     saved = Pretraining.resume(tmp_path, SCANS)
@@ -88,7 +92,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(monkeypatch
     run = Pretraining(SHORT, SCANS)
     before = [weight.clone() for weight in run.model.student.parameters()]
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda weights, most: torch.tensor(float("inf")))
-    with pytest.raises(FloatingPointError, match="the gradient is not finite at step 0"):
+    with pytest.raises(FloatingPointError, match="at step 0: the gradient is not finite"):
         run.step()
     assert all(torch.equal(a, b) for a, b in zip(before, run.model.student.parameters(), strict=True))
 
