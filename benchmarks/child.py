@@ -1,0 +1,95 @@
+"""Time and memory of one function, in a process of its own, against a floor that takes turns with it."""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import psutil
+import torch
+
+GB = 1e9
+SHARE_OF_FREE_MEMORY = 0.7
+
+
+class Measured(NamedTuple):
+    """Median seconds of the function and of its floor, and the most memory that the function added, in GB."""
+
+    seconds: float
+    floor: float
+    memory: float
+
+    @property
+    def ratio(self) -> float:
+        return self.seconds / self.floor
+
+
+def measure(function: Callable, floor: Callable, repeats: int, device: str) -> Measured:
+    """One run alone for memory, which also warms up, then function and floor in turns."""
+    memory = _added_memory(function, device)
+    _seconds(floor, device)
+    times = [(_seconds(function, device), _seconds(floor, device)) for _ in range(repeats)]
+    return Measured(*(median(column) for column in zip(*times, strict=True)), memory)
+
+
+def in_child(script: str, *arguments: object) -> Measured:
+    """Run ``script --child arguments`` and read what it prints last: its Measured as JSON."""
+    command = [sys.executable, str(Path(script).resolve()), "--child", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def report(measured: Measured) -> None:
+    """What a child prints for in_child."""
+    print(json.dumps(measured._asdict()))
+
+
+def free_memory(device: str) -> float:
+    """GB that are free on the device."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0] / GB
+    return psutil.virtual_memory().available / GB
+
+
+def machine(device: str) -> str:
+    """What the numbers were taken on."""
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{_processor()}, {torch.get_num_threads()} threads"
+    return f"{name}; torch {torch.__version__}; {time.strftime('%Y-%m-%d')}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return "CPU"
+
+
+def _seconds(function: Callable, device: str) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    function()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _added_memory(function: Callable, device: str) -> float:
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return (torch.cuda.max_memory_allocated() - before) / GB
+    before = psutil.Process().memory_info().rss
+    function()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return max(peak - before, 0) / GB

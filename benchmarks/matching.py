@@ -1,0 +1,136 @@
+"""The structure losses against the number of tokens: dense forms, streaming, and the floor of three matrix products.
+
+Each cell is L_p2p + L_p2s of one region, forward and backward to the student, temperature 0.1, soft labels detached,
+half of the tokens matched: seconds as a multiple of three float32 products of the size of the similarity matrix, which
+take turns with it, and the most memory it adds. Forms that would not fit are not run: their memory is scaled up from
+the size before.
+
+    python benchmarks/matching.py [--sizes 432 1728] [--width 512] [--repeats 5] [--device cuda]
+"""
+
+import argparse
+import sys
+
+import torch
+import torch.nn.functional as F
+from child import SHARE_OF_FREE_MEMORY, free_memory, in_child, machine, measure, report
+
+from s2dc_core.geometry import Matches
+from s2dc_core.losses import CLAMP, patch_to_patch, patch_to_structure
+from s2dc_core.matching import (
+    MatchStatistics,
+    dual_softmax,
+    log_dual_softmax,
+    match_statistics,
+    sharpe_ratio,
+    similarity_matrix,
+)
+
+TEMPERATURE = 0.1
+SIZES = {"cpu": [432, 1728, 6912, 13824, 27648], "cuda": [432, 1728, 6912, 13824, 27648, 221184]}
+STRIP = 2**27
+"""Entries of the similarity matrix that the floor holds at once: the whole of it would not fit at every size."""
+
+
+def matrix_form(confidence, student, teacher, matches) -> MatchStatistics:
+    """Statistics with a whole matrix of (log-)confidences, of which the matches are read."""
+    similarity = similarity_matrix(student, teacher)
+    at = (matches.batch, matches.source, matches.target)
+    ratios = [sharpe_ratio(similarity.detach(), dim) for dim in (-1, -2)]
+    return MatchStatistics(confidence(similarity)[at], similarity[at], *ratios)
+
+
+def softmax_form(*arguments) -> MatchStatistics:
+    """As published: the product of two softmaxes, clamped, then its logarithm."""
+    return matrix_form(lambda s: dual_softmax(s, TEMPERATURE).clamp(CLAMP, 1 - CLAMP).log(), *arguments)
+
+
+def log_softmax_form(*arguments) -> MatchStatistics:
+    """The sum of two log-softmaxes."""
+    return matrix_form(lambda s: log_dual_softmax(s, TEMPERATURE), *arguments)
+
+
+def backend(name):
+    """match_statistics with this backend."""
+    return lambda *arguments: match_statistics(*arguments, TEMPERATURE, backend=name, detach_ratio=True)
+
+
+FORMS = {
+    "softmax, as published": (softmax_form, torch.float32),
+    "log-softmax": (log_softmax_form, torch.float32),
+    "dense": (backend("dense"), torch.float32),
+    "streaming": (backend("streaming"), torch.float32),
+    "streaming, bfloat16 tokens": (backend("streaming"), torch.bfloat16),
+}
+
+
+def floor_of(student, teacher, dtype):
+    """Three products of the size of the similarity matrix: made, made again, and multiplied with the teacher."""
+    a, b = student.detach()[0].to(dtype), teacher[0].to(dtype)
+    rows = min(len(a), max(STRIP // len(b), 1))
+    matrix, gradient = a.new_empty(rows, len(b)), torch.empty_like(a)
+
+    def run():
+        for part, out in zip(a.split(rows), gradient.split(rows), strict=True):
+            torch.mm(part, b.T, out=matrix[: len(part)])
+            torch.mm(part, b.T, out=matrix[: len(part)])
+            torch.mm(matrix[: len(part)], b, out=out)
+
+    return run
+
+
+def child(form: str, tokens: int, width: int, repeats: int, device: str) -> None:
+    """Measure one form at one size."""
+    statistics, dtype = FORMS[form]
+    generator = torch.Generator().manual_seed(0)
+    teacher = F.normalize(torch.randn(1, tokens, width, generator=generator), dim=-1)
+    student = F.normalize(teacher + 0.05 * torch.randn(1, tokens, width, generator=generator), dim=-1)
+    teacher, student = (x.to(device, dtype) for x in (teacher, student))
+    index = torch.arange(0, tokens, 2, device=device)
+    matches = Matches(torch.zeros_like(index), index, index)
+    student.requires_grad_()
+
+    def run():
+        student.grad = None
+        found = statistics(student, teacher, matches)
+        (patch_to_patch(found, matches) + patch_to_structure(found, matches)).backward()
+
+    on_gpu = device == "cuda" and dtype == torch.bfloat16
+    report(measure(run, floor_of(student, teacher, dtype if on_gpu else torch.float32), repeats, device))
+
+
+def main() -> int:
+    """The command: one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", type=int, help="numbers of tokens N")
+    parser.add_argument("--width", type=int, default=512, help="of a token")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        form, *numbers, device = options.child
+        child(form, *map(int, numbers), device)
+        return 0
+    print(f"{machine(options.device)}; width {options.width}; medians of {options.repeats}\n")
+    print("| N | floor | " + " | ".join(FORMS) + " |\n" + "| --- " * (2 + len(FORMS)) + "|", flush=True)
+    before: dict[str, tuple[int, float]] = {}
+    for tokens in options.sizes or SIZES[options.device]:
+        cells, floors = [], []
+        for form in FORMS:
+            size, memory = before.get(form, (tokens, 0.0))
+            needed = memory * (tokens / size) ** (1 if "streaming" in form else 2)
+            before[form] = (tokens, needed)
+            if needed > SHARE_OF_FREE_MEMORY * free_memory(options.device):
+                cells.append(f"does not fit ({needed:.0f} GB)")
+                continue
+            found = in_child(__file__, form, tokens, options.width, options.repeats, options.device)
+            before[form] = (tokens, found.memory)
+            floors.append(found.floor)
+            cells.append(f"{found.ratio:.2f} x, {found.memory:.2g} GB")
+        print(f"| {tokens:,} | {min(floors):.3g} s | " + " | ".join(cells) + " |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
