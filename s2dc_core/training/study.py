@@ -23,7 +23,7 @@ from s2dc_core.model import Encoder, export_encoder
 from s2dc_core.training.measure import mean_interval, scan_silhouettes
 from s2dc_core.training.pretrain import Pretraining, pretrain
 from s2dc_core.training.recipe import PretrainConfig
-from s2dc_core.training.shipped import ARMS, WEIGHTS, open_weights
+from s2dc_core.training.shipped import ARMS, RATES, WEIGHTS, open_weights
 
 TRAINING_IMAGES = ("phantom_ct", "phantom_ct", "phantom_pet", "phantom_mr_t1")
 """Each body is seen by each of these; CT twice, because its organs are the hardest to tell apart."""
@@ -35,9 +35,14 @@ SNAPSHOTS = (0, 20, 60, 150)
 
 
 def recipe_of(arm: str, recipe: str, seed: int) -> PretrainConfig:
-    """The recipe of one run: only the loss weights differ between arms, only the seed between repetitions."""
+    """The recipe of one run: loss weights and learning rate differ between arms, only the seed between repetitions."""
     plain = PretrainConfig.from_recipe(recipe).as_dict()
-    return PretrainConfig.from_dict({**plain, "seed": seed, "loss_options": {**plain["loss_options"], **ARMS[arm]}})
+    own = {
+        "seed": seed,
+        "learning_rate": plain["learning_rate"] * RATES.get(arm, 1.0),
+        "loss_options": {**plain["loss_options"], **ARMS[arm]},
+    }
+    return PretrainConfig.from_dict({**plain, **own})
 
 
 def training_scans(bodies: Sequence[int] = TRAINING_BODIES) -> list[Scan]:
