@@ -7,13 +7,14 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help notebooks test lab study lint format
+.PHONY: help notebooks test lab study bench lint format
 
 help:
 	@echo "make notebooks   run every notebook; results in outputs/   (PROFILE=ci|teaching|gpu|paper, ARGS='--only 01')"
 	@echo "make test        run every test, the notebooks in seconds among them   (ARGS='-k geometry')"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make study       train the shipped weights again (45 minutes); results in outputs/study   (with S2DC_DATA also real scans)"
+	@echo "make bench       measure the structure losses and Sinkhorn (a quarter of an hour)   (ARGS='--sizes 432 1728')"
 	@echo "make lint        check the form of code and notebooks"
 	@echo "make format      mend it: format the code, strip the notebooks' outputs"
 	@echo "Each makes .venv first if it is missing, with PYTHON=$(PYTHON)."
@@ -32,6 +33,10 @@ lab: $(STAMP)
 study: $(STAMP)
 	$(BIN)/python -m s2dc_core.training.study outputs/study --install $(ARGS)
 	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.training.real outputs/study "$$S2DC_DATA" --install
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/matching.py $(ARGS)
+	$(BIN)/python benchmarks/sinkhorn.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

@@ -61,6 +61,7 @@ from s2dc_core.plots.pca import (
     plot_variance_shares,
 )
 from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_step_times
+from s2dc_core.plots.scaling import plot_cost_of_ways, plot_memory_against_tokens
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, oriented_slice, show_slice
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "plot_clamped_confidences",
     "plot_cosine_by_distance",
     "plot_colour_rows",
+    "plot_cost_of_ways",
     "plot_equivariance",
     "plot_followed",
     "plot_heatmap_rows",
@@ -99,6 +101,7 @@ __all__ = [
     "plot_matched_pair",
     "plot_matched_tokens",
     "plot_matches_per_token",
+    "plot_memory_against_tokens",
     "plot_method",
     "plot_numbered_matrices",
     "plot_offsets",

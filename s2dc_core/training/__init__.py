@@ -14,7 +14,7 @@ from s2dc_core.training.shipped import (
     snapshot_steps,
     study_results,
 )
-from s2dc_core.training.timing import step_times
+from s2dc_core.training.timing import peak_memory, step_times
 
 __all__ = [
     "ARMS",
@@ -30,6 +30,7 @@ __all__ = [
     "mean_silhouette",
     "open_snapshot",
     "open_weights",
+    "peak_memory",
     "pretrain",
     "real_results",
     "scan_silhouettes",

@@ -1,10 +1,13 @@
-"""Where a training step spends its time."""
+"""Where a training step spends its time, and how much memory a computation holds."""
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from s2dc_core.data import Scan
 from s2dc_core.training.pretrain import Pretraining, draw_views
@@ -44,3 +47,40 @@ def _timed(run: Pretraining, seconds: dict, part: str, work: Callable):
         torch.cuda.synchronize(run.device)
     seconds.setdefault(part, []).append(time.perf_counter() - started)
     return done
+
+
+def peak_memory(work: Callable[[], object]) -> int:
+    """Most bytes that tensors made by the work held at one time, forward and backward; what was there before is free.
+
+    Counted from the tensors that operations return, so it does not depend on the machine; scratch space inside an
+    operation is not seen.
+    """
+    with _HeldMemory() as memory:
+        work()
+    return memory.peak
+
+
+class _HeldMemory(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.held = self.peak = 0
+        self.known = weakref.WeakSet()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        given = {tensor.untyped_storage()._cdata for tensor in tree_leaves((args, kwargs)) if _is_tensor(tensor)}
+        out = operation(*args, **(kwargs or {}))
+        for tensor in filter(_is_tensor, tree_leaves(out)):
+            storage = tensor.untyped_storage()
+            if storage not in self.known and storage._cdata not in given:
+                self.known.add(storage)
+                self._change(storage.nbytes())
+                weakref.finalize(storage, self._change, -storage.nbytes())
+        return out
+
+    def _change(self, size: int) -> None:
+        self.held += size
+        self.peak = max(self.peak, self.held)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
