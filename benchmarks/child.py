@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -40,8 +41,20 @@ def measure(function: Callable, floor: Callable, repeats: int, device: str) -> M
 def in_child(script: str, *arguments: object) -> Measured:
     """Run ``script --child arguments`` and read what it prints last: its Measured as JSON."""
     command = [sys.executable, str(Path(script).resolve()), "--child", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, arguments))} failed with exit code {done.returncode}, see above")
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def matrices(count: float, tokens: int) -> float:
+    """GB of some N x N matrices of float32."""
+    return count * 4 * tokens**2 / GB
+
+
+def misfit(needed: float, device: str) -> str:
+    """What to print instead of a measurement that would need too much of the free memory; empty if it fits."""
+    return f"does not fit ({needed:.0f} GB)" if needed > SHARE_OF_FREE_MEMORY * free_memory(device) else ""
 
 
 def report(measured: Measured) -> None:
@@ -89,7 +102,16 @@ def _added_memory(function: Callable, device: str) -> float:
         before = torch.cuda.memory_allocated()
         function()
         return (torch.cuda.max_memory_allocated() - before) / GB
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of what came before
     before = psutil.Process().memory_info().rss
     function()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return max(peak - before, 0) / GB
+    return max(_peak() - before, 0) / GB
+
+
+def _peak() -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

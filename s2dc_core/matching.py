@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from s2dc_core.geometry import Matches
-from s2dc_core.streaming import sinkhorn_potentials, streamed_profiles
+from s2dc_core.streaming import positive_temperature, sinkhorn_potentials, streamed_profiles
 
 DISPERSIONS = ("std", "variance")
 BACKENDS = ("auto", "dense", "streaming")
@@ -23,7 +23,7 @@ STREAMED_ENTRIES = 2**21
 """Similarities B x N x M from which on backend="auto" streams: about where it is as fast as the matrix."""
 
 LONGEST_TOKEN = 1.01
-"""Of "unit length" when streaming: leaves room for the rounding of bfloat16."""
+"""Tokens up to this long count as unit length: bfloat16 rounds."""
 
 
 class MatchStatistics(NamedTuple):
@@ -52,13 +52,13 @@ def log_dual_softmax(similarity: Float[Tensor, "*b n m"], temperature: float | i
 
     log M^_t(i, j) = 2 M_t(i, j) / temperature - LSE_j(row i) - LSE_i(column j).
     """
-    scaled = similarity / _positive(temperature)
+    scaled = similarity / positive_temperature(temperature)
     return scaled.log_softmax(-1) + scaled.log_softmax(-2)
 
 
 def dual_softmax(similarity: Float[Tensor, "*b n m"], temperature: float | int = 1.0) -> Float[Tensor, "*b n m"]:
     """Equation 4: M^_t(i, j) = softmax(M_t(i, .))_j * softmax(M_t(., j))_i, values in [0, 1]."""
-    scaled = similarity / _positive(temperature)
+    scaled = similarity / positive_temperature(temperature)
     return scaled.softmax(-1) * scaled.softmax(-2)
 
 
@@ -93,7 +93,7 @@ def sinkhorn(
         scores = torch.cat([scores, bin_score.expand(*scores.shape[:-2], 1, m + 1)], -2)
         rows = torch.cat([rows, rows.new_tensor([math.log(m)])])
         columns = torch.cat([columns.new_zeros(m), columns.new_tensor([math.log(n)])])
-    scores = scores / _positive(temperature)
+    scores = scores / positive_temperature(temperature)
     u, v = torch.zeros_like(scores[..., 0]), torch.zeros_like(scores[..., 0, :])
     for _ in range(iterations):
         u = rows - torch.logsumexp(scores + v.unsqueeze(-2), -1)
@@ -171,18 +171,20 @@ def match_statistics(
     check_choice("backend", backend, BACKENDS)
     check_choice("assignment", assignment, ASSIGNMENTS)
     check_choice("dispersion", dispersion, DISPERSIONS)
-    _positive(temperature)
+    positive_temperature(temperature)
     if backend == "auto":
         entries = student.shape[0] * student.shape[1] * teacher.shape[1]
         backend = "streaming" if entries >= STREAMED_ENTRIES else "dense"
     _check_tokens(student, teacher, unit_length=backend == "streaming")
     check_matches(matches, *student.shape[:2], teacher.shape[1])
     compute = _streamed if backend == "streaming" else _dense
-    return compute(student, teacher, matches, temperature, dispersion, assignment, detach_ratio)
+    with torch.autocast(student.device.type, enabled=False):  # which would round the cosines
+        return compute(student, teacher, matches, temperature, dispersion, assignment, detach_ratio)
 
 
 def _dense(student, teacher, matches, temperature, dispersion, assignment, detach_ratio) -> MatchStatistics:
-    similarity = similarity_matrix(at_least_float32(student), at_least_float32(teacher))
+    common = torch.promote_types(student.dtype, teacher.dtype)
+    similarity = similarity_matrix(*(at_least_float32(x.to(common)) for x in (student, teacher)))
     at = (matches.batch, matches.source, matches.target)
     if assignment == "sinkhorn":
         log_confidence = sinkhorn(similarity, temperature=temperature)[at]
@@ -197,8 +199,9 @@ def _dense(student, teacher, matches, temperature, dispersion, assignment, detac
 
 
 def _streamed(student, teacher, matches, temperature, dispersion, assignment, detach_ratio) -> MatchStatistics:
-    if torch.float16 in (student.dtype, teacher.dtype):  # of the half formats only bfloat16 has float32's range
-        student, teacher = student.float(), teacher.float()
+    if student.dtype != teacher.dtype or student.dtype == torch.float16:  # bfloat16 alone is multiplied as it is
+        common = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
+        student, teacher = student.to(common), teacher.to(common)
     similarity, rows, columns = streamed_profiles(student, teacher, *matches, temperature)
     source, target = (matches.batch, matches.source), (matches.batch, matches.target)
     if assignment == "sinkhorn":
@@ -248,9 +251,3 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision raised to float32; float32 and float64 as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _positive(temperature: float | int) -> float | int:
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    return temperature

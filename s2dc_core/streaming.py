@@ -24,6 +24,7 @@ STRIP, STRIP_ROWS = 2**22, 64
 """Entries of a tile that holds whole rows, as Sinkhorn needs them, and the fewest rows for an efficient product."""
 
 MATCHES_AT_ONCE = 4096
+"""Matches whose tokens are copied out at a time: all of them would be as large as the tokens themselves."""
 
 
 class Profile(NamedTuple):
@@ -67,11 +68,19 @@ def streamed_profiles(
         batch, i, j: region, token of V and token of V' of each match.
         temperature: positive.
     """
+    positive_temperature(temperature)
     means = _mean_similarity(source, target), _mean_similarity(target, source)
     about = [mean.detach() for mean in means]
     similarity, *found = _Profiles.apply(source, target, batch, i, j, temperature, *about)
     rows, columns = Profile(*found[:3], means[0]), Profile(*found[3:], means[1])
     return similarity, rows, columns
+
+
+def positive_temperature(temperature: float | int) -> float | int:
+    """The temperature, if it is one."""
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    return temperature
 
 
 def lowest_temperature(dtype: torch.dtype) -> float:
@@ -88,10 +97,12 @@ def sinkhorn_potentials(
     """Sinkhorn's u and v: the log plan is M_t(i, j) / temperature + u_i + v_j, and is never held.
 
     The plan of `matching.sinkhorn` without a dustbin. An iteration makes every tile once: one matrix product forward,
-    three or four backward. Differentiable once, in memory that grows with iterations x (N + M).
+    two or three backward. Differentiable once, in memory that grows with iterations x (N + M). Half precision is
+    raised to float32, because a hundred gradients are added up.
     """
-    v = source.new_zeros(target.shape[:2], dtype=_sums_in(source))
-    u = v.new_zeros(source.shape[:2])
+    positive_temperature(temperature)
+    source, target = (x.to(_sums_in(x)) for x in (source, target))
+    u, v = source.new_zeros(source.shape[:2]), target.new_zeros(target.shape[:2])
     for _ in range(iterations):
         u, v = _SinkhornIteration.apply(source, target, v, temperature)
     return u, v
@@ -102,16 +113,16 @@ class _Profiles(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, source, target, batch, i, j, temperature, *means):
-        bounded = temperature >= lowest_temperature(means[0].dtype)
+        bounded = temperature >= lowest_temperature(_sums_in(source))
         sums = [torch.full_like(mean, 0 if bounded else -math.inf) for mean in means]
         largest = [torch.full_like(mean, -math.inf) for mean in means]
         squares = [torch.zeros_like(mean) for mean in means]
-        for tile, *sides in _tiles(source, target):
+        about = [mean / temperature for mean in means]
+        for tile, *sides in _tiles(source, target, temperature):
             for side, (axis, here) in enumerate(sides):
                 largest[side][here] = torch.maximum(largest[side][here], tile.amax(axis))
                 # About the mean, not about 0: near-equal cosines would lose their variance to rounding.
-                squares[side][here] += (tile - means[side][here].unsqueeze(axis)).square_().sum(axis)
-            tile.div_(temperature)
+                squares[side][here] += (tile - about[side][here].unsqueeze(axis)).square_().sum(axis)
             if bounded:
                 tile.exp_()
             for side, (axis, here) in enumerate(sides):
@@ -121,7 +132,10 @@ class _Profiles(torch.autograd.Function):
                     sums[side][here] = torch.logaddexp(sums[side][here], tile.logsumexp(axis))
         sums = [total.log_() if bounded else total for total in sums]
         others = target.shape[1], source.shape[1]
-        variances = [total.div_(max(count - 1, 1)) for total, count in zip(squares, others, strict=True)]
+        variances = [
+            total.mul_(temperature**2 / max(count - 1, 1)) for total, count in zip(squares, others, strict=True)
+        ]
+        largest = [top.mul_(temperature) for top in largest]
         ctx.temperature, ctx.bounded, ctx.others = temperature, bounded, others
         ctx.save_for_backward(source, target, batch, i, j, *means, *sums)
         ctx.set_materialize_grads(False)
@@ -139,32 +153,37 @@ class _Profiles(torch.autograd.Function):
             gradients.add_at_matches(to_similarity, batch, i, j)
         pull = [(torch.zeros_like(s) if g is None else g) / ctx.temperature for g, s in zip(to_sums, sums, strict=True)]
         peaks = [None if g is None else _Peaks(g) for g in to_largest]
-        for tile, *sides in _tiles(source, target) if any(g is not None for g in to_profiles) else ():
-            weight = _weight_of_sums(tile, sides, sums, pull, ctx.temperature, ctx.bounded)
+        about = [mean / ctx.temperature for mean in means]
+        slopes = [2 * ctx.temperature / max(count - 1, 1) for count in ctx.others]
+        needed = any(g is not None for g in to_profiles)
+        for tile, *sides in _tiles(source, target, ctx.temperature) if needed else ():
+            parts = []
             for side, (axis, here) in enumerate(sides):
                 if to_variances[side] is not None:
-                    slope = to_variances[side][here] * (2 / max(ctx.others[side] - 1, 1))
-                    weight += (tile - means[side][here].unsqueeze(axis)) * slope.unsqueeze(axis)
+                    slope = to_variances[side][here] * slopes[side]
+                    parts.append((tile - about[side][here].unsqueeze(axis)) * slope.unsqueeze(axis))
                 if peaks[side] is not None:
                     peaks[side].update(tile, axis, here, sides[1 - side][1])
-            gradients.add(weight, *(here for _, here in sides))
+            weight = _weight_of_sums(tile, sides, sums, pull, ctx.bounded)
+            gradients.add(sum(parts, start=weight), *(here for _, here in sides))
         for side, peak in enumerate(peaks):
             if peak is not None:
                 gradients.add_at_matches(*peak.entries(transposed=side == 1))
         return *gradients.results(), *(None,) * 6
 
 
-def _weight_of_sums(tile, sides, sums, pull, temperature, bounded) -> Tensor:
+def _weight_of_sums(scaled, sides, sums, pull, bounded) -> Tensor:
     """What the log-sum-exps contribute to dL/dM_t: each row's and column's softmax times its pull."""
-    (row_axis, rows), (column_axis, columns) = sides
     if bounded:
-        u, v = (p[here] * (-s[here]).exp() for p, s, here in zip(pull, sums, (rows, columns), strict=True))
-        return (tile / temperature).exp_().mul_(u.unsqueeze(row_axis) + v.unsqueeze(column_axis))
-    parts = [
-        (tile / temperature - s[here].unsqueeze(axis)).exp_().mul_(p[here].unsqueeze(axis))
+        rows, columns = (
+            (p[here] * (-s[here]).exp()).unsqueeze(axis) for p, s, (axis, here) in zip(pull, sums, sides, strict=True)
+        )
+        return scaled.exp_().mul_(rows + columns)
+    rows, columns = (
+        (scaled - s[here].unsqueeze(axis)).exp_().mul_(p[here].unsqueeze(axis))
         for p, s, (axis, here) in zip(pull, sums, sides, strict=True)
-    ]
-    return parts[0].add_(parts[1])
+    )
+    return rows.add_(columns)
 
 
 class _Peaks:
@@ -195,8 +214,7 @@ class _SinkhornIteration(torch.autograd.Function):
     def forward(ctx, source, target, v, temperature):
         n, m = source.shape[1], target.shape[1]
         u, totals = v.new_empty(source.shape[:2]), torch.full_like(v, -math.inf)
-        for tile, (_, rows), (_, columns) in _tiles(source, target, whole_rows=True):
-            tile.div_(temperature)
+        for tile, (_, rows), (_, columns) in _tiles(source, target, temperature, whole_rows=True):
             u[rows] = -(tile + v[columns]).logsumexp(1)
             totals[columns] = torch.logaddexp(totals[columns], tile.add_(u[rows].unsqueeze(1)).logsumexp(0))
         after = math.log(n / m) - totals
@@ -209,8 +227,8 @@ class _SinkhornIteration(torch.autograd.Function):
     def backward(ctx, to_u, to_after):
         source, target, v, u, totals = ctx.saved_tensors
         gradients, to_v = _Gradients(source, target, ctx.needs_input_grad), torch.zeros_like(v)
-        for tile, (_, rows), (_, columns) in _tiles(source, target, whole_rows=True):
-            tile.div_(ctx.temperature).add_(u[rows].unsqueeze(1))
+        for tile, (_, rows), (_, columns) in _tiles(source, target, ctx.temperature, whole_rows=True):
+            tile.add_(u[rows].unsqueeze(1))
             weight = (tile - totals[columns]).exp_().mul_(-to_after[columns])
             through_u = to_u[rows] + weight.sum(1)
             back = tile.add_(v[columns]).exp_().mul_(-through_u.unsqueeze(1))
@@ -225,7 +243,7 @@ class _Gradients:
     def __init__(self, source: Tensor, target: Tensor, needed: tuple[bool, ...]):
         self.tokens = source, target
         self.totals = [
-            torch.zeros_like(tokens, dtype=_sums_in(tokens)) if need else None
+            tokens.new_zeros(tokens.shape, dtype=_sums_in(tokens)) if need else None
             for tokens, need in zip(self.tokens, needed, strict=False)
         ]
 
@@ -248,8 +266,8 @@ class _Gradients:
         return tuple(None if g is None else g.to(x.dtype) for g, x in zip(self.totals, self.tokens, strict=True))
 
 
-def _tiles(source: Tensor, target: Tensor, whole_rows: bool = False) -> Iterator[tuple]:
-    """Tiles of M_t, each overwritten by the next, with the axis to reduce and the place of its rows and its columns."""
+def _tiles(source: Tensor, target: Tensor, temperature: float, whole_rows: bool = False) -> Iterator[tuple]:
+    """Tiles of M_t / temperature, each overwritten by the next, and (axis to reduce, place) of its rows and columns."""
     n, m = source.shape[1], target.shape[1]
     rows, columns = (max(STRIP_ROWS, STRIP // m), m) if whole_rows else TILES.get(source.device.type, TILES["cpu"])
     buffer = source.new_empty(min(rows, n) * min(columns, m), dtype=_sums_in(source))
@@ -259,7 +277,7 @@ def _tiles(source: Tensor, target: Tensor, whole_rows: bool = False) -> Iterator
                 here, there = (region, slice(top, top + rows)), (region, slice(left, left + columns))
                 a, b = source[here], target[there]
                 tile = buffer[: len(a) * len(b)].view(len(a), len(b))
-                _multiply(tile, a, b.T)
+                _multiply(tile, a, b.T, scale=1 / temperature)
                 yield tile, (1, here), (0, there)
 
 
@@ -282,16 +300,16 @@ def _sums_in(tokens: Tensor) -> torch.dtype:
     return torch.promote_types(tokens.dtype, torch.float32)
 
 
-def _multiply(out: Tensor, a: Tensor, b: Tensor, add: bool = False) -> None:
-    """out = a @ b, or out += a @ b, summed in the precision of out; with a bfloat16 among them as bfloat16."""
+def _multiply(out: Tensor, a: Tensor, b: Tensor, scale: float = 1.0, add: bool = False) -> None:
+    """out = scale a @ b, or added to out, summed in the precision of out; a bfloat16 among them makes both bfloat16."""
     if torch.bfloat16 not in (a.dtype, b.dtype):
-        torch.addmm(out, a, b, beta=int(add), out=out)
+        torch.addmm(out, a, b, beta=int(add), alpha=scale, out=out)
     elif out.is_cuda:
-        product = torch.mm(a.bfloat16(), b.bfloat16(), out_dtype=out.dtype)
-        out.copy_(out.add_(product) if add else product)
+        product = torch.mm(a.bfloat16(), b.bfloat16(), out_dtype=out.dtype).mul_(scale)
+        out.add_(product) if add else out.copy_(product)
     else:
         with _products_in_bfloat16():
-            torch.addmm(out, a.float(), b.float(), beta=int(add), out=out)
+            torch.addmm(out, a.float(), b.float(), beta=int(add), alpha=scale, out=out)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def _timed(run: Pretraining, seconds: dict, part: str, work: Callable):
 
 
 def peak_memory(work: Callable[[], object]) -> int:
-    """Most bytes that tensors made by the work held at one time, forward and backward; what was there before is free.
+    """Most bytes that tensors made by the work held at one time, forward and backward; what was there is not counted.
 
     Counted from the tensors that operations return, so it does not depend on the machine; scratch space inside an
     operation is not seen.
