@@ -8,7 +8,7 @@ import copy
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,15 +16,16 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from monai.networks.nets.swin_unetr import SwinTransformer
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from s2dc_core.geometry import grid_of, lay_back, split_region
 from s2dc_core.matching import check_choice
+from s2dc_core.weights import ENCODER, read_weights, sizes_of, with_channels
 
 LEVELS = 5
 TOKEN_HEADS = ("mlp", "none")
+PATCHES = f"{ENCODER}patch_embed.proj.weight"
 
 
 @dataclass(frozen=True)
@@ -353,31 +354,45 @@ def export_encoder(encoder: Encoder, file: str | Path, dtype: torch.dtype | None
         beside.unlink(missing_ok=True)
 
 
-def load_encoder(file: str | Path) -> tuple[Encoder, WeightsReport]:
-    """Build the encoder that a file of export_encoder describes, and say what of it matched.
+def load_encoder(file: str | Path, in_channels: int | None = None) -> tuple[Encoder, WeightsReport]:
+    """Build the encoder that a weights file holds, and say what of it matched.
+
+    Reads what export_encoder writes, and the files that weights.py names: MONAI's SwinUNETR and its self-supervised
+    weights, VoCo's, the published code's; with v1 and v2 blocks. Sizes come from the file, or from its tensors' shapes;
+    the sub-volume is then the paper's, 96^3.
+
+    Args:
+        in_channels: of the encoder; None for those of the file. The patch embedding is spread over them, or summed, so
+            that an image repeated in all channels gives the same features.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no safetensors file, holds no valid configuration, or a tensor that is not finite, or if
-            none of its tensors fits.
+        ValueError: if it is no weights file, would run code, holds no valid configuration and no Swin encoder, or a
+            tensor that is not finite, or if none of its tensors fits.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"no weights file {file}")
+    weights, described = read_weights(file)
     try:
-        with safe_open(file, framework="pt") as archive:
-            described = (archive.metadata() or {}).get("s2dc_encoder")
-            weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a safetensors file ({error})") from error
-    if described is None:
-        raise ValueError(f"{file} holds no encoder configuration: write it with export_encoder")
-    try:
-        config = EncoderConfig(**json.loads(described))
+        config = EncoderConfig(**(sizes_of(weights) if described is None else described))
+        config = replace(config, in_channels=config.in_channels if in_channels is None else in_channels)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file} describes no encoder: {error}") from error
     with torch.random.fork_rng(devices=[]):  # loading weights must not move anyone's random draws
         encoder = Encoder(config)
-    own = dict(encoder.named_parameters())
+    return encoder, load_into(encoder, file)
+
+
+def load_into(network: nn.Module, file: str | Path) -> WeightsReport:
+    """Copy a file's weights into a network that holds an encoder under the name swinViT, such as MONAI's SwinUNETR.
+
+    Tensors that do not fit are left alone and named; the patch embedding fits any number of input channels.
+
+    Raises:
+        FileNotFoundError, ValueError: as load_encoder; nothing is copied then.
+    """
+    weights, _ = read_weights(file)
+    own = dict(network.named_parameters())
+    if PATCHES in own and PATCHES in weights and own[PATCHES].ndim == weights[PATCHES].ndim > 1:
+        weights[PATCHES] = with_channels(weights[PATCHES], own[PATCHES].shape[1])
     fits = {name for name in own if name in weights and weights[name].shape == own[name].shape}
     report = WeightsReport(
         matched=sorted(fits),
@@ -393,4 +408,4 @@ def load_encoder(file: str | Path) -> tuple[Encoder, WeightsReport]:
     with torch.no_grad():
         for name in fits:
             own[name].copy_(weights[name])
-    return encoder, report
+    return report

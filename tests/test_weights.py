@@ -1,0 +1,174 @@
+"""Weights files of several projects, made here with their names and shapes: each loads, or is refused by name."""
+
+import os
+
+import pytest
+import torch
+from monai.networks.nets import SwinUNETR
+from safetensors.torch import save_file
+
+from s2dc_core.model import Encoder, EncoderConfig, export_encoder, load_encoder, load_into
+from s2dc_core.weights import read_weights, with_channels
+
+CONFIG = EncoderConfig(embed_dim=12, depths=(2, 2, 4, 2), heads=(1, 2, 4, 8), window=4)
+HEADS = {"rotation_head.weight": torch.ones(4, 8), "contrastive_head.bias": torch.ones(3)}
+
+
+def parameters(**changes):
+    """An encoder and its tensors under the Swin transformer's own names, the index tables among them."""
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(**{**vars(CONFIG), **changes})).eval()
+    return encoder, dict(encoder.swinViT.state_dict())
+
+
+def as_ssl(tensors):
+    return {"state_dict": {f"module.{n.replace('.linear', '.fc')}": w for n, w in {**tensors, **HEADS}.items()}}
+
+
+def as_voco(tensors):
+    student = {f"student.swinViT.{name}": weight for name, weight in tensors.items()}
+    student["student.encoder1.layer.conv1.conv.weight"] = torch.ones(2)
+    return student | {
+        f"teacher.swinViT.{name}": weight + 1 for name, weight in tensors.items() if weight.dtype.is_floating_point
+    }
+
+
+def as_published(tensors):
+    found = {f"module.{name}": weight for name, weight in as_voco(tensors).items()}
+    found["module.queue_cl"] = torch.ones(3, 4)
+    return {"state_dict": found, "global_step": 7, "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}}
+
+
+def as_older(tensors):
+    return {"model": {f"swin_vit.{name}": weight for name, weight in tensors.items()}}
+
+
+LAYOUTS = {"ssl": as_ssl, "voco": as_voco, "published": as_published, "older": as_older}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("use_v2", [True, False])
+def test_each_layout_gives_the_encoder_that_was_saved(tmp_path, layout, use_v2):
+    encoder, tensors = parameters(use_v2=use_v2)
+    torch.save(LAYOUTS[layout](tensors), tmp_path / "file.pt")
+    loaded, report = load_encoder(tmp_path / "file.pt")
+    assert loaded.config == encoder.config
+    own = dict(encoder.named_parameters())
+    assert report.matched == sorted(own) and not report.missing and not report.wrong_shape
+    assert all(torch.equal(own[name], weight) for name, weight in loaded.named_parameters())
+    assert all("swinViT" not in name or "teacher" in name for name in report.unexpected)
+    if layout == "published":
+        assert "module.queue_cl" in report.unexpected
+        assert sum("teacher" in name for name in report.unexpected) == len(own)
+    volume = torch.rand(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        for one, other in zip(loaded.eval()(volume), encoder(volume), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_monais_own_loader_agrees_about_its_self_supervised_file(tmp_path):
+    """SwinUNETR.load_from reads the same file into the same encoder, as far as it goes."""
+    _, tensors = parameters(depths=(2, 2, 2, 2), heads=(3, 6, 12, 24), window=7, use_v2=False)
+    torch.save(as_ssl(tensors), tmp_path / "model_swinvit.pt")
+    theirs = SwinUNETR(in_channels=1, out_channels=2, feature_size=12)
+    theirs.load_from(torch.load(tmp_path / "model_swinvit.pt", weights_only=True))
+    ours, _ = load_encoder(tmp_path / "model_swinvit.pt")
+    other = dict(theirs.named_parameters())
+    assert all(torch.equal(weight, other[name]) for name, weight in ours.named_parameters())
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_an_export_goes_into_swin_unetr_and_the_report_is_exact(tmp_path, channels):
+    encoder, _ = parameters(depths=(2, 2, 2, 2), heads=(3, 6, 12, 24), window=7)
+    export_encoder(encoder, tmp_path / "encoder.safetensors")
+    network = SwinUNETR(in_channels=channels, out_channels=2, feature_size=12, use_v2=True).eval()
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    report = load_into(network, tmp_path / "encoder.safetensors")
+    ours = dict(encoder.named_parameters())
+    assert report.matched == sorted(ours) and not report.unexpected and not report.wrong_shape
+    assert report.missing == sorted(set(before) - set(ours)) and "out.conv.conv.weight" in report.missing
+    for name, weight in network.named_parameters():
+        expected = before[name] if name in report.missing else ours[name]
+        if name.endswith("patch_embed.proj.weight"):
+            expected = with_channels(expected, channels)
+        assert torch.equal(weight, expected), name
+    volume = torch.rand(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        for one, other in zip(network.swinViT(volume.expand(-1, channels, -1, -1, -1)), encoder(volume), strict=True):
+            torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("there", "wanted"), [(1, 4), (4, 1), (2, 3)])
+def test_other_numbers_of_channels_see_a_repeated_image_alike(tmp_path, there, wanted):
+    encoder, _ = parameters(in_channels=there)
+    export_encoder(encoder, tmp_path / "encoder.safetensors")
+    loaded, report = load_encoder(tmp_path / "encoder.safetensors", in_channels=wanted)
+    assert loaded.config.in_channels == wanted and not report.wrong_shape
+    image = torch.rand(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        one, other = (
+            network.eval()(image.expand(-1, count, -1, -1, -1))
+            for network, count in ((encoder, there), (loaded, wanted))
+        )
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+class Harmful:
+    """A pickle that would make a folder if it were trusted."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.place),)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    torch.save({"state_dict": {}, "args": Harmful(tmp_path / "made")}, tmp_path / "file.pt")
+    with pytest.raises(ValueError, match=r"file.pt holds more than tensors, .*could run its code.*save its state dict"):
+        load_encoder(tmp_path / "file.pt")
+    assert not (tmp_path / "made").exists()
+
+
+def test_two_encoders_in_one_file_are_named(tmp_path):
+    _, tensors = parameters()
+    both = {f"{side}.{name}": weight for side in ("query", "key") for name, weight in tensors.items()}
+    torch.save(both, tmp_path / "file.pt")
+    with pytest.raises(ValueError, match="holds two encoders, query.patch_embed.proj.weight and key.patch_embed"):
+        load_encoder(tmp_path / "file.pt")
+
+
+def test_what_is_no_encoder_is_named(tmp_path):
+    file = tmp_path / "file.pt"
+    torch.save([1, 2], file)
+    with pytest.raises(ValueError, match="holds a list, not a state dict"):
+        load_encoder(file)
+    torch.save({"state_dict": HEADS}, file)
+    with pytest.raises(ValueError, match="describes no encoder: holds no Swin encoder: there is no patch_embed"):
+        load_encoder(file)
+    file.write_text("no weights")
+    with pytest.raises(ValueError, match="neither a safetensors file .* nor a state dict"):
+        load_encoder(file)
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match="neither a safetensors file .* nor a state dict"):
+        load_encoder(file)
+    _, tensors = parameters()
+    save_file({"layers1.0.blocks.0.norm1.weight": torch.ones(12)}, tmp_path / "part.safetensors")
+    with pytest.raises(ValueError, match="there is no patch_embed.proj.weight"):
+        load_encoder(tmp_path / "part.safetensors")
+    network = SwinUNETR(in_channels=1, out_channels=2, feature_size=24, use_v2=True)
+    before = [weight.clone() for weight in network.parameters()]
+    torch.save({f"backbone.{name}": weight for name, weight in tensors.items() if "layers4" in name}, file)
+    with pytest.raises(ValueError, match="nothing in .* fits"):
+        load_into(network, file)
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_the_teachers_tensors_keep_their_names(tmp_path):
+    _, tensors = parameters()
+    torch.save(as_published(tensors), tmp_path / "file.pt")
+    weights, described = read_weights(tmp_path / "file.pt")
+    assert described is None
+    name = "layers1.0.blocks.0.norm1.weight"
+    assert torch.equal(weights[f"swinViT.{name}"], tensors[name])
+    assert torch.equal(weights[f"module.teacher.swinViT.{name}"], tensors[name] + 1)
