@@ -1,6 +1,9 @@
 """Pre-training on one device (paper section 3, equation 9): views, three losses, a student, its teacher, a queue."""
 
 import math
+import signal
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -122,6 +125,9 @@ def pretrain(
 ) -> PretrainResult:
     """Train a student and its teacher on random regions of the scans.
 
+    SIGTERM, which schedulers send before they kill, ends the run after the step in progress: its state is saved if
+    there is a folder, and the process exits with code 143.
+
     Args:
         config: the recipe.
         scans: drawn from at random, with replacement.
@@ -139,23 +145,51 @@ def pretrain(
             before that step is saved if there is a folder.
     """
     run = _start_or_resume(config, scans, folder, resume, device)
-    if on_step and not run.history:
-        on_step(run)
-    with tqdm(total=config.steps, initial=len(run.history), disable=not progress, unit="step", leave=False) as bar:
+    bar = tqdm(total=config.steps, initial=len(run.history), disable=not progress, unit="step", leave=False)
+    with bar, _Termination() as termination:
+        if on_step and not run.history:
+            on_step(run)
         while len(run.history) < config.steps:
-            try:
-                terms = run.step()
-            except FloatingPointError as error:
-                advice = "try a lower learning_rate, or a clip"
-                kept = f"; the state before it is in {run.save(folder)}" if folder else ""
-                raise FloatingPointError(f"{error}; {advice}{kept}") from error
+            terms = _step_or_save(run, folder)
             bar.set_postfix({name: f"{value:.2f}" for name, value in terms._asdict().items()}, refresh=False)
             bar.update()
-            if folder and (len(run.history) % save_every == 0 or len(run.history) == config.steps):
-                run.save(folder)
+            due = len(run.history) % save_every == 0 or len(run.history) == config.steps
+            kept = run.save(folder) if folder and due else None
             if on_step:
                 on_step(run)
+            if termination.asked:
+                kept = kept or (run.save(folder) if folder else None)
+                where = f"its state is in {kept}, and resume=True goes on from there" if kept else "nothing was kept"
+                print(f"stopped by SIGTERM after step {len(run.history)}: {where}", file=sys.stderr, flush=True)
+                raise SystemExit(128 + signal.SIGTERM)
     return PretrainResult(run.model.eval(), run.history)
+
+
+def _step_or_save(run: Pretraining, folder: str | Path | None) -> LossTerms:
+    try:
+        return run.step()
+    except FloatingPointError as error:
+        advice = "try a lower learning_rate, or a clip"
+        kept = f"; the state before it is in {run.save(folder)}" if folder else ""
+        raise FloatingPointError(f"{error}; {advice}{kept}") from error
+
+
+class _Termination:
+    """Notes SIGTERM instead of dying of it; outside the main thread, where Python cannot, it does nothing."""
+
+    asked = False
+
+    def __enter__(self) -> "_Termination":
+        self.main = threading.current_thread() is threading.main_thread()
+        self.before = signal.signal(signal.SIGTERM, self._note) if self.main else None
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.main:
+            signal.signal(signal.SIGTERM, self.before or signal.SIG_DFL)
+
+    def _note(self, *_) -> None:
+        self.asked = True
 
 
 def _start_or_resume(config, scans, folder, resume, device) -> Pretraining:
