@@ -1,12 +1,15 @@
 """Everything that decides a pre-training but the scans: model, views, loss, schedule, seed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, is_dataclass
 from importlib import resources
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
 import yaml
+from beartype.door import is_bearable
 
 from s2dc_core.losses import S2DCLoss
 from s2dc_core.matching import check_choice
@@ -107,15 +110,22 @@ class PretrainConfig:
             raise ValueError(f"a value of the recipe has the wrong kind: {error}") from error
 
     @classmethod
-    def from_recipe(cls, recipe: str | Path, **overrides) -> "PretrainConfig":
+    def from_recipe(cls, recipe: str | Path, assignments: Sequence[str] = (), **overrides) -> "PretrainConfig":
         """A recipe of the project by name (see RECIPES), or any YAML file, with fields replaced.
 
+        Args:
+            recipe: name or file.
+            assignments: as a command line gives them: "steps=2000", "views.counts=[2, 2, 1]", values as in YAML.
+            overrides: fields and their values.
+
         Raises:
-            ValueError: for an unknown name, a file that holds no recipe, or as from_dict.
+            ValueError: for an unknown name, a file that holds no recipe, what is no assignment, or as from_dict.
             FileNotFoundError: if there is no such file.
         """
-        values = _read_yaml(recipe)
-        return cls.from_dict({**values, **overrides})
+        values = {**_read_yaml(recipe), **overrides}
+        for assignment in assignments:
+            _assign(values, assignment)
+        return cls.from_dict(values)
 
 
 _FOLDER = resources.files("s2dc_core.training").joinpath("recipes")
@@ -140,16 +150,40 @@ def _read_yaml(recipe: str | Path) -> dict:
     return values
 
 
+def _assign(values: dict, assignment: str) -> None:
+    name, equals, text = assignment.partition("=")
+    *inner, last = name.split(".")
+    if not equals or not all((*inner, last)):
+        raise ValueError(f"{assignment!r} is no field=value, such as steps=2000 or views.counts=[2, 2, 1]")
+    for part in inner:
+        values[part] = dict(values.get(part) or {})
+        values = values[part]
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{assignment!r}: its value is no YAML ({error})") from error
+    if isinstance(value, str):
+        with suppress(ValueError):  # YAML takes 1e-4 for a word, because it has no point
+            value = float(value)
+    values[last] = value
+
+
 def _checked(where: str, kind: type, values: object) -> dict:
     if not isinstance(values, Mapping):
         values = asdict(values) if isinstance(values, kind) else values
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must name fields and their values, got {values!r}")
-    known = [entry.name for entry in fields(kind)]
-    for name in values:
-        if name not in known:
-            raise ValueError(f"{where} has no field {name!r}: there are {', '.join(known)}")
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            raise ValueError(f"{where} has no field {name!r}: there are {', '.join(hints)}")
+        if not (is_dataclass(hints[name]) or is_bearable(value, hints[name])):
+            raise ValueError(f"{where} cannot take {name}={value!r}: it must be {_kind_of(hints[name])}")
     return dict(values)
+
+
+def _kind_of(hint: object) -> str:
+    return str(getattr(hint, "__name__", hint)).replace("collections.abc.", "").replace("typing.", "")
 
 
 def _plain(value):

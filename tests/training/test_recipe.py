@@ -52,7 +52,8 @@ def test_a_recipe_survives_json_and_yaml(tmp_path):
         ({"precision": "float8"}, "unknown precision 'float8'"),
         ({"clip": 0}, "clip must be positive"),
         ({"matched_tokens": 0}, "matched_tokens must be at least 1"),
-        ({"steps": "many"}, "wrong kind"),
+        ({"steps": "many"}, "recipe cannot take steps='many': it must be int"),
+        ({"loss_options": {"temperature": "cold"}}, "wrong kind"),
     ],
 )
 def test_what_does_not_fit_is_named(values, message):
