@@ -1,5 +1,6 @@
 """Pre-training on scans, the weights that come with the course, and what they are measured by."""
 
+from s2dc_core.training.dryrun import dry_run
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
 from s2dc_core.training.pretrain import Pretraining, PretrainResult, draw_views, pretrain
 from s2dc_core.training.reach import GradientReach, gradient_reach
@@ -25,6 +26,7 @@ __all__ = [
     "PretrainResult",
     "Pretraining",
     "draw_views",
+    "dry_run",
     "gradient_reach",
     "mean_interval",
     "mean_silhouette",

@@ -1,0 +1,64 @@
+"""The command `s2dc`: pre-training from a terminal or a batch script."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from s2dc_core.data import open_scans
+from s2dc_core.training import RECIPES, PretrainConfig, dry_run, pretrain
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; what the user got wrong is one line on stderr and exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"s2dc: {error}".replace("resume=True", "--resume"), file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="s2dc", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    train = commands.add_parser("pretrain", help="pre-train an encoder on NIfTI files")
+    train.set_defaults(command=_pretrain)
+    train.add_argument("--config", default="teaching", help=f"a recipe: {', '.join(RECIPES)}, or a YAML file")
+    train.add_argument("--scans", nargs="+", required=True, metavar="PLACE", help="NIfTI files, and folders of them")
+    train.add_argument("--modality", required=True, choices=["ct", "pet", "mr"], help="of all the scans")
+    train.add_argument("--spacing", nargs=3, type=float, metavar="MM", help="voxels to resample to; default: as stored")
+    train.add_argument("--folder", help="where checkpoints go")
+    train.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
+    train.add_argument("--save-every", type=int, default=100, metavar="STEPS")
+    train.add_argument("--most-damaged", type=int, default=0, metavar="N", help="unusable scans to set apart and go on")
+    train.add_argument("--device", help="default: the GPU if there is one")
+    train.add_argument("--dry-run", action="store_true", help="take a few steps, report what the run will cost, stop")
+    train.add_argument("assignments", nargs="*", metavar="field=value", help="such as steps=2000 views.counts=[2,2,1]")
+    return parser
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    # What follows --scans is taken for a place, an assignment too.
+    assignments = [place for place in options.scans if "=" in place and not Path(place).exists()]
+    places = [place for place in options.scans if place not in assignments]
+    config = PretrainConfig.from_recipe(options.config, [*assignments, *options.assignments])
+    if not (options.folder or options.dry_run):
+        raise ValueError("a run needs --folder for its checkpoints (or --dry-run)")
+    scans, damaged = open_scans(places, options.modality, options.spacing, options.most_damaged)
+    for reason in damaged.values():
+        print(f"set apart: {reason}", file=sys.stderr)
+    if options.dry_run:
+        print(dry_run(config, scans, device=options.device))
+        return 0
+    folder = Path(options.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "set_apart.json").write_text(json.dumps(damaged, indent=1) + "\n", encoding="utf-8")
+    progress = sys.stderr.isatty()
+    pretrain(config, scans, progress, folder, options.save_every, options.resume, options.device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

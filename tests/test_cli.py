@@ -1,0 +1,84 @@
+"""The command: a dry run that writes nothing, a run that resumes, and one line for each mistake."""
+
+import json
+
+import pytest
+import yaml
+
+from s2dc_core.cli import main
+from s2dc_core.training import PretrainConfig
+from tests.data.test_folder import DAMAGED, make_folder
+from tests.training.test_pretrain import CONFIG
+
+SCANS = ["--modality", "ct"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("scans"))
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump({**CONFIG.as_dict(), "steps": 9, "matched_tokens": 8}))
+    return str(file)
+
+
+def test_a_dry_run_reports_and_writes_nothing(folder, recipe, tmp_path, capsys):
+    arguments = ["pretrain", "--config", recipe, *SCANS, "--dry-run", "--scans", str(folder / "more"), "steps=36000"]
+    before = sorted(tmp_path.rglob("*"))
+    assert main(arguments) == 0
+    report = capsys.readouterr().out
+    for words in ("million weights", "sub-volumes a second", "patch_to_patch", "level 1", "for 36,000 steps", "GB"):
+        assert words in report
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_sets_damaged_scans_apart_and_goes_on_where_it_stopped(folder, recipe, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    arguments = ["pretrain", "--config", recipe, "--scans", str(folder), *SCANS, "--folder", run, "--most-damaged", "5"]
+    assert main([*arguments, "--save-every", "4"]) == 0
+    assert capsys.readouterr().err.count("set apart: ") == 5
+    apart = json.loads((tmp_path / "run" / "set_apart.json").read_text())
+    assert sorted(file.rsplit("/", 1)[1] for file in apart) == DAMAGED
+    kept = sorted(path.name for path in (tmp_path / "run").glob("step_*"))
+    assert kept == ["step_0000004", "step_0000008", "step_0000009"]
+    assert main(arguments) == 2
+    assert "give --resume to go on" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    assert main([*arguments, "--resume", "learning_rate=1e-5"]) == 2
+    assert "follows another recipe: learning_rate: 0.003 there, 1e-05 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("stepz=3", "recipe has no field 'stepz'"),
+        ("views.count=3", "views has no field 'count'"),
+        ("steps=many", "recipe cannot take steps='many': it must be int"),
+        ("steps=1.5", "recipe cannot take steps=1.5: it must be int"),
+        ("views.counts=2", "views cannot take counts=2"),
+        ("=3", "'=3' is no field=value"),
+        ("steps=[1", "'steps=[1': its value is no YAML"),
+    ],
+)
+def test_a_wrong_field_is_named_before_anything_is_read(assignment, message, capsys):
+    assert main(["pretrain", "--scans", "/absent", *SCANS, "--folder", "/absent/run", assignment]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_missing_is_named(tmp_path, capsys):
+    assert main(["pretrain", "--scans", str(tmp_path), *SCANS]) == 2
+    assert "a run needs --folder" in capsys.readouterr().err
+    assert main(["pretrain", "--scans", str(tmp_path), *SCANS, "--dry-run"]) == 2
+    assert "there is no NIfTI file in" in capsys.readouterr().err
+
+
+def test_assignments_are_read_as_yaml():
+    config = PretrainConfig.from_recipe(
+        "teaching", ["learning_rate=1e-4", "views.counts=[3, 2, 1]", "clip=null", "encoder.window=3"]
+    )
+    assert (config.learning_rate, config.views.counts, config.clip, config.encoder.window) == (1e-4, (3, 2, 1), None, 3)
+    plain = PretrainConfig.from_recipe("teaching")
+    assert config.views.noise == plain.views.noise and config.encoder.embed_dim == plain.encoder.embed_dim
