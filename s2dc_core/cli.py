@@ -2,12 +2,16 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from s2dc_core.data import open_scans
-from s2dc_core.training import RECIPES, PretrainConfig, dry_run, pretrain
+import torch
+
+from s2dc_core.data import NO_IMAGES, open_scans
+from s2dc_core.training import RECIPES, PretrainConfig, dry_run, newest_checkpoint, pretrain
+from s2dc_core.views import check_fits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         print(f"s2dc: {error}".replace("resume=True", "--resume"), file=sys.stderr)
         return 2
 
@@ -33,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
     train.add_argument("--save-every", type=int, default=100, metavar="STEPS")
     train.add_argument("--most-damaged", type=int, default=0, metavar="N", help="unusable scans to set apart and go on")
+    train.add_argument("--skip", nargs="+", default=[], metavar="PATTERN", help="names in folders that are no images")
     train.add_argument("--device", help="default: the GPU if there is one")
     train.add_argument("--dry-run", action="store_true", help="take a few steps, report what the run will cost, stop")
     train.add_argument("assignments", nargs="*", metavar="field=value", help="such as steps=2000 views.counts=[2,2,1]")
@@ -44,20 +49,54 @@ def _pretrain(options: argparse.Namespace) -> int:
     assignments = [place for place in options.scans if "=" in place and not Path(place).exists()]
     places = [place for place in options.scans if place not in assignments]
     config = PretrainConfig.from_recipe(options.config, [*assignments, *options.assignments])
-    if not (options.folder or options.dry_run):
-        raise ValueError("a run needs --folder for its checkpoints (or --dry-run)")
-    scans, damaged = open_scans(places, options.modality, options.spacing, options.most_damaged)
+    _refuse_early(options, config)
+    scans, damaged = open_scans(
+        places,
+        options.modality,
+        options.spacing,
+        options.most_damaged,
+        (*NO_IMAGES, *options.skip),
+        check=lambda scan: check_fits(scan.volume.shape[1:], [config.encoder.stride(k) for k in config.levels]),
+        keep_raw=False,
+        progress=sys.stderr.isatty(),
+    )
     for reason in damaged.values():
         print(f"set apart: {reason}", file=sys.stderr)
     if options.dry_run:
+        print(f"{'scans':20s}{len(scans)}, and {len(damaged)} set apart")
         print(dry_run(config, scans, device=options.device))
         return 0
-    folder = Path(options.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "set_apart.json").write_text(json.dumps(damaged, indent=1) + "\n", encoding="utf-8")
-    progress = sys.stderr.isatty()
-    pretrain(config, scans, progress, folder, options.save_every, options.resume, options.device)
+    folder, record = Path(options.folder), []
+
+    def note(_run) -> None:
+        """Once the run is accepted: a refused command leaves the record of the run that lies there."""
+        if not record:
+            record.append(folder / "set_apart.json")
+            beside = folder / "set_apart.json.part"
+            beside.write_text(json.dumps(damaged, indent=1) + "\n", encoding="utf-8")
+            os.replace(beside, record[0])
+
+    show = sys.stderr.isatty()
+    pretrain(config, scans, show, folder, options.save_every, options.resume, options.device, on_step=note)
     return 0
+
+
+def _refuse_early(options: argparse.Namespace, config: PretrainConfig) -> None:
+    """What would stop the run after an hour of reading scans stops it now."""
+    if options.save_every < 1:
+        raise ValueError(f"--save-every must be at least 1, got {options.save_every}")
+    try:
+        torch.device(options.device or "cpu")
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {options.device!r}: give cpu, cuda or cuda:1") from error
+    config.build()
+    if options.dry_run:
+        return
+    if not options.folder:
+        raise ValueError("a run needs --folder for its checkpoints (or --dry-run)")
+    Path(options.folder).mkdir(parents=True, exist_ok=True)
+    if newest_checkpoint(Path(options.folder), required=False) and not options.resume:
+        raise ValueError(f"{options.folder} holds the checkpoints of a run: give --resume to go on, or a new folder")
 
 
 if __name__ == "__main__":

@@ -325,9 +325,21 @@ class WeightsReport:
     wrong_shape: Sequence[str]
 
     def __str__(self) -> str:
-        counts = [f"{len(names)} {kind.replace('_', ' ')}" for kind, names in vars(self).items()]
-        lines = [f"  {kind.replace('_', ' ')}: {name}" for kind, names in vars(self).items() for name in names]
-        return "\n".join([", ".join(counts), *(line for line in lines if not line.startswith("  matched"))])
+        left = {kind: names for kind, names in self._kinds() if kind != "matched"}
+        return "\n".join([self._counts(), *(f"  {kind}: {name}" for kind, names in left.items() for name in names)])
+
+    def brief(self) -> str:
+        """The counts, and the first names of each kind that did not match."""
+        first = [
+            f"{kind}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for kind, names in self._kinds() if names
+        ]
+        return "; ".join([self._counts(), *(part for part in first if not part.startswith("matched"))])
+
+    def _counts(self) -> str:
+        return ", ".join(f"{len(names)} {kind}" for kind, names in self._kinds())
+
+    def _kinds(self) -> list[tuple[str, Sequence[str]]]:
+        return [(kind.replace("_", " "), names) for kind, names in vars(self).items()]
 
 
 def export_encoder(encoder: Encoder, file: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -374,7 +386,7 @@ def load_encoder(file: str | Path, in_channels: int | None = None) -> tuple[Enco
     try:
         config = EncoderConfig(**(sizes_of(weights) if described is None else described))
         config = replace(config, in_channels=config.in_channels if in_channels is None else in_channels)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"{file} describes no encoder: {error}") from error
     with torch.random.fork_rng(devices=[]):  # loading weights must not move anyone's random draws
         encoder = Encoder(config)
@@ -401,7 +413,12 @@ def load_into(network: nn.Module, file: str | Path) -> WeightsReport:
         wrong_shape=sorted(set(own) & set(weights) - fits),
     )
     if not fits:
-        raise ValueError(f"nothing in {file} fits the encoder it describes: {report}")
+        raise ValueError(f"nothing in {file} fits: {report.brief()}")
+    if PATCHES in report.wrong_shape:
+        theirs, ours = tuple(weights[PATCHES].shape), tuple(own[PATCHES].shape)
+        raise ValueError(
+            f"{file} holds another encoder: its patch embedding is {theirs}, the network's is {ours} ({report.brief()})"
+        )
     for name in sorted(fits):
         if not weights[name].is_floating_point() or not torch.isfinite(weights[name]).all():
             raise ValueError(f"{name} in {file} is no finite floating-point tensor: the file is damaged")

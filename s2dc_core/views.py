@@ -51,9 +51,9 @@ class ViewConfig:
         if len(self.counts) != 3 or any(n < 1 for n in self.counts):
             raise ValueError(f"counts must be three numbers of sub-volumes, each at least 1, got {self.counts}")
         for name in ("scale", "positive_scale"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} must be a range of positive factors (low, high), got {(low, high)}")
+            span = getattr(self, name)
+            if len(span) != 2 or not 0 < span[0] <= span[1]:
+                raise ValueError(f"{name} must be a range of positive factors (low, high), got {span}")
 
 
 class Views(NamedTuple):

@@ -1,12 +1,14 @@
 """The command: a dry run that writes nothing, a run that resumes, and one line for each mistake."""
 
 import json
+import shutil
 
 import pytest
 import yaml
 
 from s2dc_core.cli import main
-from s2dc_core.training import PretrainConfig
+from s2dc_core.data import open_scans
+from s2dc_core.training import PretrainConfig, Pretraining
 from tests.data.test_folder import DAMAGED, make_folder
 from tests.training.test_pretrain import CONFIG
 
@@ -25,10 +27,11 @@ def recipe(tmp_path):
     return str(file)
 
 
-def test_a_dry_run_reports_and_writes_nothing(folder, recipe, tmp_path, capsys):
+def test_a_dry_run_reports_and_writes_nothing(folder, recipe, tmp_path, capsys, monkeypatch):
     arguments = ["pretrain", "--config", recipe, *SCANS, "--dry-run", "--scans", str(folder / "more"), "steps=36000"]
+    monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    assert main(arguments) == 0
+    assert main([*arguments, "--folder", "run"]) == 0
     report = capsys.readouterr().out
     for words in ("million weights", "sub-volumes a second", "patch_to_patch", "level 1", "for 36,000 steps", "GB"):
         assert words in report
@@ -44,9 +47,15 @@ def test_a_run_sets_damaged_scans_apart_and_goes_on_where_it_stopped(folder, rec
     assert sorted(file.rsplit("/", 1)[1] for file in apart) == DAMAGED
     kept = sorted(path.name for path in (tmp_path / "run").glob("step_*"))
     assert kept == ["step_0000004", "step_0000008", "step_0000009"]
+    whole = Pretraining.resume(tmp_path / "run", open_scans([folder], "ct", most_damaged=5)[0]).history
     assert main(arguments) == 2
     assert "give --resume to go on" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "run" / "step_0000009")
+    assert main([*arguments, "--resume", "--spacing", "10", "10", "10"]) == 2
+    assert "was made on other scans: 35 there, such as case_" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == 0
+    again = Pretraining.resume(tmp_path / "run", open_scans([folder], "ct", most_damaged=5)[0]).history
+    assert len(again) == 9 and again == whole
     assert main([*arguments, "--resume", "learning_rate=1e-5"]) == 2
     assert "follows another recipe: learning_rate: 0.003 there, 1e-05 here" in capsys.readouterr().err
 
@@ -60,6 +69,10 @@ def test_a_run_sets_damaged_scans_apart_and_goes_on_where_it_stopped(folder, rec
         ("steps=1.5", "recipe cannot take steps=1.5: it must be int"),
         ("views.counts=2", "views cannot take counts=2"),
         ("=3", "'=3' is no field=value"),
+        ("steps.x=3", "'steps.x=3': steps is one value and has no fields"),
+        ("steps=yes", "recipe cannot take steps=True: it must be int"),
+        ("views.counts=[2, 2, a]", "views cannot take counts=[2, 2, 'a']"),
+        ("views.scale=[0.9]", "scale must be a range of positive factors (low, high), got (0.9,)"),
         ("steps=[1", "'steps=[1': its value is no YAML"),
     ],
 )

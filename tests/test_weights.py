@@ -8,6 +8,7 @@ from monai.networks.nets import SwinUNETR
 from safetensors.torch import save_file
 
 from s2dc_core.model import Encoder, EncoderConfig, export_encoder, load_encoder, load_into
+from s2dc_core.training import open_weights
 from s2dc_core.weights import read_weights, with_channels
 
 CONFIG = EncoderConfig(embed_dim=12, depths=(2, 2, 4, 2), heads=(1, 2, 4, 8), window=4)
@@ -128,6 +129,24 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"file.pt holds more than tensors, .*could run its code.*save its state dict"):
         load_encoder(tmp_path / "file.pt")
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_notebooks_open_every_layout(tmp_path, layout):
+    encoder, tensors = parameters()
+    torch.save(LAYOUTS[layout](tensors), tmp_path / "file.pt")
+    opened = open_weights(tmp_path / "file.pt")
+    assert all(torch.equal(a, b) for a, b in zip(opened.parameters(), encoder.parameters(), strict=True))
+
+
+def test_another_width_is_named_although_some_tables_would_fit(tmp_path):
+    encoder, _ = parameters(embed_dim=12, heads=(3, 6, 12, 24), depths=(2, 2, 2, 2), window=7)
+    export_encoder(encoder, tmp_path / "encoder.safetensors")
+    network = SwinUNETR(in_channels=1, out_channels=2, feature_size=24, use_v2=True)
+    before = [weight.clone() for weight in network.parameters()]
+    with pytest.raises(ValueError, match=r"another encoder: its patch embedding is \(12, .*the network's is \(24, "):
+        load_into(network, tmp_path / "encoder.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
 def test_two_encoders_in_one_file_are_named(tmp_path):

@@ -1,12 +1,13 @@
 """Volumes to work on: generated bodies, nilearn's MNI152 average, and scans of your own."""
 
-from s2dc_core.data.folder import open_scans
+from s2dc_core.data.folder import NO_IMAGES, open_scans
 from s2dc_core.data.phantoms import FINDINGS, MODALITIES, ORGANS, TISSUES, Phantom, make_phantom
 from s2dc_core.data.scans import Scan, load_mni152, load_scan, open_scan, scan_from_phantom
 
 __all__ = [
     "FINDINGS",
     "MODALITIES",
+    "NO_IMAGES",
     "ORGANS",
     "TISSUES",
     "Phantom",

@@ -1,12 +1,16 @@
 """Many scans at once: files and whole folders of NIfTI, with what cannot be used set apart by name."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from tqdm.auto import tqdm
 
 from s2dc_core.data.scans import Scan, Spacings, load_scan
 
 SUFFIXES = (".nii", ".nii.gz")
+NO_IMAGES = ("*_seg.nii*", "*-seg.nii*", "*label*.nii*", "*_mask.nii*", "labelsT*/*", "segmentations/*", ".*")
+"""Names of label maps in the usual layouts, and of hidden files."""
 
 
 def open_scans(
@@ -14,7 +18,10 @@ def open_scans(
     modality: str,
     spacing: Spacings = None,
     most_damaged: int = 0,
-    skip: Sequence[str] = ("*_seg.nii*", "*_label.nii*"),
+    skip: Sequence[str] = NO_IMAGES,
+    check: Callable[[Scan], object] | None = None,
+    keep_raw: bool = True,
+    progress: bool = False,
 ) -> tuple[list[Scan], dict[str, str]]:
     """The scans of some files and folders, in the order of their names, and what is wrong with the others.
 
@@ -22,9 +29,12 @@ def open_scans(
         places: NIfTI files, and folders that are searched with all folders in them.
         modality: "ct", "pet" or "mr".
         spacing: voxel sizes in mm to resample to; default: as stored.
-        most_damaged: files that may be unusable (unreadable, not three-dimensional, NaN, of another modality, or of
-            one value throughout) before that is an error.
-        skip: names in folders that are no images.
+        most_damaged: files that may be unusable (unreadable, not three-dimensional, NaN, of another modality, of one
+            value throughout, or refused by `check`) before that is an error.
+        skip: names in folders that are no images, as patterns.
+        check: raises ValueError for a scan that will not do, such as one that is too small.
+        keep_raw: False leaves out the intensities as stored, which training does not read: `raw` is then `volume`.
+        progress: show a bar.
 
     Returns:
         Scans, and {file: what is wrong with it} for those set apart.
@@ -34,15 +44,17 @@ def open_scans(
         ValueError: if there is no scan, or more are damaged than allowed: naming each.
     """
     scans, damaged = [], {}
-    for file in _files(places, skip):
+    for file in tqdm(_files(places, skip), disable=not progress, unit="scan", leave=False):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of headers; a scan that can be used is used
                 scan = load_scan(file, modality=modality, spacing=spacing)
-        except ValueError as error:
-            damaged[str(file)] = str(error)
+            if check:
+                check(scan)
+        except (ValueError, FileNotFoundError) as error:  # a broken link is a file that does not exist
+            damaged[str(file)] = str(error) if str(file) in str(error) else f"{file}: {error}"
         else:
-            scans.append(scan)
+            scans.append(scan if keep_raw else scan._replace(raw=scan.volume[0]))
     if len(damaged) > most_damaged or not scans:
         listed = "".join(f"\n  {reason}" for reason in damaged.values())
         allowed = f"{len(damaged)} of {len(damaged) + len(scans)} scans cannot be used, {most_damaged} may be"
@@ -55,7 +67,7 @@ def _files(places: Sequence[str | Path], skip: Sequence[str]) -> list[Path]:
     for place in map(Path, places):
         place = place.expanduser()
         if place.is_dir():
-            inside = sorted(file for file in place.rglob("*") if file.name.endswith(SUFFIXES) and file.is_file())
+            inside = sorted(file for file in place.rglob("*") if file.name.endswith(SUFFIXES) and not file.is_dir())
             found += [file for file in inside if not any(file.match(pattern) for pattern in skip)]
         elif place.exists():
             found.append(place)

@@ -16,6 +16,12 @@ from s2dc_core.features import check_affine
 NIFTI = (".nii", ".nii.gz")
 MILLIMETRES = {1: 1000.0, 3: 0.001}  # of NIfTI's codes for metre and micron; 2 is mm, and 0, not said, is taken for it
 
+UNREADABLE = (
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    nib.spatialimages.HeaderTypeError,
+)
+
 
 def _expand(path: str | Path) -> Path:
     """The home folder for a leading ~; a file whose own name starts with one stays, where Path.expanduser raises."""
@@ -42,7 +48,7 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         if image.get_data_dtype().kind not in "iuf":
             raise ValueError(f"voxels of type {image.get_data_dtype()}")
         data = np.asarray(image.dataobj, dtype=np.float32)
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except (*UNREADABLE, OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as a NIfTI with one number per voxel ({error})") from error
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]

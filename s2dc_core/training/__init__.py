@@ -1,5 +1,6 @@
 """Pre-training on scans, the weights that come with the course, and what they are measured by."""
 
+from s2dc_core.training.checkpoints import newest_checkpoint
 from s2dc_core.training.dryrun import dry_run
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
 from s2dc_core.training.pretrain import Pretraining, PretrainResult, draw_views, pretrain
@@ -30,6 +31,7 @@ __all__ = [
     "gradient_reach",
     "mean_interval",
     "mean_silhouette",
+    "newest_checkpoint",
     "open_snapshot",
     "open_weights",
     "peak_memory",

@@ -47,14 +47,14 @@ def save_checkpoint(run: "Pretraining", folder: Path, keep: int = 3) -> Path:
         "schedule": run.schedule.state_dict(),
         "generator": run.generator.get_state(),
         "history": [list(terms) for terms in run.history],
-        "scans": [scan.name for scan in run.scans],
+        "scans": run.data,
     }
     torch.save(state, beside / "state.pt")
     (beside / "recipe.json").write_text(json.dumps(run.config.as_dict(), indent=1), encoding="utf-8")
     if final.exists():  # a folder cannot be replaced in one move, so the old one goes first
         shutil.rmtree(final)
     os.replace(beside, final)
-    for old in _checkpoints(folder)[:-keep]:
+    for old in (*_checkpoints(folder)[:-keep], *folder.glob(".step_*.part")):  # what a kill has left half-written, too
         shutil.rmtree(old)
     return final
 
@@ -88,9 +88,8 @@ def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining
         reason = str(error).split("\n")[0]
         raise ValueError(f"the checkpoint {folder} cannot be read ({reason}): resume from an earlier one") from error
     run = start(config)
-    names = [scan.name for scan in run.scans]
-    if names != state["scans"]:
-        raise ValueError(f"the run in {folder} was made on the scans {state['scans']}, not on {names}")
+    if run.data != state["scans"]:
+        raise ValueError(f"the run in {folder} was made on other scans: {_difference(state['scans'], run.data)}")
     for prefix, module in (("model.", run.model), ("queue.", run.queue)):
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         try:
@@ -102,6 +101,14 @@ def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining
     run.generator.set_state(state["generator"])
     run.history[:] = [LossTerms(*terms) for terms in state["history"]]
     return run
+
+
+def _difference(there: list[str], here: list[str]) -> str:
+    gone, new = ([line for line in one if line not in set(other)] for one, other in ((there, here), (here, there)))
+    if not gone and not new:
+        return "the same, in another order"
+    shown = [f"{len(lines)} {word}, such as {lines[0]}" for lines, word in ((gone, "there"), (new, "here")) if lines]
+    return "; ".join(shown)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

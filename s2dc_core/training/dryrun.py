@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -39,7 +40,8 @@ def dry_run(
         started = time.perf_counter()
         run.step()  # ends with numbers on the CPU, so a GPU has finished
         seconds.append(time.perf_counter() - started)
-    lines = [*_network(run), *_regions(config, views), *_reach(config, scans[0]), *_cost(run, seconds[1:])]
+    cost = _cost(run, seconds[1:])  # first: the look at the gradients needs memory that the run does not
+    lines = [*_network(run), *_regions(config, views), *_reach(replace(config, batch=1), scans[0]), *cost]
     return "\n".join(f"{name:20s}{text}" for name, text in lines)
 
 

@@ -4,8 +4,10 @@ import math
 import signal
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +23,9 @@ from s2dc_core.model import FeatureQueue, StudentTeacher
 from s2dc_core.training.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from s2dc_core.training.recipe import PretrainConfig
 from s2dc_core.views import Views, check_fits, collate_views, make_views, region_shape
+
+TERMINATED = 128 + signal.SIGTERM
+"""The exit code that shells and schedulers give a process ended by SIGTERM."""
 
 
 class PretrainResult(NamedTuple):
@@ -55,6 +60,15 @@ class Pretraining:
         self.schedule = rate(self.optimiser, lambda step: _warmup_then_cosine(step, config))
         self.generator = torch.Generator().manual_seed(config.seed)
         self.history: list[LossTerms] = []
+
+    @cached_property
+    def data(self) -> list[str]:
+        """What the run is made on, a line per scan with its name, kind, grid and a checksum of its voxels."""
+        return [
+            f"{scan.name}: {scan.modality}, {tuple(scan.volume.shape[1:])} voxels of {scan.spacing} mm, "
+            f"{zlib.crc32(scan.volume.numpy().tobytes()):08x}"
+            for scan in self.scans
+        ]
 
     def step(self) -> LossTerms:
         """One optimiser step and one of the teacher; the terms as floats, also in `history`.
@@ -159,9 +173,10 @@ def pretrain(
                 on_step(run)
             if termination.asked:
                 kept = kept or (run.save(folder) if folder else None)
-                where = f"its state is in {kept}, and resume=True goes on from there" if kept else "nothing was kept"
+                advice = "and resume=True (s2dc: --resume) goes on from there"
+                where = f"its state is in {kept}, {advice}" if kept else "nothing was kept"
                 print(f"stopped by SIGTERM after step {len(run.history)}: {where}", file=sys.stderr, flush=True)
-                raise SystemExit(128 + signal.SIGTERM)
+                raise SystemExit(TERMINATED)
     return PretrainResult(run.model.eval(), run.history)
 
 
@@ -184,9 +199,11 @@ class _Termination:
         self.before = signal.signal(signal.SIGTERM, self._note) if self.main else None
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
         if self.main:
             signal.signal(signal.SIGTERM, self.before or signal.SIG_DFL)
+        if self.asked and kind is None:  # it came after the last look, with the run complete
+            raise SystemExit(TERMINATED)
 
     def _note(self, *_) -> None:
         self.asked = True

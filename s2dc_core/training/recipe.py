@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import torch
 import yaml
@@ -100,11 +100,11 @@ class PretrainConfig:
             ValueError: for a field that does not exist, or a value that does not fit, naming it.
         """
         values = _checked("recipe", cls, values)
-        if "encoder" in values:
-            values["encoder"] = EncoderConfig(**_checked("encoder", EncoderConfig, values["encoder"]))
-        if "views" in values:
-            values["views"] = ViewConfig(**_checked("views", ViewConfig, values["views"]))
         try:
+            if "encoder" in values:
+                values["encoder"] = EncoderConfig(**_checked("encoder", EncoderConfig, values["encoder"]))
+            if "views" in values:
+                values["views"] = ViewConfig(**_checked("views", ViewConfig, values["views"]))
             return cls(**values)
         except TypeError as error:
             raise ValueError(f"a value of the recipe has the wrong kind: {error}") from error
@@ -122,7 +122,7 @@ class PretrainConfig:
             ValueError: for an unknown name, a file that holds no recipe, what is no assignment, or as from_dict.
             FileNotFoundError: if there is no such file.
         """
-        values = {**_read_yaml(recipe), **overrides}
+        values = _with_numbers({**_read_yaml(recipe), **overrides})
         for assignment in assignments:
             _assign(values, assignment)
         return cls.from_dict(values)
@@ -156,16 +156,25 @@ def _assign(values: dict, assignment: str) -> None:
     if not equals or not all((*inner, last)):
         raise ValueError(f"{assignment!r} is no field=value, such as steps=2000 or views.counts=[2, 2, 1]")
     for part in inner:
-        values[part] = dict(values.get(part) or {})
+        if not isinstance(values.setdefault(part, {}), dict):
+            raise ValueError(f"{assignment!r}: {part} is one value and has no fields")
         values = values[part]
     try:
-        value = yaml.safe_load(text)
+        values[last] = _with_numbers(yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise ValueError(f"{assignment!r}: its value is no YAML ({error})") from error
+
+
+def _with_numbers(value: object) -> object:
+    """YAML takes 1e-4 for a word, because it has no point."""
+    if isinstance(value, Mapping):
+        return {name: _with_numbers(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(entry) for entry in value]
     if isinstance(value, str):
-        with suppress(ValueError):  # YAML takes 1e-4 for a word, because it has no point
-            value = float(value)
-    values[last] = value
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 def _checked(where: str, kind: type, values: object) -> dict:
@@ -177,9 +186,15 @@ def _checked(where: str, kind: type, values: object) -> dict:
     for name, value in values.items():
         if name not in hints:
             raise ValueError(f"{where} has no field {name!r}: there are {', '.join(hints)}")
-        if not (is_dataclass(hints[name]) or is_bearable(value, hints[name])):
+        if not (is_dataclass(hints[name]) or _suits(value, hints[name])):
             raise ValueError(f"{where} cannot take {name}={value!r}: it must be {_kind_of(hints[name])}")
     return dict(values)
+
+
+def _suits(value: object, hint: object) -> bool:
+    if isinstance(value, (list, tuple)) and get_args(hint):  # beartype alone looks at one entry, drawn at random
+        return is_bearable(value, hint) and all(_suits(entry, get_args(hint)[0]) for entry in value)
+    return is_bearable(value, hint) and not (isinstance(value, bool) and hint is not bool)
 
 
 def _kind_of(hint: object) -> str:

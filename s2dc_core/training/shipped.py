@@ -105,6 +105,6 @@ def _read(name: str) -> dict:
 
 def _open(file: Path) -> Encoder:
     encoder, report = load_encoder(file)
-    if report.missing or report.unexpected or report.wrong_shape:
+    if report.missing or report.wrong_shape:  # what else a file holds (heads, a teacher) is no concern of the encoder
         raise ValueError(f"{file} does not fit the encoder it describes: {report}")
     return encoder.eval()

@@ -31,6 +31,8 @@ def make_folder(place):
     write(place / DAMAGED[2], np.where(np.arange(24)[:, None, None] == 3, np.nan, body.volume))
     write(place / DAMAGED[3], np.zeros((24, 16, 24, 3)))
     write(place / DAMAGED[4], np.full((24, 16, 24), -1000.0))
+    (place / "labelsTr").mkdir()
+    write(place / "labelsTr" / "case_01.nii.gz", body.label, body.affine)
     return place
 
 
@@ -53,6 +55,28 @@ def test_more_damage_than_allowed_names_every_file(folder):
     with pytest.raises(ValueError, match="5 of 40 scans cannot be used, 4 may be") as raised:
         open_scans([folder], "ct", most_damaged=4)
     assert all(name in str(raised.value) for name in DAMAGED)
+
+
+def test_a_header_that_lies_and_a_link_to_nowhere_are_damage(tmp_path):
+    body = make_phantom(0, "ct", shape=(24, 16, 24), spacing=(12.0, 12.0, 12.0))
+    for name in ("good.nii", "odd.nii"):
+        write(tmp_path / name, body.volume, body.affine)
+    odd = bytearray((tmp_path / "odd.nii").read_bytes())
+    odd[70:72] = b"\xff\x7f"  # the type of its voxels
+    (tmp_path / "odd.nii").write_bytes(bytes(odd))
+    (tmp_path / "gone.nii").symlink_to(tmp_path / "nowhere.nii")
+    scans, damaged = open_scans([tmp_path], "ct", most_damaged=2, keep_raw=False)
+    assert len(scans) == 1 and scans[0].raw is not None and scans[0].raw.data_ptr() == scans[0].volume.data_ptr()
+    assert sorted(damaged) == [str(tmp_path / "gone.nii"), str(tmp_path / "odd.nii")]
+    assert "cannot be read as a NIfTI" in damaged[str(tmp_path / "odd.nii")]
+
+
+def test_a_check_sets_scans_apart(folder):
+    def refuse(scan):
+        raise ValueError("too small")
+
+    with pytest.raises(ValueError, match="14 of 14 scans cannot be used, 99 may be"):
+        open_scans([folder / "more"], "ct", most_damaged=99, check=refuse)
 
 
 def test_files_and_folders_may_overlap(folder):
