@@ -1,11 +1,12 @@
 """Time and memory of one function, in a process of its own, against a floor that takes turns with it."""
 
+import argparse
 import json
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -47,19 +48,53 @@ def in_child(script: str, *arguments: object) -> Measured:
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def matrices(count: float, tokens: int) -> float:
-    """GB of some N x N matrices of float32."""
-    return count * 4 * tokens**2 / GB
+def table(
+    script: str,
+    about: str,
+    forms: Mapping[str, float],
+    sizes: Mapping[str, Sequence[int]],
+    child: Callable[[str, int, int, int, str], Measured],
+    floor: str,
+) -> int:
+    """A benchmark's command: one row per number of tokens, one cell per form, each measured in a child of its own.
 
-
-def misfit(needed: float, device: str) -> str:
-    """What to print instead of a measurement that would need too much of the free memory; empty if it fits."""
-    return f"does not fit ({needed:.0f} GB)" if needed > SHARE_OF_FREE_MEMORY * free_memory(device) else ""
-
-
-def report(measured: Measured) -> None:
-    """What a child prints for in_child."""
-    print(json.dumps(measured._asdict()))
+    Args:
+        script: the file of the benchmark, which the children run.
+        about: its docstring.
+        forms: name to a guess of the N x N matrices that it holds; 0 for one whose memory grows with N.
+        sizes: device to numbers of tokens.
+        child: measures (form, tokens, width, repeats, device).
+        floor: title of the column with the seconds that the others are multiples of.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", type=int, help="numbers of tokens N")
+    parser.add_argument("--width", type=int, default=512, help="of a token")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        form, *numbers, device = options.child
+        print(json.dumps(child(form, *map(int, numbers), device)._asdict()))
+        return 0
+    print(f"{machine(options.device)}; width {options.width}; medians of {options.repeats}\n")
+    print(f"| N | {floor} | " + " | ".join(forms) + " |\n" + "| --- " * (2 + len(forms)) + "|", flush=True)
+    before: dict[str, tuple[int, float]] = {}
+    for tokens in options.sizes or sizes[options.device]:
+        cells, floors = [], []
+        for form, guess in forms.items():
+            size, memory = before.get(form, (tokens, guess * 4 * tokens**2 / GB))
+            needed = memory * (tokens / size) ** (2 if guess else 1)
+            before[form] = (tokens, needed)
+            if needed > SHARE_OF_FREE_MEMORY * free_memory(options.device):
+                cells.append(f"does not fit ({needed:.0f} GB)")
+                continue
+            found = in_child(script, form, tokens, options.width, options.repeats, options.device)
+            before[form] = (tokens, found.memory)
+            floors.append(found.floor)
+            cells.append(f"{found.ratio:.3g} x, {found.memory:.2g} GB")
+        print(f"| {tokens:,} | {median(floors):.3g} s | " + " | ".join(cells) + " |", flush=True)
+    return 0
 
 
 def free_memory(device: str) -> float:

@@ -2,19 +2,17 @@
 
 Each cell is L_p2p + L_p2s of one region, forward and backward to the student, temperature 0.1, soft labels detached,
 half of the tokens matched: seconds as a multiple of three float32 products of the size of the similarity matrix, which
-take turns with it, and the most memory it adds. On a GPU bfloat16 is compared with bfloat16 products. Forms that would
-not fit are not run: their memory is scaled up from the size before, or guessed for the first.
+take turns with it (on a GPU: bfloat16 products), and the most memory it adds. Forms that would not fit
+are not run: their memory is scaled up from the size before, or guessed for the first.
 
     python benchmarks/matching.py [--sizes 432 1728] [--width 512] [--repeats 5] [--device cuda]
 """
 
-import argparse
 import sys
-from statistics import median
 
 import torch
 import torch.nn.functional as F
-from child import in_child, machine, matrices, measure, misfit, report
+from child import Measured, measure, table
 
 from s2dc_core.geometry import Matches
 from s2dc_core.losses import CLAMP, patch_to_patch, patch_to_structure
@@ -29,6 +27,7 @@ from s2dc_core.matching import (
 
 TEMPERATURE = 0.1
 SIZES = {"cpu": [432, 1728, 6912, 13824, 27648], "cuda": [432, 1728, 6912, 13824, 27648, 221184]}
+FLOOR = {"cpu": torch.float32, "cuda": torch.bfloat16}
 STRIP = 2**27
 """Entries of the similarity matrix that the floor holds at once: the whole of it would not fit at every size."""
 
@@ -81,7 +80,7 @@ def floor_of(student, teacher, dtype):
     return run
 
 
-def child(form: str, tokens: int, width: int, repeats: int, device: str) -> None:
+def child(form: str, tokens: int, width: int, repeats: int, device: str) -> Measured:
     """Measure one form at one size."""
     statistics, dtype, _ = FORMS[form]
     generator = torch.Generator().manual_seed(0)
@@ -97,43 +96,9 @@ def child(form: str, tokens: int, width: int, repeats: int, device: str) -> None
         found = statistics(student, teacher, matches)
         (patch_to_patch(found, matches) + patch_to_structure(found, matches)).backward()
 
-    on_gpu = device == "cuda" and dtype == torch.bfloat16
-    report(measure(run, floor_of(student, teacher, dtype if on_gpu else torch.float32), repeats, device))
-
-
-def main() -> int:
-    """The command: one table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", type=int, help="numbers of tokens N")
-    parser.add_argument("--width", type=int, default=512, help="of a token")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        form, *numbers, device = options.child
-        child(form, *map(int, numbers), device)
-        return 0
-    print(f"{machine(options.device)}; width {options.width}; medians of {options.repeats}\n")
-    print("| N | floor | " + " | ".join(FORMS) + " |\n" + "| --- " * (2 + len(FORMS)) + "|", flush=True)
-    before: dict[str, tuple[int, float]] = {}
-    for tokens in options.sizes or SIZES[options.device]:
-        cells, floors = [], []
-        for form, (_, dtype, guess) in FORMS.items():
-            size, memory = before.get(form, (tokens, matrices(guess, tokens)))
-            needed = memory * (tokens / size) ** (2 if guess else 1)
-            before[form] = (tokens, needed)
-            if cell := misfit(needed, options.device):
-                cells.append(cell)
-                continue
-            found = in_child(__file__, form, tokens, options.width, options.repeats, options.device)
-            before[form] = (tokens, found.memory)
-            other = options.device == "cuda" and dtype == torch.bfloat16
-            floors += [] if other else [found.floor]
-            cells.append(f"{found.ratio:.2f} x{f' {found.floor:.3g} s' if other else ''}, {found.memory:.2g} GB")
-        print(f"| {tokens:,} | {median(floors):.3g} s | " + " | ".join(cells) + " |", flush=True)
-    return 0
+    return measure(run, floor_of(student, teacher, FLOOR[device]), repeats, device)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guesses = {form: guess for form, (_, _, guess) in FORMS.items()}
+    sys.exit(table(__file__, __doc__, guesses, SIZES, child, "three products"))

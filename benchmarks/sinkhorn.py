@@ -8,15 +8,13 @@ scaling 0.982 makes about a hundred of them.
     python benchmarks/sinkhorn.py [--sizes 432 1728] [--width 512] [--repeats 5] [--device cuda]
 """
 
-import argparse
 import sys
 import warnings
-from statistics import median
 
 import ot
 import torch
 import torch.nn.functional as F
-from child import in_child, machine, matrices, measure, misfit, report
+from child import Measured, measure, table
 from geomloss import SamplesLoss
 
 from s2dc_core.matching import log_dual_softmax, sinkhorn
@@ -48,7 +46,7 @@ FORMS = {
 }
 
 
-def child(form: str, tokens: int, width: int, repeats: int, device: str) -> None:
+def child(form: str, tokens: int, width: int, repeats: int, device: str) -> Measured:
     """Measure one form at one size."""
     generator = torch.Generator().manual_seed(0)
     teacher = F.normalize(torch.randn(tokens, width, generator=generator), dim=-1)
@@ -59,37 +57,10 @@ def child(form: str, tokens: int, width: int, repeats: int, device: str) -> None
     def dual_softmax():
         streamed_profiles(student[None], teacher[None], *nothing, TEMPERATURE)
 
-    report(measure(lambda: FORMS[form](student, teacher), dual_softmax, repeats, device))
-
-
-def main() -> int:
-    """The command: one table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[432, 1728], help="numbers of tokens N")
-    parser.add_argument("--width", type=int, default=512, help="of a token")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        form, *numbers, device = options.child
-        child(form, *map(int, numbers), device)
-        return 0
-    print(f"{machine(options.device)}; width {options.width}; medians of {options.repeats}\n")
-    print("| N | dual-softmax, streaming | " + " | ".join(FORMS) + " |\n" + "| --- " * (2 + len(FORMS)) + "|")
-    for tokens in options.sizes:
-        cells, floors = [], []
-        for form in FORMS:
-            needed = 0.0 if "streaming" in form else matrices(5, tokens)
-            if cell := misfit(needed, options.device):
-                cells.append(cell)
-                continue
-            found = in_child(__file__, form, tokens, options.width, options.repeats, options.device)
-            floors.append(found.floor)
-            cells.append(f"{found.ratio:.3g} x, {found.memory:.2g} GB")
-        print(f"| {tokens:,} | {median(floors):.3g} s | " + " | ".join(cells) + " |", flush=True)
-    return 0
+    return measure(lambda: FORMS[form](student, teacher), dual_softmax, repeats, device)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guesses = {form: 0 if "streaming" in form else 5 for form in FORMS}
+    sizes = {"cpu": [432, 1728], "cuda": [432, 1728]}
+    sys.exit(table(__file__, __doc__, guesses, sizes, child, "dual-softmax, streaming"))

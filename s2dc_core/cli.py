@@ -1,8 +1,6 @@
 """The command `s2dc`: pre-training from a terminal or a batch script."""
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 import torch
 
 from s2dc_core.data import NO_IMAGES, open_scans
-from s2dc_core.training import RECIPES, PretrainConfig, dry_run, newest_checkpoint, pretrain
+from s2dc_core.training import RECIPES, PretrainConfig, dry_run, find_run, pretrain, write_json
 from s2dc_core.views import check_fits
 
 
@@ -66,15 +64,12 @@ def _pretrain(options: argparse.Namespace) -> int:
         print(f"{'scans':20s}{len(scans)}, and {len(damaged)} set apart")
         print(dry_run(config, scans, device=options.device))
         return 0
-    folder, record = Path(options.folder), []
+    folder, noted = Path(options.folder), []
 
     def note(_run) -> None:
         """Once the run is accepted: a refused command leaves the record of the run that lies there."""
-        if not record:
-            record.append(folder / "set_apart.json")
-            beside = folder / "set_apart.json.part"
-            beside.write_text(json.dumps(damaged, indent=1) + "\n", encoding="utf-8")
-            os.replace(beside, record[0])
+        if not noted:
+            noted.append(write_json(folder / "set_apart.json", damaged))
 
     show = sys.stderr.isatty()
     pretrain(config, scans, show, folder, options.save_every, options.resume, options.device, on_step=note)
@@ -90,13 +85,10 @@ def _refuse_early(options: argparse.Namespace, config: PretrainConfig) -> None:
     except RuntimeError as error:
         raise ValueError(f"there is no device {options.device!r}: give cpu, cuda or cuda:1") from error
     config.build()
-    if options.dry_run:
-        return
-    if not options.folder:
+    if not (options.folder or options.dry_run):
         raise ValueError("a run needs --folder for its checkpoints (or --dry-run)")
-    Path(options.folder).mkdir(parents=True, exist_ok=True)
-    if newest_checkpoint(Path(options.folder), required=False) and not options.resume:
-        raise ValueError(f"{options.folder} holds the checkpoints of a run: give --resume to go on, or a new folder")
+    if not options.dry_run:
+        find_run(Path(options.folder), config, options.resume)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from s2dc_core.matching import (
     BACKENDS,
     DISPERSIONS,
     MatchStatistics,
-    at_least_float32,
     check_choice,
     check_matches,
     dual_softmax,
@@ -28,6 +27,7 @@ from s2dc_core.matching import (
     similarity_matrix,
     sinkhorn,
 )
+from s2dc_core.streaming import at_least_float32
 
 NORMALISERS = ("weights", "printed")
 FORMS = ("equations", "published")

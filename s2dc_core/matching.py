@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from s2dc_core.geometry import Matches
-from s2dc_core.streaming import positive_temperature, sinkhorn_potentials, streamed_profiles
+from s2dc_core.streaming import at_least_float32, positive_temperature, sinkhorn_potentials, streamed_profiles
 
 DISPERSIONS = ("std", "variance")
 BACKENDS = ("auto", "dense", "streaming")
@@ -177,14 +177,15 @@ def match_statistics(
         backend = "streaming" if entries >= STREAMED_ENTRIES else "dense"
     _check_tokens(student, teacher, unit_length=backend == "streaming")
     check_matches(matches, *student.shape[:2], teacher.shape[1])
+    common = torch.promote_types(student.dtype, teacher.dtype)
+    student, teacher = student.to(common), teacher.to(common)
     compute = _streamed if backend == "streaming" else _dense
     with torch.autocast(student.device.type, enabled=False):  # which would round the cosines
         return compute(student, teacher, matches, temperature, dispersion, assignment, detach_ratio)
 
 
 def _dense(student, teacher, matches, temperature, dispersion, assignment, detach_ratio) -> MatchStatistics:
-    common = torch.promote_types(student.dtype, teacher.dtype)
-    similarity = similarity_matrix(*(at_least_float32(x.to(common)) for x in (student, teacher)))
+    similarity = similarity_matrix(at_least_float32(student), at_least_float32(teacher))
     at = (matches.batch, matches.source, matches.target)
     if assignment == "sinkhorn":
         log_confidence = sinkhorn(similarity, temperature=temperature)[at]
@@ -199,9 +200,8 @@ def _dense(student, teacher, matches, temperature, dispersion, assignment, detac
 
 
 def _streamed(student, teacher, matches, temperature, dispersion, assignment, detach_ratio) -> MatchStatistics:
-    if student.dtype != teacher.dtype or student.dtype == torch.float16:  # bfloat16 alone is multiplied as it is
-        common = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
-        student, teacher = student.to(common), teacher.to(common)
+    if student.dtype == torch.float16:  # of the half formats, bfloat16 alone is multiplied as it is
+        student, teacher = student.float(), teacher.float()
     similarity, rows, columns = streamed_profiles(student, teacher, *matches, temperature)
     source, target = (matches.batch, matches.source), (matches.batch, matches.target)
     if assignment == "sinkhorn":
@@ -246,8 +246,3 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse an unknown choice by naming the known ones."""
     if value not in choices:
         raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision raised to float32; float32 and float64 as they are."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -390,7 +390,7 @@ def load_encoder(file: str | Path, in_channels: int | None = None) -> tuple[Enco
         raise ValueError(f"{file} describes no encoder: {error}") from error
     with torch.random.fork_rng(devices=[]):  # loading weights must not move anyone's random draws
         encoder = Encoder(config)
-    return encoder, load_into(encoder, file)
+    return encoder, _copy_into(encoder, weights, file)
 
 
 def load_into(network: nn.Module, file: str | Path) -> WeightsReport:
@@ -401,7 +401,10 @@ def load_into(network: nn.Module, file: str | Path) -> WeightsReport:
     Raises:
         FileNotFoundError, ValueError: as load_encoder; nothing is copied then.
     """
-    weights, _ = read_weights(file)
+    return _copy_into(network, read_weights(file)[0], file)
+
+
+def _copy_into(network: nn.Module, weights: dict[str, Tensor], file: str | Path) -> WeightsReport:
     own = dict(network.named_parameters())
     if PATCHES in own and PATCHES in weights and own[PATCHES].ndim == weights[PATCHES].ndim > 1:
         weights[PATCHES] = with_channels(weights[PATCHES], own[PATCHES].shape[1])

@@ -101,7 +101,7 @@ def sinkhorn_potentials(
     raised to float32, because a hundred gradients are added up.
     """
     positive_temperature(temperature)
-    source, target = (x.to(_sums_in(x)) for x in (source, target))
+    source, target = at_least_float32(source), at_least_float32(target)
     u, v = source.new_zeros(source.shape[:2]), target.new_zeros(target.shape[:2])
     for _ in range(iterations):
         u, v = _SinkhornIteration.apply(source, target, v, temperature)
@@ -113,6 +113,7 @@ class _Profiles(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, source, target, batch, i, j, temperature, *means):
+        """M_t at the matches, then log-sum, largest and variance of the rows, then of the columns."""
         bounded = temperature >= lowest_temperature(_sums_in(source))
         sums = [torch.full_like(mean, 0 if bounded else -math.inf) for mean in means]
         largest = [torch.full_like(mean, -math.inf) for mean in means]
@@ -145,6 +146,7 @@ class _Profiles(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, to_similarity, *to_profiles):
+        """The tiles again: dL/dM_t of a tile, times the tokens of the other side."""
         source, target, batch, i, j, *saved = ctx.saved_tensors
         means, sums = saved[:2], saved[2:]
         to_sums, to_largest, to_variances = (to_profiles[k::3] for k in range(3))
@@ -195,6 +197,7 @@ class _Peaks:
         self.place = torch.zeros_like(gradient, dtype=torch.long)
 
     def update(self, tile: Tensor, axis: int, here: tuple, others: tuple) -> None:
+        """Look at a tile along an axis: the rows (columns) are at `here`, what they are compared with at `others`."""
         value, place = tile.max(axis)
         higher = value > self.value[here]
         self.place[here] = torch.where(higher, place + others[1].start, self.place[here])
@@ -282,9 +285,8 @@ def _tiles(source: Tensor, target: Tensor, temperature: float, whole_rows: bool 
 
 
 def _at_matches(source: Tensor, target: Tensor, batch: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    dtype = _sums_in(source)
-    parts = [(source[b, n].to(dtype) * target[b, m].to(dtype)).sum(-1) for b, n, m in _in_parts(batch, i, j)]
-    return torch.cat(parts)
+    pairs = ((source[b, n], target[b, m]) for b, n, m in _in_parts(batch, i, j))
+    return torch.cat([(at_least_float32(one) * at_least_float32(other)).sum(-1) for one, other in pairs])
 
 
 def _in_parts(*values: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -292,8 +294,12 @@ def _in_parts(*values: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _mean_similarity(tokens: Tensor, others: Tensor) -> Tensor:
-    dtype = _sums_in(tokens)
-    return (tokens.to(dtype) @ others.mean(1, keepdim=True, dtype=dtype).mT).squeeze(-1)
+    return (at_least_float32(tokens) @ others.mean(1, keepdim=True, dtype=_sums_in(others)).mT).squeeze(-1)
+
+
+def at_least_float32(tokens: Tensor) -> Tensor:
+    """Half precision raised to float32; float32 and float64 as they are."""
+    return tokens.to(_sums_in(tokens))
 
 
 def _sums_in(tokens: Tensor) -> torch.dtype:

@@ -1,11 +1,12 @@
 """Pre-training on scans, the weights that come with the course, and what they are measured by."""
 
-from s2dc_core.training.checkpoints import newest_checkpoint
+from s2dc_core.training.checkpoints import find_run
 from s2dc_core.training.dryrun import dry_run
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
 from s2dc_core.training.pretrain import Pretraining, PretrainResult, draw_views, pretrain
 from s2dc_core.training.reach import GradientReach, gradient_reach
 from s2dc_core.training.recipe import RECIPES, PretrainConfig
+from s2dc_core.training.records import write_json
 from s2dc_core.training.shipped import (
     ARMS,
     TITLES,
@@ -28,10 +29,10 @@ __all__ = [
     "Pretraining",
     "draw_views",
     "dry_run",
+    "find_run",
     "gradient_reach",
     "mean_interval",
     "mean_silhouette",
-    "newest_checkpoint",
     "open_snapshot",
     "open_weights",
     "peak_memory",
@@ -42,4 +43,5 @@ __all__ = [
     "snapshot_steps",
     "step_times",
     "study_results",
+    "write_json",
 ]

@@ -4,7 +4,6 @@ No file can run code: weights are safetensors, the rest one file that loads with
 written beside its place and renamed, so that a crash leaves no half of one.
 """
 
-import json
 import os
 import pickle
 import re
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save
 from s2dc_core.losses import LossTerms
 from s2dc_core.model import export_encoder
 from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.training.records import read_json, write_json
 
 if TYPE_CHECKING:
     from s2dc_core.training.pretrain import Pretraining
@@ -50,7 +50,7 @@ def save_checkpoint(run: "Pretraining", folder: Path, keep: int = 3) -> Path:
         "scans": run.data,
     }
     torch.save(state, beside / "state.pt")
-    (beside / "recipe.json").write_text(json.dumps(run.config.as_dict(), indent=1), encoding="utf-8")
+    write_json(beside / "recipe.json", run.config.as_dict())
     if final.exists():  # a folder cannot be replaced in one move, so the old one goes first
         shutil.rmtree(final)
     os.replace(beside, final)
@@ -73,6 +73,27 @@ def newest_checkpoint(folder: Path, required: bool = True) -> Path | None:
     return found[-1] if found else None
 
 
+def find_run(folder: Path, config: PretrainConfig, resume: bool) -> Path | None:
+    """The checkpoint from which a run of this recipe goes on in a folder, which is made; None where none lies there.
+
+    Raises:
+        ValueError: if a run lies there and is not to be resumed, or followed another recipe.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = newest_checkpoint(folder, required=False)
+    if newest is None:
+        return None
+    if not resume:
+        raise ValueError(f"{folder} holds the checkpoints of a run: give resume=True to go on with it, or a new folder")
+    try:
+        old, new = _recipe(newest).as_dict(), config.as_dict()
+    except (OSError, ValueError) as error:
+        raise _unreadable(newest, error) from error
+    if changed := [f"{name}: {old[name]} there, {new[name]} here" for name in new if old[name] != new[name]]:
+        raise ValueError(f"the run in {folder} follows another recipe: {'; '.join(changed)}")
+    return newest
+
+
 def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining"]) -> "Pretraining":
     """Start a run with the checkpoint's recipe and put its state in place.
 
@@ -81,12 +102,11 @@ def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining
             on other scans.
     """
     try:
-        config = PretrainConfig.from_dict(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+        config = _recipe(folder)
         tensors = load_file(folder / "model.safetensors")
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"the checkpoint {folder} cannot be read ({reason}): resume from an earlier one") from error
+        raise _unreadable(folder, error) from error
     run = start(config)
     if run.data != state["scans"]:
         raise ValueError(f"the run in {folder} was made on other scans: {_difference(state['scans'], run.data)}")
@@ -101,6 +121,15 @@ def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining
     run.generator.set_state(state["generator"])
     run.history[:] = [LossTerms(*terms) for terms in state["history"]]
     return run
+
+
+def _recipe(checkpoint: Path) -> PretrainConfig:
+    return PretrainConfig.from_dict(read_json(checkpoint / "recipe.json"))
+
+
+def _unreadable(checkpoint: Path, error: Exception) -> ValueError:
+    reason = str(error).split("\n")[0]
+    return ValueError(f"the checkpoint {checkpoint} cannot be read ({reason}): resume from an earlier one")
 
 
 def _difference(there: list[str], here: list[str]) -> str:

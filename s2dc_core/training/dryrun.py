@@ -3,17 +3,16 @@
 import math
 import resource
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median
 
 import torch
 
 from s2dc_core.data import Scan
-from s2dc_core.training.pretrain import Pretraining, draw_views
+from s2dc_core.training.pretrain import draw_views
 from s2dc_core.training.reach import STAGES, TERMS, gradient_reach
 from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.training.timing import step_times
 from s2dc_core.views import Views
 
 
@@ -28,25 +27,18 @@ def dry_run(
         steps: measured, after a first one that is not counted.
 
     Raises:
-        ValueError: as Pretraining, or for less than one step.
+        ValueError: as Pretraining, or for less than one step, see step_times.
         FloatingPointError: if the first losses are not finite.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    run = Pretraining(config, scans, device)
-    views = draw_views(config, run.scans, run.generator)
-    seconds = []
-    for _ in range(steps + 1):
-        started = time.perf_counter()
-        run.step()  # ends with numbers on the CPU, so a GPU has finished
-        seconds.append(time.perf_counter() - started)
-    cost = _cost(run, seconds[1:])  # first: the look at the gradients needs memory that the run does not
-    lines = [*_network(run), *_regions(config, views), *_reach(replace(config, batch=1), scans[0]), *cost]
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    cost = _cost(config, step_times(config, scans, steps, device), device)  # first, while nothing else takes memory
+    views = draw_views(config, scans, torch.Generator().manual_seed(config.seed))
+    lines = [*_network(config), *_regions(config, views), *cost, *_reach(replace(config, batch=1), scans[0])]
     return "\n".join(f"{name:20s}{text}" for name, text in lines)
 
 
-def _network(run: Pretraining) -> list[tuple[str, str]]:
-    student = run.model.student
+def _network(config: PretrainConfig) -> list[tuple[str, str]]:
+    student = config.build().student
     encoder, heads = (sum(weight.numel() for weight in part.parameters()) for part in (student.encoder, student))
     return [("encoder", f"{encoder / 1e6:.2f} million weights, {heads / 1e6:.2f} with its heads; the teacher as many")]
 
@@ -75,18 +67,17 @@ def _reach(config: PretrainConfig, scan: Scan) -> list[tuple[str, str]]:
     return lines
 
 
-def _cost(run: Pretraining, seconds: Sequence[float]) -> list[tuple[str, str]]:
-    config, step = run.config, median(seconds)
-    if run.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(run.device) / 1e9
-        memory = f"{peak:.2f} GB on {torch.cuda.get_device_name(run.device)}"
+def _cost(config: PretrainConfig, parts: dict[str, float], device: torch.device) -> list[tuple[str, str]]:
+    step = sum(parts.values())
+    if device.type == "cuda":
+        memory = f"{torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB on {torch.cuda.get_device_name(device)}"
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
         memory = f"{peak:.2f} GB, the whole process at its peak, the scans included"
     crops = config.batch * math.prod(config.views.counts) / step
-    took = f"{step:.3g} s on {run.device} (median of {len(seconds)}), {crops:.3g} sub-volumes a second"
+    shares = ", ".join(f"{part} {seconds / step:.0%}" for part, seconds in parts.items())
     return [
-        ("time of a step", took),
+        ("time of a step", f"{step:.3g} s on {device} ({shares}), {crops:.3g} sub-volumes a second"),
         ("memory", memory),
         ("the whole run", f"{_duration(step * config.steps)} for {config.steps:,} steps"),
     ]

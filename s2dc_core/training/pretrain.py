@@ -20,7 +20,7 @@ from s2dc_core.data import Scan
 from s2dc_core.geometry import Matches
 from s2dc_core.losses import LossTerms, S2DCLoss
 from s2dc_core.model import FeatureQueue, StudentTeacher
-from s2dc_core.training.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from s2dc_core.training.checkpoints import find_run, load_checkpoint, newest_checkpoint, save_checkpoint
 from s2dc_core.training.recipe import PretrainConfig
 from s2dc_core.views import Views, check_fits, collate_views, make_views, region_shape
 
@@ -210,20 +210,11 @@ class _Termination:
 
 
 def _start_or_resume(config, scans, folder, resume, device) -> Pretraining:
-    if folder is None:
-        if resume:
-            raise ValueError("resume needs the folder of the run that is to go on")
+    if folder is None and resume:
+        raise ValueError("resume needs the folder of the run that is to go on")
+    if folder is None or find_run(Path(folder), config, resume) is None:
         return Pretraining(config, scans, device)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    if newest_checkpoint(Path(folder), required=False) is None:
-        return Pretraining(config, scans, device)
-    if not resume:
-        raise ValueError(f"{folder} holds the checkpoints of a run: give resume=True to go on with it, or a new folder")
-    run = Pretraining.resume(folder, scans, device)
-    old, new = run.config.as_dict(), config.as_dict()
-    if changed := [f"{name}: {old[name]} there, {new[name]} here" for name in new if old[name] != new[name]]:
-        raise ValueError(f"the run in {folder} follows another recipe: {'; '.join(changed)}")
-    return run
+    return Pretraining.resume(folder, scans, device)
 
 
 def _refuse_unfit_scans(config: PretrainConfig, scans: Sequence[Scan]) -> None:

@@ -5,7 +5,6 @@ their records and study.json into FOLDER/weights; ``--install`` puts these where
 """
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -23,6 +22,7 @@ from s2dc_core.model import Encoder, export_encoder
 from s2dc_core.training.measure import mean_interval, scan_silhouettes
 from s2dc_core.training.pretrain import Pretraining, pretrain
 from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.training.records import read_json, write_json
 from s2dc_core.training.shipped import ARMS, RATES, WEIGHTS, open_weights
 
 TRAINING_IMAGES = ("phantom_ct", "phantom_ct", "phantom_pet", "phantom_mr_t1")
@@ -179,18 +179,6 @@ def _mean(bodies: dict) -> float:
 def rounded(values: dict[int, float]) -> dict[str, float]:
     """Organ silhouettes as the records hold them."""
     return {str(organ): round(value, 5) for organ, value in values.items()}
-
-
-def read_json(file: Path) -> dict:
-    """What a record holds."""
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
-def write_json(file: Path, values: dict) -> None:
-    """Write a record beside its place and rename it, so that a crash leaves no half of one."""
-    beside = file.with_name(file.name + ".part")
-    beside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, file)
 
 
 def _work(job: tuple[str, str, int, Path]) -> str:
