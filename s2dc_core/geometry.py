@@ -143,7 +143,10 @@ def ground_truth_matches(
 
 
 def warp(
-    volume: Shaped[Tensor, "b c x y z"], H: Float[Tensor, "*b 4 4"], mode: str = "trilinear", fill: float | int = 0.0
+    volume: Shaped[Tensor, "b c x y z"],
+    H: Float[Tensor, "*b 4 4"],
+    mode: str = "trilinear",
+    fill: float | int | Tensor = 0.0,
 ) -> Shaped[Tensor, "b c x y z"]:
     """The counterpart V': out(H p) = volume(p), that is out(q) = volume(H^-1 q), on the same voxel grid.
 
@@ -151,41 +154,60 @@ def warp(
         volume: [B, C, X, Y, Z]; of any type in mode "nearest". Half precision is interpolated in float32.
         H: source to target voxel coordinates, [4, 4] or [B, 4, 4].
         mode: "trilinear" for images, "nearest" for label maps (halves round up).
-        fill: value where H^-1 q lies outside the volume. Between the outermost voxel centres and one voxel beyond
-            them a trilinear result blends into the fill.
+        fill: value where H^-1 q lies outside the volume, or one for each volume, [B]. Between the outermost voxel
+            centres and one voxel beyond them a trilinear result blends into the fill.
 
     Raises:
         ValueError: for an unknown mode, whole numbers in mode "trilinear", or an H that cannot be inverted.
     """
     if mode not in ("trilinear", "nearest"):
         raise ValueError(f"unknown mode {mode!r}: warp knows 'trilinear' and 'nearest'")
-    at = _where_from(H, volume)
-    sides = torch.tensor(volume.shape[2:], device=volume.device)
+    back = inverse(H).to(volume.device).expand(len(volume), 4, 4)
+    fill = torch.as_tensor(fill, device=volume.device).reshape(-1, 1, 1, 1, 1)
     if mode == "nearest":
-        index = torch.floor(at + 0.5 + TOLERANCE).long()
-        inside = ((index >= 0) & (index < sides)).all(-1)
-        index = index.clamp(min=0).minimum(sides - 1)
-        flat = (index[..., 0] * sides[1] + index[..., 1]) * sides[2] + index[..., 2]
-        values = volume.flatten(2).gather(2, flat.flatten(1)[:, None].expand(-1, volume.shape[1], -1))
-        return values.view_as(volume).masked_fill(~inside[:, None], fill)
+        return _warp_nearest(volume, back, fill)
     if not volume.is_floating_point():
         raise ValueError(f"a volume of {volume.dtype} cannot be interpolated: use mode='nearest' for labels")
-    # grid_sample wants -1 and 1 at the volume's faces, half a voxel beyond the outer centres, and the last axis first.
     working = volume if volume.dtype == torch.float64 else volume.float()
-    at = ((2 * at + 1) / sides - 1).flip(-1).to(working.dtype)
-    moved = F.grid_sample(working - fill, at, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return (fill + moved).to(volume.dtype)
+    # grid_sample wants -1 and 1 at the volume's faces, half a voxel beyond the outer centres, and the last axis first.
+    sides = torch.tensor(volume.shape[2:], dtype=torch.float64, device=volume.device)
+    scaled = 2 * back[:, :3] / sides[:, None]
+    scaled[..., 3] += 1 / sides - 1
+    fill = fill.to(working.dtype)
+    moved = _sample(working - fill, _map_grid(scaled.flip(1), volume.shape[2:], working.dtype))
+    return moved.add_(fill).to(volume.dtype)
 
 
-def _where_from(H: Float[Tensor, "*b 4 4"], volume: Shaped[Tensor, "b c x y z"]) -> Float[Tensor, "b x y z 3"]:
-    """H^-1 q for every voxel q of the volume, float64."""
-    back = inverse(H).to(volume.device).expand(len(volume), 4, 4)
-    at = back[:, None, None, None, :3, 3]
-    for axis, side in enumerate(volume.shape[2:]):
-        steps = torch.arange(side, dtype=torch.float64, device=volume.device)
-        steps = steps.reshape([-1 if a == axis else 1 for a in range(3)] + [1])
-        at = at + steps * back[:, None, None, None, :3, axis]
-    return at
+def _warp_nearest(volume: Tensor, back: Tensor, fill: Tensor) -> Tensor:
+    at = _map_grid(back[:, :3], volume.shape[2:], torch.float64)
+    sides = torch.tensor(volume.shape[2:], device=volume.device)
+    index = torch.floor(at + 0.5 + TOLERANCE).long()
+    inside = ((index >= 0) & (index < sides)).all(-1)
+    index = index.clamp(min=0).minimum(sides - 1)
+    flat = (index[..., 0] * sides[1] + index[..., 1]) * sides[2] + index[..., 2]
+    values = volume.flatten(2).gather(2, flat.flatten(1)[:, None].expand(-1, volume.shape[1], -1))
+    return torch.where(inside[:, None], values.view_as(volume), fill.to(volume.dtype))
+
+
+def _map_grid(matrix: Float[Tensor, "b 3 4"], shape: Sequence[int], dtype: torch.dtype) -> Float[Tensor, "b x y z 3"]:
+    """matrix (q, 1) for every voxel q of a grid; one plane per coordinate in memory, which is what vectorises."""
+    x, y, z = (torch.arange(side, dtype=torch.float64, device=matrix.device) for side in shape)
+    columns = matrix[..., None, None, None]  # [B, 3, 4, 1, 1, 1]
+    slope = columns[:, :, 2] * z
+    start = columns[:, :, 0] * x[:, None, None] + columns[:, :, 1] * y[:, None] + columns[:, :, 3]
+    return (start.to(dtype) + slope.to(dtype)).movedim(1, -1)
+
+
+def _sample(volume: Float[Tensor, "b c x y z"], at: Float[Tensor, "b x y z 3"]) -> Float[Tensor, "b c x y z"]:
+    if volume.device.type != "cpu":
+        return F.grid_sample(volume, at, align_corners=False)
+    # On a CPU grid_sample gives a thread to each volume of a batch, so the slabs of one are sampled as a batch.
+    slabs = math.gcd(volume.shape[2], 16)
+    moved = [
+        F.grid_sample(single.expand(slabs, *single.shape), where.unflatten(0, (slabs, -1)), align_corners=False)
+        for single, where in zip(volume, at, strict=True)
+    ]
+    return torch.stack([slab.movedim(0, 1).flatten(1, 2) for slab in moved])
 
 
 def affine_about_centre(

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from monai.transforms import Compose, RandGaussianNoise, RandScaleIntensity, RandShiftIntensity
 from torch import Tensor
 
 from s2dc_core.geometry import Matches, Reals, grid_of, ground_truth_matches, random_affine, split_region, warp
 from s2dc_core.model import EncoderConfig
+
+Generators = Sequence[torch.Generator | None] | None
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,6 @@ class Views(NamedTuple):
     H: Float[Tensor, "b 4 4"]
     matches: list[Matches]
 
-    def to(self, device: torch.device | str) -> "Views":
-        """The same views on another device."""
-        moved = (value.to(device) for value in self[:4])
-        return Views(*moved, [matches.to(device) for matches in self.matches])
-
 
 class Region(NamedTuple):
     """A crop of whole sub-volumes.
@@ -86,11 +82,13 @@ class Region(NamedTuple):
         volume: [C, X, Y, Z].
         inside: False where a short scan was padded, [X, Y, Z].
         body: the foreground, False where padded, [X, Y, Z].
+        background: normalised value of air.
     """
 
     volume: Float[Tensor, "c x y z"]
     inside: Bool[Tensor, "x y z"]
     body: Bool[Tensor, "x y z"]
+    background: float | int = 0.0
 
 
 def check_fits(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
@@ -140,7 +138,7 @@ def crop_region(
     missing = [s - side for side, s in zip(crop.shape[1:], size, strict=True)]
     far_end = [amount for room in reversed(missing) for amount in (0, room)]
     masks = (F.pad(mask[window], far_end, value=False) for mask in (everywhere, foreground))
-    return Region(F.pad(crop, far_end, value=background), *masks)
+    return Region(F.pad(crop, far_end, value=background), *masks, background)
 
 
 def _draw_start(foreground: Tensor, size: Sequence[int], generator: torch.Generator | None) -> list[int]:
@@ -162,21 +160,25 @@ def valid_tokens(inside: Float[Tensor, "b 1 x y z"], patch: Sequence[int]) -> Bo
 
 
 def change_intensities(
-    volume: Float[Tensor, "b c x y z"], config: ViewConfig, generator: torch.Generator | None = None
+    volume: Float[Tensor, "b c x y z"], config: ViewConfig, generators: Generators = None
 ) -> Float[Tensor, "b c x y z"]:
-    """Random gain, offset and noise (MONAI's transforms), drawn anew for each volume of the batch."""
-    transform = Compose(
-        [
-            RandScaleIntensity(factors=config.intensity_scale, prob=1.0),
-            RandShiftIntensity(offsets=config.intensity_shift, prob=1.0),
-            RandGaussianNoise(std=config.noise, prob=1.0),
-        ]
-    )
-    changed = []
-    for single in volume:
-        transform.set_random_state(seed=int(torch.randint(2**31, (), generator=generator)))
-        changed.append(torch.as_tensor(transform(single)).to(volume.dtype))
-    return torch.stack(changed).as_subclass(Tensor)
+    """Random gain, offset and Gaussian noise, drawn anew for each volume of the batch.
+
+    v (1 + g) + o + s n: g, o uniform in +-intensity_scale, +-intensity_shift, s uniform in 0..noise, n ~ N(0, 1).
+
+    Args:
+        generators: one for each volume, on the CPU; the noise itself is drawn on the volume's device.
+    """
+    noise, factors = torch.empty_like(volume), []
+    for single, generator in zip(noise, _each(generators, len(volume)), strict=True):
+        gain, offset, level = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+        factors.append(
+            ((2 * gain - 1) * config.intensity_scale, (2 * offset - 1) * config.intensity_shift, level * config.noise)
+        )
+        seed = int(torch.randint(2**62, (), generator=generator))
+        single.normal_(generator=torch.Generator(volume.device).manual_seed(seed))
+    gain, offset, level = torch.tensor(factors).to(volume).T[..., None, None, None, None]
+    return noise.mul_(level).addcmul_(volume, 1 + gain).add_(offset)
 
 
 def make_views(
@@ -189,7 +191,7 @@ def make_views(
     foreground: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Views:
-    """Views of one region of a scan, B = 1; collate several with collate_views.
+    """Views of one region of a scan, B = 1: crop_region, then augment_regions.
 
     Args:
         volume: normalised intensities.
@@ -207,53 +209,77 @@ def make_views(
             of its stride, or for a foreground that is no bool mask on the scan's grid.
     """
     config = config or ViewConfig()
-    if not levels:
-        raise ValueError("make_views needs at least one token level to match")
-    strides = [encoder.stride(level) for level in levels]
-    for stride in strides:
-        grid_of(encoder.sub_volume, stride)
-    check_fits(volume.shape[1:], strides)
+    check_fits(volume.shape[1:], [encoder.stride(level) for level in levels])
     region = crop_region(volume, encoder.sub_volume, config.counts, background, foreground, generator)
-    may_match = region.inside if config.match_background else region.body
-    shape = region.volume.shape[1:]
-    H = random_affine(shape, spacing, config.rotation_deg, config.scale, config.translation_mm, generator)[None]
-    source, mask = region.volume[None], may_match[None, None].to(volume.dtype)
-    target = change_intensities(warp(source, H, fill=background), config, generator)
-    warped_mask = warp(mask, H)
-    matches = [
-        ground_truth_matches(H, grid_of(shape, s), s, valid_tokens(mask, s), valid_tokens(warped_mask, s))
-        for s in strides
-    ]
-    return Views(source, target, make_positives(source, spacing, encoder, config, background, generator), H, matches)
+    return augment_regions([region], [spacing], encoder, levels, config, [generator], volume.device)
+
+
+def augment_regions(
+    regions: Sequence[Region],
+    spacings: Sequence[Reals],
+    encoder: EncoderConfig,
+    levels: Sequence[int],
+    config: ViewConfig,
+    generators: Generators = None,
+    device: torch.device | str = "cpu",
+) -> Views:
+    """Counterparts, positives and matches of regions of one shape, as one batch on the device that will encode them.
+
+    Args:
+        spacings: millimetres per voxel of each region.
+        generators: one for each region, on the CPU. What a region becomes depends on its own alone, not on the batch.
+
+    Raises:
+        ValueError: without levels, if a sub-volume is no multiple of a stride, or if the regions differ in shape.
+    """
+    if not levels:
+        raise ValueError("views need at least one token level to match")
+    for level in levels:
+        grid_of(encoder.sub_volume, encoder.stride(level))
+    shapes = {tuple(region.volume.shape) for region in regions}
+    if len(shapes) != 1:
+        raise ValueError(f"a batch needs regions of one shape, got {sorted(shapes)}: batch scans of one size together")
+    generators = _each(generators, len(regions))
+    source = torch.stack([region.volume for region in regions]).to(device, non_blocking=True)
+    may_match = [region.inside if config.match_background else region.body for region in regions]
+    mask = torch.stack(may_match)[:, None].to(device, non_blocking=True).to(source.dtype)
+    background = torch.tensor([region.background for region in regions], device=source.device)
+    ranges = (config.rotation_deg, config.scale, config.translation_mm)
+    H = _draw_affines(source.shape[2:], spacings, ranges, generators)
+    fill = background.to(source.dtype).reshape(-1, 1, 1, 1, 1)
+    warped = warp(torch.cat([source - fill, mask], 1), H)  # together: the voxels' places are found once
+    target = change_intensities(warped[:, :-1] + fill, config, generators)
+    matches = []
+    for level in levels:
+        patch = encoder.stride(level)
+        valid = valid_tokens(mask, patch), valid_tokens(warped[:, -1:], patch)
+        matches.append(ground_truth_matches(H.to(source.device), grid_of(source.shape[2:], patch), patch, *valid))
+    positives = make_positives(source, spacings, encoder, config, background, generators)
+    return Views(source, target, positives, H, matches)
 
 
 def make_positives(
     source: Float[Tensor, "b c x y z"],
-    spacing: Reals,
+    spacings: Sequence[Reals],
     encoder: EncoderConfig,
     config: ViewConfig,
-    background: float | int = 0.0,
-    generator: torch.Generator | None = None,
+    background: float | int | Tensor = 0.0,
+    generators: Generators = None,
 ) -> Float[Tensor, "g c _ _ _"]:
     """The augmented version v' of every sub-volume v, each under an affine of its own, [B * G, C, sx, sy, sz]."""
     parts = split_region(source, encoder.sub_volume)
+    each = len(parts) // len(source)
     ranges = (config.positive_rotation_deg, config.positive_scale, config.positive_translation_mm)
-    each = torch.stack([random_affine(encoder.sub_volume, spacing, *ranges, generator) for _ in parts])
-    return change_intensities(warp(parts, each, fill=background), config, generator)
+    owners = [generator for generator in _each(generators, len(source)) for _ in range(each)]
+    H = _draw_affines(encoder.sub_volume, [spacing for spacing in spacings for _ in range(each)], ranges, owners)
+    fill = torch.as_tensor(background, device=source.device).expand(len(source)).repeat_interleave(each)
+    return change_intensities(warp(parts, H, fill=fill), config, owners)
 
 
-def collate_views(views: Sequence[Views]) -> Views:
-    """Several regions of one shape as a batch.
+def _draw_affines(shape: Sequence[int], spacings: Sequence[Reals], ranges: tuple, generators: Sequence) -> Tensor:
+    drawn = [random_affine(shape, mm, *ranges, generator) for mm, generator in zip(spacings, generators, strict=True)]
+    return torch.stack(drawn)
 
-    Raises:
-        ValueError: if the regions differ in shape (short scans are clipped to fewer sub-volumes).
-    """
-    shapes = {tuple(view.source.shape[1:]) for view in views}
-    if len(shapes) != 1:
-        raise ValueError(f"a batch needs regions of one shape, got {sorted(shapes)}: batch scans of one size together")
-    levels = []
-    for level in zip(*(view.matches for view in views), strict=True):
-        batch = torch.cat([matches.batch + index for index, matches in enumerate(level)])
-        source, target = (torch.cat([m[k] for m in level]) for k in (1, 2))
-        levels.append(Matches(batch, source, target))
-    return Views(*(torch.cat(tensors) for tensors in list(zip(*views, strict=True))[:4]), levels)
+
+def _each(generators: Generators, count: int) -> Sequence[torch.Generator | None]:
+    return [None] * count if generators is None else generators

@@ -43,7 +43,7 @@ def test_a_run_sets_damaged_scans_apart_and_goes_on_where_it_stopped(folder, rec
     arguments = ["pretrain", "--config", recipe, "--scans", str(folder), *SCANS, "--folder", run, "--most-damaged", "5"]
     assert main([*arguments, "--save-every", "4"]) == 0
     assert capsys.readouterr().err.count("set apart: ") == 5
-    apart = json.loads((tmp_path / "run" / "set_apart.json").read_text())
+    apart = json.loads((tmp_path / "run" / "quarantine.json").read_text())
     assert sorted(file.rsplit("/", 1)[1] for file in apart) == DAMAGED
     kept = sorted(path.name for path in (tmp_path / "run").glob("step_*"))
     assert kept == ["step_0000004", "step_0000008", "step_0000009"]
@@ -85,7 +85,7 @@ def test_what_is_missing_is_named(tmp_path, capsys):
     assert main(["pretrain", "--scans", str(tmp_path), *SCANS]) == 2
     assert "a run needs --folder" in capsys.readouterr().err
     assert main(["pretrain", "--scans", str(tmp_path), *SCANS, "--dry-run"]) == 2
-    assert "there is no NIfTI file in" in capsys.readouterr().err
+    assert "there is no NIfTI file and no DICOM series in" in capsys.readouterr().err
 
 
 def test_assignments_are_read_as_yaml():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CORE = ("geometry", "streaming", "matching", "losses", "weights", "model", "views", "features", "plots")
+CORE = ("geometry", "streaming", "matching", "losses", "encoder", "weights", "model", "views", "features", "plots")
 WINGS = ("data", "training", "explorer")
 FREE = ("__init__", "__main__", "cli")
 """Files that tie the others together. __init__ is held to the core: importing geometry must not load a wing."""

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from s2dc_core.geometry import (
-    grid_of,
     ground_truth_matches,
     split_region,
     token_centres,
@@ -12,7 +11,7 @@ from s2dc_core.geometry import (
     warp,
 )
 from s2dc_core.model import EncoderConfig
-from s2dc_core.views import ViewConfig, collate_views, crop_region, make_views, valid_tokens
+from s2dc_core.views import ViewConfig, augment_regions, change_intensities, crop_region, make_views, valid_tokens
 
 ENCODER = EncoderConfig.teaching(sub_volume=(16, 16, 16))
 PLAIN = ViewConfig(counts=(2, 2, 1), translation_mm=4.0, intensity_scale=0.0, intensity_shift=0.0, noise=0.0)
@@ -180,18 +179,37 @@ def test_intensities_change_in_the_target_only_and_the_generator_repeats_them():
     assert not torch.allclose(first.target, warp(first.source, first.H))
 
 
-def test_collated_views_keep_their_matches_apart():
-    single = [
-        make_views(scan(32, 32, 16, seed=s), (1, 1, 1), ENCODER, (1, 2), PLAIN, generator=seeded(s)) for s in (1, 2)
-    ]
-    batch = collate_views(single)
+def test_intensities_change_by_gain_offset_and_noise():
+    """Of a volume of ones the mean is 1 + gain + offset, and the spread that of the noise, each within its range."""
+    config = ViewConfig(intensity_scale=0.2, intensity_shift=0.1, noise=0.5)
+    generators = [seeded(k) for k in range(200)]
+    changed = change_intensities(torch.ones(200, 1, 12, 12, 12), config, generators)
+    shift, spread = changed.mean((1, 2, 3, 4)) - 1, changed.std((1, 2, 3, 4))
+    assert shift.abs().max() < 0.3 + 0.05 and shift.std() > 0.1 and 0.4 < spread.max() < 0.53 and spread.min() < 0.1
+    assert spread.mean() == pytest.approx(0.25, abs=0.05)
+    plain = ViewConfig(intensity_scale=0.2, intensity_shift=0.1, noise=0.0)
+    doubled = change_intensities(torch.tensor([1.0, 3.0]).reshape(1, 1, 2, 1, 1), plain, [seeded()]).flatten()
+    gain = float(doubled[1] - doubled[0]) / 2
+    assert 0.8 < gain < 1.2 and abs(float(doubled[0]) - gain) < 0.1
+
+
+def test_a_batch_of_regions_is_each_of_them_alone():
+    regions = [crop_region(scan(40, 40, 20, seed=s), (16, 16, 16), (2, 2, 1), -s, generator=seeded(s)) for s in (1, 2)]
+    spacings, config = [(1, 1, 2), (2, 1, 1)], ViewConfig(counts=(2, 2, 1), translation_mm=4.0)
+
+    def draw(some):
+        picked = ([regions[k] for k in some], [spacings[k] for k in some])
+        return augment_regions(*picked, ENCODER, (1, 2), config, [seeded(10 + k) for k in some])
+
+    batch, single = draw([0, 1]), [draw([0]), draw([1])]
     assert batch.source.shape[0] == batch.H.shape[0] == 2 and batch.positives.shape[0] == 8
+    for name in ("source", "target", "positives", "H"):
+        assert torch.equal(getattr(batch, name), torch.cat([getattr(view, name) for view in single])), name
     for level, matches in enumerate(batch.matches):
         for index, view in enumerate(single):
             here = matches.batch == index
+            assert here.any() and torch.equal(matches.source[here], view.matches[level].source)
             assert torch.equal(matches.target[here], view.matches[level].target)
-    together = ground_truth_matches(batch.H, grid_of((32, 32, 16), (4, 4, 4)), (4, 4, 4))
-    assert len(together.source) >= len(batch.matches[0].source)
 
 
 @pytest.mark.parametrize("mask", [torch.ones(30, 30, 30, dtype=torch.bool), torch.ones(16, 16, 16)])
@@ -211,6 +229,6 @@ def test_bad_input_is_named():
         make_views(scan(16, 16, 3), (1, 1, 1), ENCODER, (1,), PLAIN)
     with pytest.raises(ValueError, match=r"\(16, 16, 16\).*\(32, 32, 32\)"):
         make_views(scan(32, 32, 32), (1, 1, 1), ENCODER, (4,), PLAIN)
-    views = [make_views(scan(16 * n, 16, 16), (1, 1, 1), ENCODER, (1,), PLAIN) for n in (1, 2)]
+    regions = [crop_region(scan(16 * n, 16, 16), (16, 16, 16), (2, 2, 1)) for n in (1, 2)]
     with pytest.raises(ValueError, match="regions of one shape"):
-        collate_views(views)
+        augment_regions(regions, [(1, 1, 1)] * 2, ENCODER, (1,), PLAIN)

@@ -1,10 +1,12 @@
 """Volumes to work on: generated bodies, nilearn's MNI152 average, and scans of your own."""
 
+from s2dc_core.data.cache import CachedScans, ScanFacts, facts_of
 from s2dc_core.data.folder import NO_IMAGES, open_scans
 from s2dc_core.data.phantoms import FINDINGS, MODALITIES, ORGANS, TISSUES, Phantom, make_phantom
 from s2dc_core.data.scans import Scan, load_mni152, load_scan, open_scan, scan_from_phantom
 
 __all__ = [
+    "CachedScans",
     "FINDINGS",
     "MODALITIES",
     "NO_IMAGES",
@@ -12,6 +14,8 @@ __all__ = [
     "TISSUES",
     "Phantom",
     "Scan",
+    "ScanFacts",
+    "facts_of",
     "load_mni152",
     "load_scan",
     "make_phantom",

@@ -1,4 +1,4 @@
-"""Many scans at once: files and whole folders of NIfTI, with what cannot be used set apart by name."""
+"""Many scans at once: files and folders of NIfTI and DICOM, with what cannot be used set apart by name."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from s2dc_core.data.cache import CachedScans, ScanFacts, facts_of
+from s2dc_core.data.dicom import is_series
 from s2dc_core.data.scans import Scan, Spacings, load_scan
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -19,22 +21,26 @@ def open_scans(
     spacing: Spacings = None,
     most_damaged: int = 0,
     skip: Sequence[str] = NO_IMAGES,
-    check: Callable[[Scan], object] | None = None,
+    check: Callable[[ScanFacts], object] | None = None,
     keep_raw: bool = True,
     progress: bool = False,
-) -> tuple[list[Scan], dict[str, str]]:
+    cache: str | Path | None = None,
+) -> tuple[Sequence[Scan], dict[str, str]]:
     """The scans of some files and folders, in the order of their names, and what is wrong with the others.
 
     Args:
-        places: NIfTI files, and folders that are searched with all folders in them.
+        places: NIfTI files, folders of one DICOM series, and folders that are searched with all folders in them.
         modality: "ct", "pet" or "mr".
         spacing: voxel sizes in mm to resample to; default: as stored.
         most_damaged: files that may be unusable (unreadable, not three-dimensional, NaN, of another modality, of one
             value throughout, or refused by `check`) before that is an error.
         skip: names in folders that are no images, as patterns.
-        check: raises ValueError for a scan that will not do, such as one that is too small.
+        check: given the facts of a scan (see ScanFacts), raises ValueError for one that will not do, such as one that
+            is too small.
         keep_raw: False leaves out the intensities as stored, which training does not read: `raw` is then `volume`.
         progress: show a bar.
+        cache: a folder in which prepared scans are kept; they are then read from it one at a time instead of staying
+            in memory (5 bytes a voxel either way), and `raw` is always left out.
 
     Returns:
         Scans, and {file: what is wrong with it} for those set apart.
@@ -43,23 +49,30 @@ def open_scans(
         FileNotFoundError: for a place that does not exist.
         ValueError: if there is no scan, or more are damaged than allowed: naming each.
     """
-    scans, damaged = [], {}
+    found: CachedScans | list[Scan] = [] if cache is None else CachedScans(cache, modality, spacing)
+    damaged = {}
     for file in tqdm(_files(places, skip), disable=not progress, unit="scan", leave=False):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of headers; a scan that can be used is used
-                scan = load_scan(file, modality=modality, spacing=spacing)
-            if check:
-                check(scan)
+                if cache is None:
+                    _add(found, load_scan(file, modality=modality, spacing=spacing), check, keep_raw)
+                else:
+                    found.add(file, check)
         except (ValueError, FileNotFoundError) as error:  # a broken link is a file that does not exist
             damaged[str(file)] = str(error) if str(file) in str(error) else f"{file}: {error}"
-        else:
-            scans.append(scan if keep_raw else scan._replace(raw=scan.volume[0]))
-    if len(damaged) > most_damaged or not scans:
+    if len(damaged) > most_damaged or not len(found):
         listed = "".join(f"\n  {reason}" for reason in damaged.values())
-        allowed = f"{len(damaged)} of {len(damaged) + len(scans)} scans cannot be used, {most_damaged} may be"
-        raise ValueError(f"{allowed if damaged else 'there is no NIfTI file in ' + _named(places)}{listed}")
-    return scans, damaged
+        allowed = f"{len(damaged)} of {len(damaged) + len(found)} scans cannot be used, {most_damaged} may be"
+        nothing = f"there is no NIfTI file and no DICOM series in {_named(places)}"
+        raise ValueError(f"{allowed if damaged else nothing}{listed}")
+    return found, damaged
+
+
+def _add(found: list[Scan], scan: Scan, check: Callable | None, keep_raw: bool) -> None:
+    if check:
+        check(facts_of([scan])[0])
+    found.append(scan if keep_raw else scan._replace(raw=scan.volume[0]))
 
 
 def _files(places: Sequence[str | Path], skip: Sequence[str]) -> list[Path]:
@@ -68,6 +81,7 @@ def _files(places: Sequence[str | Path], skip: Sequence[str]) -> list[Path]:
         place = place.expanduser()
         if place.is_dir():
             inside = sorted(file for file in place.rglob("*") if file.name.endswith(SUFFIXES) and not file.is_dir())
+            inside += sorted(folder for folder in (place, *place.rglob("*/")) if folder.is_dir() and is_series(folder))
             found += [file for file in inside if not any(file.match(pattern) for pattern in skip)]
         elif place.exists():
             found.append(place)

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from s2dc_core.data.dicom import is_series, read_series
 from s2dc_core.features import check_affine
 
 NIFTI = (".nii", ".nii.gz")
@@ -29,17 +30,25 @@ def _expand(path: str | Path) -> Path:
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Values [X, Y, Z] float32 and affine (mm) of a NIfTI, turned to the nearest canonical orientation (RAS+).
+    """Values [X, Y, Z] float32 and affine (mm) of a NIfTI file or of a folder that holds one DICOM series.
+
+    The axes are turned to the nearest canonical orientation (RAS+).
 
     Raises:
-        FileNotFoundError: for a missing file or a folder.
+        FileNotFoundError: for a missing file or another folder.
         ValueError: naming the file and the mend, for what is no NIfTI or not one 3D volume, voxels that are not finite,
-            or a singular affine.
+            or a singular affine; and as dicom.read_series.
     """
     path = _expand(path)
+    if path.is_dir() and is_series(path):
+        return _canonical(path, *read_series(path))
     if path.is_dir():
         found = sorted(file.name for file in path.iterdir() if file.name.endswith(NIFTI))
-        mend = f"give one of its {len(found)} images, such as {found[0]}" if found else "it holds no .nii or .nii.gz"
+        mend = (
+            f"give one of its {len(found)} images, such as {found[0]}"
+            if found
+            else "it holds no .nii, .nii.gz or DICOM series"
+        )
         raise FileNotFoundError(f"{path} is a folder: {mend}")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: check the path, or give a .nii or .nii.gz file")
@@ -54,9 +63,12 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         data = data[..., 0]
     if data.ndim != 3:
         raise ValueError(f"{path} has {data.ndim} dimensions {data.shape}, a scan has three: {_mend_shape(data.shape)}")
+    return _canonical(path, data, _affine_mm(image, path))
+
+
+def _canonical(path: Path, data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if count := int((~np.isfinite(data)).sum()):
         raise ValueError(f"{path} holds {count} voxels that are NaN or infinite: replace them by the value of air")
-    affine = _affine_mm(image, path)
     turn = nib.orientations.io_orientation(affine)
     affine = affine @ nib.orientations.inv_ornt_aff(turn, data.shape)
     return nib.orientations.apply_orientation(data, turn), affine

@@ -1,12 +1,14 @@
 """Pre-training on scans, the weights that come with the course, and what they are measured by."""
 
 from s2dc_core.training.checkpoints import find_run
+from s2dc_core.training.draws import draw_views
 from s2dc_core.training.dryrun import dry_run
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
-from s2dc_core.training.pretrain import Pretraining, PretrainResult, draw_views, pretrain
+from s2dc_core.training.monitor import Monitor
+from s2dc_core.training.pretrain import PretrainResult, pretrain
 from s2dc_core.training.reach import GradientReach, gradient_reach
 from s2dc_core.training.recipe import RECIPES, PretrainConfig
-from s2dc_core.training.records import write_json
+from s2dc_core.training.run import Pretraining, UnreadableScans
 from s2dc_core.training.shipped import (
     ARMS,
     TITLES,
@@ -23,10 +25,12 @@ __all__ = [
     "ARMS",
     "RECIPES",
     "GradientReach",
+    "Monitor",
     "TITLES",
     "PretrainConfig",
     "PretrainResult",
     "Pretraining",
+    "UnreadableScans",
     "draw_views",
     "dry_run",
     "find_run",
@@ -43,5 +47,4 @@ __all__ = [
     "snapshot_steps",
     "step_times",
     "study_results",
-    "write_json",
 ]

@@ -1,4 +1,4 @@
-"""Checkpoints: a folder per moment with the weights, the optimiser, every random state and the recipe.
+"""Checkpoints: a folder per moment with the weights, the optimiser, the position in the run and the recipe.
 
 No file can run code: weights are safetensors, the rest one file that loads with weights_only=True. A checkpoint is
 written beside its place and renamed, so that a crash leaves no half of one.
@@ -22,21 +22,26 @@ from s2dc_core.training.recipe import PretrainConfig
 from s2dc_core.training.records import read_json, write_json
 
 if TYPE_CHECKING:
-    from s2dc_core.training.pretrain import Pretraining
+    from s2dc_core.training.run import Pretraining
 
 _NAME = re.compile(r"step_(\d{7,})")
+
+
+def checkpoint_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint after a step lies in a run's folder."""
+    return folder / f"step_{step:07d}"
 
 
 def save_checkpoint(run: "Pretraining", folder: Path, keep: int = 3) -> Path:
     """Write ``folder/step_NNNNNNN`` and remove all but the last ``keep`` checkpoints.
 
     It holds model.safetensors (student, teacher, queue), encoder.safetensors (the student's encoder, for
-    load_encoder), state.pt (optimiser, schedule, random states, history) and recipe.json.
+    load_encoder), state.pt (optimiser, schedule, regions taken, history) and recipe.json.
     """
-    final = folder / f"step_{len(run.history):07d}"
+    final = checkpoint_of(folder, len(run.history))
     beside = folder / f".{final.name}.part"
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    beside.mkdir()
     tensors = {f"model.{name}": value for name, value in run.model.state_dict().items()}
     tensors |= {f"queue.{name}": value for name, value in run.queue.state_dict().items()}
     # Not save_file, which lets nobody but its owner read the file, whatever the folder's rules are.
@@ -45,9 +50,9 @@ def save_checkpoint(run: "Pretraining", folder: Path, keep: int = 3) -> Path:
     state = {
         "optimiser": run.optimiser.state_dict(),
         "schedule": run.schedule.state_dict(),
-        "generator": run.generator.get_state(),
+        "regions": run.regions,
         "history": [list(terms) for terms in run.history],
-        "scans": run.data,
+        "scans": [str(facts) for facts in run.facts],
     }
     torch.save(state, beside / "state.pt")
     write_json(beside / "recipe.json", run.config.as_dict())
@@ -108,8 +113,8 @@ def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise _unreadable(folder, error) from error
     run = start(config)
-    if run.data != state["scans"]:
-        raise ValueError(f"the run in {folder} was made on other scans: {_difference(state['scans'], run.data)}")
+    if (here := [str(facts) for facts in run.facts]) != state["scans"]:
+        raise ValueError(f"the run in {folder} was made on other scans: {_difference(state['scans'], here)}")
     for prefix, module in (("model.", run.model), ("queue.", run.queue)):
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         try:
@@ -118,7 +123,7 @@ def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining
             raise ValueError(f"{folder}/model.safetensors does not fit its own recipe: {error}") from error
     run.optimiser.load_state_dict(state["optimiser"])
     run.schedule.load_state_dict(state["schedule"])
-    run.generator.set_state(state["generator"])
+    run.regions = state["regions"]
     run.history[:] = [LossTerms(*terms) for terms in state["history"]]
     return run
 

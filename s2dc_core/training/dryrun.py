@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from s2dc_core.data import Scan
-from s2dc_core.training.pretrain import draw_views
+from s2dc_core.training.draws import draw_views
 from s2dc_core.training.reach import STAGES, TERMS, gradient_reach
 from s2dc_core.training.recipe import PretrainConfig
 from s2dc_core.training.timing import step_times
@@ -32,7 +32,7 @@ def dry_run(
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     cost = _cost(config, step_times(config, scans, steps, device), device)  # first, while nothing else takes memory
-    views = draw_views(config, scans, torch.Generator().manual_seed(config.seed))
+    views = draw_views(config, scans)
     lines = [*_network(config), *_regions(config, views), *cost, *_reach(replace(config, batch=1), scans[0])]
     return "\n".join(f"{name:20s}{text}" for name, text in lines)
 

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import torch
 
 from s2dc_core.data import Scan
-from s2dc_core.training.pretrain import Pretraining, draw_views
+from s2dc_core.training.draws import draw_views
 from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.training.run import Pretraining
 
 STAGES = ("patch_embed", "layers1", "layers2", "layers3", "layers4")
 """MONAI's names: the patch embedding gives level 0, stage k gives level k. A v2 block belongs to its stage."""
@@ -41,7 +42,7 @@ def gradient_reach(config: PretrainConfig, scan: Scan) -> GradientReach:
     for name, weight in encoder.swinViT.named_parameters():
         parts[_stage_of(name)].append(weight)
     total = sum(weight.numel() for weight in encoder.parameters())
-    terms = run.compute(draw_views(config, [scan], run.generator))
+    terms, _ = run.compute(draw_views(config, [scan]))
     norms = {}
     for term in TERMS:
         encoder.zero_grad()

@@ -29,8 +29,13 @@ class PretrainConfig:
         views: how regions and their counterparts are drawn.
         loss, loss_options: preset of S2DCLoss and what replaces its fields.
         matched_tokens, token_draws: the structure losses look at that many random samples of that many tokens of each
-            region, see pretrain.draw_tokens; None for all tokens at once.
-        steps, batch: optimiser steps, and regions in each.
+            region, see draws.draw_tokens; None for all tokens at once.
+        steps, batch: optimiser steps, and regions in each, a process.
+        accumulate: batches whose gradients are added up for one step; with LayerNorm heads a batch of 2 three times is
+            a batch of 6.
+        gradient_checkpointing: sub-volumes that the networks take at a time, keeping only their token maps and
+            computing the rest again for the gradient: less memory, a third more time; None keeps all.
+        compile: run the encoders through torch.compile, which needs a C++ compiler and some minutes at the start.
         learning_rate, weight_decay, warmup: AdamW with a linear warm-up over that many steps, then a cosine to 0.
         clip: largest norm of the gradient, larger ones are scaled down to it; None for no limit.
         queue: teacher features kept as the negatives of L_g.
@@ -53,6 +58,9 @@ class PretrainConfig:
     token_draws: int = 1
     steps: int = 100
     batch: int = 4
+    accumulate: int = 1
+    gradient_checkpointing: int | None = None
+    compile: bool = False
     learning_rate: float | int = 1e-3
     weight_decay: float | int = 0.05
     warmup: int = 10
@@ -67,7 +75,7 @@ class PretrainConfig:
         object.__setattr__(self, "levels", tuple(self.levels))
         if not self.levels:
             raise ValueError("levels must name at least one token level")
-        for name in ("steps", "batch", "matched_tokens", "token_draws"):
+        for name in ("steps", "batch", "accumulate", "gradient_checkpointing", "matched_tokens", "token_draws"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -81,7 +89,7 @@ class PretrainConfig:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             sizes = (self.levels, self.hidden, self.out, self.norm, self.momentum, self.token_head, self.joined)
-            return StudentTeacher(self.encoder, *sizes)
+            return StudentTeacher(self.encoder, *sizes, self.gradient_checkpointing)
 
     @property
     def matched_levels(self) -> tuple[int, ...]:

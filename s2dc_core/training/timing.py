@@ -10,8 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from s2dc_core.data import Scan
-from s2dc_core.training.pretrain import Pretraining, draw_views
+from s2dc_core.training.draws import draw_views
 from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.training.run import Pretraining
 
 
 def step_times(
@@ -25,8 +26,9 @@ def step_times(
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     run, seconds = Pretraining(config, scans, device), {}
-    for _ in range(repeats + 1):
-        views = _timed(run, seconds, "views", lambda: draw_views(config, run.scans, run.generator).to(run.device))
+    for k in range(repeats + 1):
+        first = k * config.batch
+        views = _timed(run, seconds, "views", lambda first=first: draw_views(config, scans, first, run.device))
         _timed(run, seconds, "teacher", lambda seen=views: _teach(run, seen))
         _timed(run, seconds, "step", run.step)
     medians = {part: float(np.median(values[1:])) for part, values in seconds.items()}

@@ -10,7 +10,7 @@ from s2dc_core.geometry import Matches
 from s2dc_core.losses import S2DCLoss
 from s2dc_core.model import EncoderConfig, FeatureQueue
 from s2dc_core.training import PretrainConfig, Pretraining, pretrain
-from s2dc_core.training.pretrain import draw_tokens, draw_views
+from s2dc_core.training.draws import draw_tokens, draw_views
 from s2dc_core.views import ViewConfig
 
 ENCODER = EncoderConfig(
@@ -61,7 +61,7 @@ def test_views_get_the_scans_background_and_foreground():
     scan = blobs()._replace(background=-7.0, foreground=body)
     far = ViewConfig(counts=(1, 1, 1), translation_mm=12)
     config = PretrainConfig(**{**vars(CONFIG), "views": far, "batch": 4})
-    views = draw_views(config, [scan], torch.Generator().manual_seed(0))
+    views = draw_views(config, [scan])
     assert (views.target < -5).any()  # what the warp brings in from outside is the scan's air
     # Regions lie about the body, whose last third of the region is not part of it: no match may start there.
     source_x = views.matches[0].source // 16
@@ -101,14 +101,16 @@ def test_the_teacher_follows_the_student_and_l_g_sees_the_queue():
 
 def test_views_come_from_every_scan():
     config = PretrainConfig(**{**vars(CONFIG), "batch": 32})
-    views = draw_views(config, [blobs(value=0.0), blobs(value=1.0)], torch.Generator().manual_seed(0))
+    views = draw_views(config, [blobs(value=0.0), blobs(value=1.0), blobs(value=2.0)])
     flat = views.source.abs().amax((1, 2, 3, 4)) == 0
-    assert 4 < int(flat.sum()) < 28
+    rounds = flat[:30].unflatten(0, (10, 3))
+    assert (rounds.sum(1) == 1).all()  # every scan once before any comes again,
+    assert len(set(rounds.int().argmax(1).tolist())) == 3  # in an order that changes
 
 
 def test_drawn_tokens_keep_their_partners():
     """Each kept match is a true one, each sample has matched tokens first and no token twice."""
-    generator = torch.Generator().manual_seed(0)
+    generators = [torch.Generator().manual_seed(k) for k in range(2)]
     student, teacher = torch.randn(2, 30, 5), torch.randn(2, 30, 5)
     matches = Matches(
         torch.tensor([0] * 12 + [1] * 3),
@@ -116,7 +118,7 @@ def test_drawn_tokens_keep_their_partners():
         torch.cat([torch.arange(12) + 15, torch.tensor([8, 2, 11])]),
     )
     true = {tuple(int(v) for v in row) for row in zip(*matches, strict=True)}
-    source, target, kept = draw_tokens(student, teacher, matches, 8, 3, generator)
+    source, target, kept = draw_tokens(student, teacher, matches, 8, 3, generators)
     assert source.shape == target.shape == (6, 8, 5)
     assert kept.per_region(6).tolist() == [8, 8, 8, 3, 3, 3]
 
@@ -136,7 +138,7 @@ def test_the_structure_losses_of_all_drawn_tokens_are_those_of_all_tokens():
     loss = S2DCLoss.from_preset("default")
     tokens = [torch.nn.functional.normalize(torch.randn(1, 20, 6), dim=-1) for _ in range(2)]
     matches = Matches(torch.zeros(7, dtype=torch.long), torch.arange(7), torch.arange(7) + 5)
-    drawn = draw_tokens(*tokens, matches, 20, 2, torch.Generator().manual_seed(1))
+    drawn = draw_tokens(*tokens, matches, 20, 2, [torch.Generator().manual_seed(1)])
     for whole, sampled in zip(loss.structure_terms(*tokens, matches), loss.structure_terms(*drawn), strict=True):
         torch.testing.assert_close(whole, sampled)
 
@@ -153,7 +155,7 @@ def test_joined_levels_train_every_stage_up_to_the_coarsest():
 def test_bfloat16_runs_the_networks_and_leaves_the_losses_in_float32():
     config = PretrainConfig(**{**vars(CONFIG), "precision": "bfloat16", "steps": 3})
     run = Pretraining(config, [blobs()], device="cpu")
-    terms = run.compute(draw_views(config, run.scans, run.generator))
+    terms, _ = run.compute(draw_views(config, run.scans))
     assert {term.dtype for term in terms} == {torch.float32}
     half = pretrain(config, [blobs()], progress=False, device="cpu").history
     whole = pretrain(

@@ -1,0 +1,124 @@
+"""The Swin encoder (paper section 3.1).
+
+It is MONAI's SwinTransformer under the name that MONAI's SwinUNETR gives it (``swinViT``), so an exported file fits a
+SwinUNETR of the same sizes parameter by parameter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from monai.networks.nets.swin_unetr import SwinTransformer
+from torch import Tensor, nn
+
+from s2dc_core.geometry import grid_of
+
+LEVELS = 5
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of the Swin encoder; the defaults are the paper's.
+
+    Attributes:
+        in_channels: channels of the volume.
+        embed_dim: channels at level 0; level k has embed_dim * 2^k.
+        depths, heads: blocks and attention heads of the four stages.
+        window: side of the attention windows, in tokens.
+        patch: voxels of a level-0 token along each axis.
+        use_v2: a residual convolution before each stage (SwinUNETR-V2), with instance norms.
+        sub_volume: the size it is trained on; features are computed in tiles of it.
+    """
+
+    in_channels: int = 1
+    embed_dim: int = 48
+    depths: Sequence[int] = (2, 2, 2, 2)
+    heads: Sequence[int] = (3, 6, 12, 24)
+    window: int = 7
+    patch: int = 2
+    use_v2: bool = True
+    sub_volume: Sequence[int] = (96, 96, 96)
+
+    def __post_init__(self):
+        for name in ("depths", "heads", "sub_volume"):  # JSON and YAML give lists; a frozen value holds tuples
+            value = getattr(self, name)
+            if not isinstance(value, Sequence) or isinstance(value, str):
+                raise ValueError(f"{name} must be a list of whole numbers, got {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        single = {name: (getattr(self, name),) for name in ("in_channels", "embed_dim", "window", "patch")}
+        for name, values in (
+            single | {name: getattr(self, name) for name in ("depths", "heads", "sub_volume")}
+        ).items():
+            if any(not isinstance(value, int) or isinstance(value, bool) or value < 1 for value in values):
+                raise ValueError(f"{name} must hold whole numbers from 1 up, got {getattr(self, name)!r}")
+        if len(self.depths) != LEVELS - 1 or len(self.heads) != LEVELS - 1:
+            raise ValueError(f"depths {self.depths} and heads {self.heads} must name four stages each")
+        for stage, heads in enumerate(self.heads):
+            if self.embed_dim * 2**stage % heads:
+                raise ValueError(
+                    f"stage {stage} has {self.embed_dim * 2**stage} channels, which {heads} heads cannot share"
+                )
+        if len(self.sub_volume) != 3 or any(side % self.patch for side in self.sub_volume):
+            raise ValueError(f"sub_volume {self.sub_volume} must be three multiples of the patch, {self.patch}")
+
+    @classmethod
+    def teaching(cls, **overrides) -> "EncoderConfig":
+        """A small encoder for a laptop: embedding 24, windows of 4, sub-volumes of 48^3."""
+        small = {"embed_dim": 24, "heads": (2, 4, 8, 16), "window": 4, "sub_volume": (48, 48, 48)}
+        return cls(**{**small, **overrides})
+
+    def stride(self, level: int) -> tuple[int, int, int]:
+        """Voxels of a token at a level along each axis: patch * 2^level.
+
+        Raises:
+            ValueError: for a level that the encoder does not have.
+        """
+        if level not in range(LEVELS):
+            raise ValueError(f"the encoder has the token levels 0 to {LEVELS - 1}, not {level}")
+        return (self.patch * 2**level,) * 3
+
+
+class Encoder(nn.Module):
+    """phi: volumes [B, C, X, Y, Z] to the five token maps of MONAI's SwinTransformer.
+
+    Level k is [B, embed_dim * 2^k, X / s, Y / s, Z / s] with s = patch * 2^k, layer-normalised over its channels. A
+    side that s does not divide is padded at its far end, and the last token is then no whole patch.
+    """
+
+    levels = LEVELS
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.config = config
+        self.swinViT = SwinTransformer(
+            in_chans=config.in_channels,
+            embed_dim=config.embed_dim,
+            window_size=(config.window,) * 3,
+            patch_size=(config.patch,) * 3,
+            depths=config.depths,
+            num_heads=config.heads,
+            use_v2=config.use_v2,
+            use_flash_attention=True,  # MONAI takes it only where no gradient is wanted: the teacher, and features.
+        )
+
+    def stride(self, level: int) -> tuple[int, int, int]:
+        """Voxels of a token at a level along each axis."""
+        return self.config.stride(level)
+
+    def forward(self, volume: Float[Tensor, "b c x y z"]) -> list[Float[Tensor, "b d _ _ _"]]:
+        """The token maps of levels 0 to 4.
+
+        Raises:
+            ValueError: for another number of channels, a side that is no multiple of the patch, or a volume too
+                small for the instance norm of the last stage.
+        """
+        if volume.shape[1] != self.config.in_channels:
+            raise ValueError(f"the encoder takes {self.config.in_channels} channels, the volume has {volume.shape[1]}")
+        grid_of(volume.shape[2:], self.stride(0))
+        last_stage = self.config.patch * 8
+        if self.config.use_v2 and all(side <= last_stage for side in volume.shape[2:]):
+            raise ValueError(
+                f"a volume of {tuple(volume.shape[2:])} leaves one token for the last stage's instance norm: "
+                f"use sub-volumes larger than {last_stage} voxels"
+            )
+        return self.swinViT(volume)

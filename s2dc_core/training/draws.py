@@ -1,0 +1,135 @@
+"""What each region of a run shows: its scan, its place and its random numbers follow from the seed and its number.
+
+A run counts the regions that it takes, from 0. Nothing else decides a draw, so a run goes on from that count alone, and
+is the same run whether its regions pass through one process, through several, or in smaller batches one after another.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from s2dc_core.data import Scan
+from s2dc_core.geometry import Matches
+from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.views import Region, Views, augment_regions, crop_region
+
+ORDER, CROP, VIEWS, TOKENS = range(4)
+"""What random numbers are for; each has a stream of its own."""
+
+
+class RegionDraw(NamedTuple):
+    """A region of a scan as it lies in the file, before anything is done to it.
+
+    Attributes:
+        number: its place in the run, from 0.
+        region, spacing: the crop and the millimetres of its voxels.
+        unreadable: {scan: what is wrong with it} of those that were tried before this one.
+    """
+
+    number: int
+    region: Region
+    spacing: tuple[float, float, float]
+    unreadable: dict[str, str]
+
+
+class RegionDraws(Dataset):
+    """The regions of a run by their number; every scan is drawn from once before any is drawn from again.
+
+    A scan that cannot be read gives way to the next one in the order of the files.
+    """
+
+    def __init__(self, config: PretrainConfig, scans: Sequence[Scan]):
+        self.config, self.scans = config, scans
+
+    def __getitem__(self, number: int) -> RegionDraw:
+        epoch, place = divmod(number, len(self.scans))
+        first, unreadable = _order(self.config.seed, epoch, len(self.scans))[place], {}
+        for index in (*range(first, len(self.scans)), *range(first)):
+            try:
+                scan = self.scans[index]
+            except (OSError, ValueError) as error:
+                unreadable[str(self.scans.files[index])] = str(error)
+                continue
+            generator = random_numbers(self.config.seed, CROP, number)
+            encoder, counts = self.config.encoder, self.config.views.counts
+            region = crop_region(scan.volume, encoder.sub_volume, counts, scan.background, scan.foreground, generator)
+            return RegionDraw(number, region, scan.spacing, unreadable)
+        raise ValueError(f"no scan can be read any more: {'; '.join(unreadable.values())}")
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, scans: int) -> list[int]:
+    return torch.randperm(scans, generator=random_numbers(seed, ORDER, epoch)).tolist()
+
+
+def random_numbers(seed: int, purpose: int, number: int) -> torch.Generator:
+    """A generator of its own for each seed, purpose and number."""
+    state = np.random.SeedSequence([seed, purpose, number]).generate_state(2)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+def draw_views(
+    config: PretrainConfig, scans: Sequence[Scan], first: int = 0, device: torch.device | str = "cpu"
+) -> Views:
+    """The views of a batch: the run's regions number ``first`` and following, on the device that makes them."""
+    draws = RegionDraws(config, scans)
+    return views_of(config, [draws[first + k] for k in range(config.batch)], device)
+
+
+def views_of(config: PretrainConfig, draws: Sequence[RegionDraw], device: torch.device | str = "cpu") -> Views:
+    """Counterparts, positives and matches of some regions, made on a device; see views.augment_regions."""
+    return augment_regions(
+        [draw.region for draw in draws],
+        [draw.spacing for draw in draws],
+        config.encoder,
+        config.matched_levels,
+        config.views,
+        [random_numbers(config.seed, VIEWS, draw.number) for draw in draws],
+        device,
+    )
+
+
+def draw_tokens(
+    student: Float[Tensor, "b n c"],
+    teacher: Float[Tensor, "b m c"],
+    matches: Matches,
+    count: int,
+    draws: int = 1,
+    generators: Sequence[torch.Generator | None] | None = None,
+) -> tuple[Tensor, Tensor, Matches]:
+    """Random samples of the tokens of each region with the matches among them, [B * draws, <= count, C] each.
+
+    In a sample, matched tokens come first, drawn with their partners; room that is left goes to unmatched tokens, which
+    the others must still be told apart from. A small count spreads a sample over the region: tokens are then told apart
+    from other structures more often than from their own neighbours.
+
+    Args:
+        generators: one for each region.
+    """
+    sources, targets, kept = [], [], []
+    for region, generator in enumerate(generators or [None] * len(student)):
+        pairs = (matches.batch == region).nonzero()[:, 0].cpu()
+        for _ in range(draws):
+            some = pairs[torch.randperm(len(pairs), generator=generator)][:count].to(matches.batch.device)
+            place = torch.arange(len(some), device=some.device)
+            kept.append(Matches(torch.full_like(place, len(kept)), place, place))
+            sources.append(student[region, _fill_up(matches.source[some], student.shape[1], count, generator)])
+            targets.append(teacher[region, _fill_up(matches.target[some], teacher.shape[1], count, generator)])
+    return torch.stack(sources), torch.stack(targets), Matches(*map(torch.cat, zip(*kept, strict=True)))
+
+
+def _fill_up(
+    first: Int[Tensor, " k"], total: int, count: int, generator: torch.Generator | None
+) -> Int[Tensor, " count"]:
+    """The given tokens, then others of ``total`` at random, up to ``count``."""
+    free = torch.ones(total, dtype=torch.bool)
+    free[first.cpu()] = False
+    others = free.nonzero()[:, 0]
+    others = others[torch.randperm(len(others), generator=generator)][: max(count - len(first), 0)]
+    return torch.cat([first, others.to(first.device)])

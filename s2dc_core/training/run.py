@@ -1,0 +1,253 @@
+"""A step of pre-training (paper section 3, equation 9): views, three losses, a student, its teacher, a queue."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from s2dc_core.data import Scan, ScanFacts, facts_of
+from s2dc_core.losses import LossTerms, S2DCLoss
+from s2dc_core.model import FeatureQueue
+from s2dc_core.training.checkpoints import checkpoint_of, load_checkpoint, newest_checkpoint, save_checkpoint
+from s2dc_core.training.draws import TOKENS, RegionDraw, RegionDraws, draw_tokens, random_numbers, views_of
+from s2dc_core.training.processes import Processes
+from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.training.records import write_json
+from s2dc_core.views import Views, check_fits, region_shape
+
+
+class UnreadableScans(ValueError):
+    """More scans turned out to be unreadable than a run may lose."""
+
+
+class StoppedElsewhere(RuntimeError):
+    """Another process met an error; its message says which."""
+
+
+class Pretraining:
+    """A run between two steps: all that a checkpoint holds, and what takes the next step.
+
+    With several processes each holds one and takes the same steps; what they hold stays equal.
+
+    Args:
+        config, scans: what to train, on what.
+        device: None for the GPU if there is one, else the CPU.
+        workers: helper processes that read regions ahead; 0 reads them in between.
+        quarantine: {scan: what is wrong with it} of those already set apart.
+        most_damaged: scans that may be set apart, then and during the run, before that ends it.
+
+    Attributes:
+        model, queue: the networks and the negatives of L_g.
+        history: LossTerms as floats, one per step taken, means over the processes.
+        regions: how many were taken, by all processes: the position in the order of the scans.
+        quarantine: {scan: what is wrong with it}, of this process.
+        gradient_norm: of the last step, before clipping.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        scans: Sequence[Scan],
+        device: torch.device | str | None = None,
+        workers: int = 0,
+        quarantine: Mapping[str, str] | None = None,
+        most_damaged: int = 0,
+    ):
+        if not len(scans):
+            raise ValueError("pretrain needs at least one scan")
+        self.config, self.scans, self.workers = config, scans, workers
+        self.quarantine, self.most_damaged = dict(quarantine or {}), most_damaged
+        _refuse_unfit_scans(config, self.facts)
+        self.processes = Processes(device)
+        self.device = self.processes.device
+        self.model = config.build().to(self.device).train()
+        if config.compile:
+            for branch in (self.model.student, self.model.teacher):
+                branch.encoder.swinViT.compile()
+        self.student = self.processes.share(self.model.student)
+        pooled = self.model.student.pooled_head[-1].out_features
+        self.queue = FeatureQueue(config.queue, pooled).to(self.device)
+        self.loss = S2DCLoss.from_preset(config.loss, **config.loss_options)
+        weights = self.model.student.parameters()
+        self.optimiser = torch.optim.AdamW(weights, config.learning_rate, weight_decay=config.weight_decay)
+        rate = torch.optim.lr_scheduler.LambdaLR
+        self.schedule = rate(self.optimiser, lambda step: _warmup_then_cosine(step, config))
+        self.history: list[LossTerms] = []
+        self.regions, self.gradient_norm = 0, math.nan
+        self._coming: Iterator[list[RegionDraw]] | None = None
+
+    @cached_property
+    def facts(self) -> list[ScanFacts]:
+        """What the run is made on: name, kind, grid and checksum of each scan."""
+        return facts_of(self.scans)
+
+    @property
+    def regions_a_step(self) -> int:
+        """Regions of one optimiser step, of all processes."""
+        return self.config.batch * self.config.accumulate * self.processes.count
+
+    def step(self) -> LossTerms:
+        """One optimiser step and one of the teacher; the terms as floats, also in `history`.
+
+        Raises:
+            FloatingPointError: if the loss or its gradient is not finite.
+            UnreadableScans: if more scans cannot be read than may be lost.
+            StoppedElsewhere: if another process met one of these.
+            In each case the run is as it was before the step.
+        """
+        try:
+            values, positives = self._gradients()
+        except (FloatingPointError, UnreadableScans, StoppedElsewhere) as error:
+            self._coming = None  # the same regions come again
+            raise type(error)(f"at step {len(self.history)}: {error}") from error
+        self.optimiser.step()
+        self.schedule.step()
+        self.model.update_teacher()
+        for keys in positives:
+            self.queue.add(keys)
+        self.regions += self.regions_a_step
+        self.history.append(values)
+        return values
+
+    def _gradients(self) -> tuple[LossTerms, list[Tensor]]:
+        """Leave the gradient of a step in the student; the terms, and the positives of all processes in order."""
+        self.optimiser.zero_grad()
+        terms, positives = [], []
+        for part in range(1, self.config.accumulate + 1):
+            whole = part == self.config.accumulate
+            with nullcontext() if whole else self.processes.gradients_stay(self.student):
+                found, keys = self._next_losses()
+                (found.total / self.config.accumulate).backward()
+            terms.append(torch.stack(found).detach())
+            positives.append(self.processes.gather(keys))
+        values = LossTerms(*self.processes.mean(torch.stack(terms).mean(0)).tolist())
+        weights = [weight for weight in self.model.student.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(weights, self.config.clip or math.inf)
+        self.gradient_norm = float(norm)
+        if not (math.isfinite(values.total) and math.isfinite(self.gradient_norm)):
+            what = "gradient" if math.isfinite(values.total) else "loss"
+            raise FloatingPointError(f"the {what} is not finite: {values._asdict()}")
+        return values, positives
+
+    def _next_losses(self) -> tuple[LossTerms, Tensor]:
+        problem = None
+        try:
+            draws = self._next_draws()
+            found = self.compute(views_of(self.config, draws, self.device), [draw.number for draw in draws])
+        except (FloatingPointError, UnreadableScans) as error:
+            problem = error
+        if self.processes.any(problem is not None):  # before backward(), in which the others would wait for ever
+            raise problem or StoppedElsewhere("another process met an error, and its message says which")
+        return found
+
+    def _next_draws(self) -> list[RegionDraw]:
+        if self._coming is None:
+            # Without a generator of its own a loader draws from the global one.
+            self._coming = iter(
+                DataLoader(
+                    RegionDraws(self.config, self.scans),
+                    batch_sampler=self._numbers(),
+                    collate_fn=list,
+                    num_workers=self.workers,
+                    pin_memory=self.device.type == "cuda",
+                    generator=torch.Generator(),
+                )
+            )
+        draws = next(self._coming)
+        for draw in draws:
+            self.quarantine |= draw.unreadable
+        if len(self.quarantine) > self.most_damaged:
+            listed = "".join(f"\n  {reason}" for reason in self.quarantine.values())
+            raise UnreadableScans(f"{len(self.quarantine)} scans cannot be used, {self.most_damaged} may be{listed}")
+        return draws
+
+    def _numbers(self) -> Iterator[list[int]]:
+        """The regions of this process, batch by batch, from where the run stands."""
+        first = self.regions + self.processes.index * self.config.batch
+        while True:
+            yield list(range(first, first + self.config.batch))
+            first += self.config.batch * self.processes.count
+
+    def compute(self, views: Views, numbers: Sequence[int] = ()) -> tuple[LossTerms, Tensor]:
+        """The terms of equation 9 for a batch of views, with their gradient, and the positives' teacher features.
+
+        Args:
+            numbers: of the regions in the run; they decide which tokens are drawn.
+        """
+        config = self.config
+        with _autocast(config, self.device):
+            student, teacher = self.student(views.source), self.model.teach(views.target)
+            with torch.no_grad():
+                positives = self.model.teacher.embed(views.positives)
+            levels = list(zip(student.tokens, teacher.tokens, views.matches, strict=True))
+            if config.matched_tokens:
+                draws = [random_numbers(config.seed, TOKENS, number) for number in numbers or range(len(views.source))]
+                levels = [draw_tokens(*level, config.matched_tokens, config.token_draws, draws) for level in levels]
+            tokens = (list(part) for part in zip(*levels, strict=True))
+            return self.loss(student.pooled, positives, self.queue.negatives(), *tokens), positives
+
+    def save(self, folder: str | Path, keep: int = 3) -> Path:
+        """Write a checkpoint of this moment into the run's folder, keeping the last few; returns its folder.
+
+        All processes call it and the first one writes. What was set apart is listed beside it, in quarantine.json.
+        """
+        folder = Path(folder)
+        self.note_quarantine(folder)
+        if self.processes.is_main:
+            save_checkpoint(self, folder, keep)
+        self.processes.wait()
+        return checkpoint_of(folder, len(self.history))
+
+    def note_quarantine(self, folder: Path) -> None:
+        """Write what was set apart, by any process, into the run's folder; all call it."""
+        quarantine = self.processes.union(self.quarantine)
+        if self.processes.is_main:
+            write_json(folder / "quarantine.json", quarantine)
+
+    @classmethod
+    def resume(cls, folder: str | Path, scans: Sequence[Scan], *options, **named) -> "Pretraining":
+        """The run whose newest checkpoint lies in a folder, with the recipe it was started with.
+
+        On the same device, with the same scans and versions, the steps that follow are those of a run that was never
+        interrupted, bit for bit. With another number of processes they are those of that number.
+
+        Args:
+            options, named: see the class.
+
+        Raises:
+            FileNotFoundError: if the folder holds no checkpoint.
+            ValueError: if the checkpoint is damaged or was made on other scans.
+        """
+        return load_checkpoint(newest_checkpoint(Path(folder)), lambda config: cls(config, scans, *options, **named))
+
+
+def _refuse_unfit_scans(config: PretrainConfig, facts: Sequence[ScanFacts]) -> None:
+    """A scan that is too small, or gives a smaller region, would stop the run at whichever step draws it."""
+    strides = [config.encoder.stride(level) for level in config.levels]
+    regions = set()
+    for scan in facts:
+        try:
+            check_fits(scan.shape, strides)
+        except ValueError as error:
+            raise ValueError(f"{scan.name}: {error}") from error
+        regions.add((region_shape(scan.shape, config.encoder.sub_volume, config.views.counts), scan.name))
+    if config.batch > 1 and len({shape for shape, _ in regions}) > 1:
+        raise ValueError(
+            f"regions of one batch must have one shape, got {sorted(regions)}: use smaller counts, or batch=1"
+        )
+
+
+def _autocast(config: PretrainConfig, device: torch.device):
+    return torch.autocast(device.type, torch.bfloat16) if config.precision == "bfloat16" else nullcontext()
+
+
+def _warmup_then_cosine(step: int, config: PretrainConfig) -> float:
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,139 @@
+"""Two processes take the steps of one with the same regions; gradients, queue, running statistics and files are one."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from s2dc_core.model import SharedBatchNorm
+from s2dc_core.training import Pretraining, pretrain
+from s2dc_core.training.processes import Processes
+from tests.training.test_checkpoints import SCANS, SHORT
+
+ROOT = Path(__file__).resolve().parents[2]
+LAYER = replace(SHORT, steps=20, batch=2)
+# BatchNorm blows up the rounding of float32 to 0.01 of the loss within these steps, in one process too: so in float64.
+BATCH = replace(LAYER, batch=8, norm="batch")
+CHILD = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tests.training.test_processes import BATCH, LAYER, SCANS, in_double, pretrain
+
+folder = Path(sys.argv[1])
+pretrain(replace(LAYER, batch=1), SCANS, progress=False, folder=folder / "layer", save_every=7)
+run = in_double(replace(BATCH, batch=4))
+assert run.processes.count == 2
+run.save(folder / "batch")
+"""
+FAILING = """
+import sys
+from tests.training.test_processes import LAYER, SCANS, Pretraining, pretrain
+
+compute = Pretraining.compute
+def poisoned(run, *arguments):
+    if len(run.history) == 3 and run.processes.index == 1:
+        raise FloatingPointError("only here")
+    return compute(run, *arguments)
+Pretraining.compute = poisoned
+pretrain(LAYER, SCANS, progress=False, folder=sys.argv[1])
+"""
+TERMINATED = """
+import os, signal, sys
+from tests.training.test_processes import LAYER, SCANS, pretrain
+
+if os.environ["RANK"] == "1":
+    pretrain.__globals__["_Termination"].asked = True
+pretrain(LAYER, SCANS, progress=False, folder=sys.argv[1])
+"""
+
+
+def in_double(config):
+    """A run whose every number is float64, after its last step."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        scans = [scan._replace(volume=scan.volume.double(), raw=scan.raw.double()) for scan in SCANS]
+        run = Pretraining(config, scans, device="cpu")
+        for _ in range(config.steps):
+            run.step()
+        return run
+    finally:
+        torch.set_default_dtype(before)
+
+
+def launch(tmp_path, source, *arguments):
+    """Run a script in two processes on CPUs."""
+    script = tmp_path / "child.py"
+    script.write_text(source)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(
+        [*command, *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("together")
+    done = launch(folder, CHILD, folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(together):
+    two, one = Pretraining.resume(together / "layer", SCANS, "cpu"), Pretraining(LAYER, SCANS, "cpu")
+    for _ in range(20):
+        one.step()
+    assert np.array(two.history) == pytest.approx(np.array(one.history), abs=1e-5)
+    torch.testing.assert_close(two.queue.features, one.queue.features, atol=1e-5, rtol=0)
+    assert two.queue.seen == one.queue.seen == 40 and two.regions == one.regions == 40
+    assert sorted(entry.name for entry in (together / "layer").glob("step_*"))[-1] == "step_0000020"
+
+
+@pytest.mark.slow
+def test_batch_norm_heads_normalise_over_both(together):
+    one = in_double(BATCH)
+    state = torch.load(together / "batch" / "step_0000020" / "state.pt", weights_only=True)
+    assert np.array(state["history"]) == pytest.approx(np.array(one.history), abs=1e-9)
+
+
+@pytest.mark.slow
+def test_an_error_in_one_stops_both_with_the_state_kept(tmp_path):
+    done = launch(tmp_path, FAILING, tmp_path / "run")
+    assert done.returncode != 0
+    assert "at step 3: only here" in done.stderr and "another process met an error" in done.stderr
+    assert len(Pretraining.resume(tmp_path / "run", SCANS, "cpu").history) == 3
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_ends_both_after_the_same_step(tmp_path):
+    done = launch(tmp_path, TERMINATED, tmp_path / "run")
+    assert done.returncode != 0 and done.stderr.count("stopped by SIGTERM after step 1: its state is in") == 1
+    assert json.loads((tmp_path / "run" / "quarantine.json").read_text()) == {}
+
+
+def test_accumulated_batches_are_one_batch():
+    whole = pretrain(replace(LAYER, steps=5), SCANS, progress=False).history
+    halves = pretrain(replace(LAYER, steps=5, batch=1, accumulate=2), SCANS, progress=False).history
+    assert np.array(halves) == pytest.approx(np.array(whole), abs=1e-5)
+
+
+def test_in_one_process_the_shared_batch_norm_is_torchs():
+    features = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+    own, usual = SharedBatchNorm(5, affine=False), torch.nn.BatchNorm1d(5, affine=False)
+    assert torch.equal(own(features), usual(features)) and torch.equal(own.running_var, usual.running_var)
+
+
+def test_processes_that_do_not_find_each_other_are_refused(monkeypatch):
+    """A launcher that accelerate does not know: each process would take itself for the only one, and write."""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ValueError, match="4 processes were started, and this one finds 1"):
+        Processes()
