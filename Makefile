@@ -14,7 +14,7 @@ help:
 	@echo "make test        run every test, the notebooks in seconds among them   (ARGS='-k geometry')"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make study       train the shipped weights again (45 minutes); results in outputs/study   (with S2DC_DATA also real scans)"
-	@echo "make bench       measure the structure losses and Sinkhorn (25 minutes)   (ARGS='--sizes 432 1728')"
+	@echo "make bench       measure the structure losses, Sinkhorn and the step (45 minutes)   (ARGS='--sizes 432 1728')"
 	@echo "make lint        check the form of code and notebooks"
 	@echo "make format      mend it: format the code, strip the notebooks' outputs"
 	@echo "Each makes .venv first if it is missing, with PYTHON=$(PYTHON)."
@@ -38,6 +38,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/matching.py $(ARGS)
 	$(BIN)/python benchmarks/sinkhorn.py $(ARGS)
 	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/step.py
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

@@ -34,8 +34,8 @@ class Measured(NamedTuple):
 def measure(function: Callable, floor: Callable, repeats: int, device: str) -> Measured:
     """One run alone for memory, which also warms up, then function and floor in turns."""
     memory = _added_memory(function, device)
-    _seconds(floor, device)
-    times = [(_seconds(function, device), _seconds(floor, device)) for _ in range(repeats)]
+    seconds(floor, device)
+    times = [(seconds(function, device), seconds(floor, device)) for _ in range(repeats)]
     return Measured(*(median(column) for column in zip(*times, strict=True)), memory)
 
 
@@ -118,7 +118,8 @@ def _processor() -> str:
         return "CPU"
 
 
-def _seconds(function: Callable, device: str) -> float:
+def seconds(function: Callable, device: str) -> float:
+    """Of one call."""
     _wait(device)
     start = time.perf_counter()
     function()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from s2dc_core.data import NO_IMAGES, open_scans
+from s2dc_core.data import NO_IMAGES, RULES, open_scans
 from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain
 from s2dc_core.views import check_fits
 
@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--modality", required=True, choices=["ct", "pet", "mr"], help="of all the scans")
     train.add_argument("--spacing", nargs=3, type=float, metavar="MM", help="voxels to resample to; default: as stored")
+    train.add_argument("--rule", default="default", choices=RULES, help="of the intensities; paper: as it has them")
     train.add_argument("--folder", help="where checkpoints go")
     train.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
     train.add_argument("--save-every", type=int, default=100, metavar="STEPS")
@@ -65,6 +66,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         keep_raw=False,
         progress=is_main and sys.stderr.isatty(),
         cache=options.cache,
+        rule=options.rule,
     )
     for reason in damaged.values() if is_main else ():
         print(f"set apart: {reason}", file=sys.stderr)

@@ -14,25 +14,10 @@ from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, lay_back, split_region
 from s2dc_core.matching import check_choice
 from s2dc_core.streaming import at_least_float32
-from s2dc_core.weights import WeightsReport, export_encoder, load_encoder, load_into
-
-# Whoever builds a model also needs its encoder's weights in and out.
-__all__ = [
-    "LEVELS",
-    "Branch",
-    "BranchOutput",
-    "Encoder",
-    "EncoderConfig",
-    "FeatureQueue",
-    "ProjectionHead",
-    "SharedBatchNorm",
-    "StudentTeacher",
-    "WeightsReport",
-    "export_encoder",
-    "join_levels",
-    "load_encoder",
-    "load_into",
-]
+from s2dc_core.weights import WeightsReport as WeightsReport
+from s2dc_core.weights import export_encoder as export_encoder
+from s2dc_core.weights import load_encoder as load_encoder
+from s2dc_core.weights import load_into as load_into
 
 TOKEN_HEADS = ("mlp", "none")
 

@@ -136,6 +136,8 @@ def crop_region(
     window = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
     crop = volume[(slice(None), *window)]
     missing = [s - side for side, s in zip(crop.shape[1:], size, strict=True)]
+    if not any(missing):
+        return Region(crop, everywhere[window], foreground[window], background)
     far_end = [amount for room in reversed(missing) for amount in (0, room)]
     masks = (F.pad(mask[window], far_end, value=False) for mask in (everywhere, foreground))
     return Region(F.pad(crop, far_end, value=background), *masks, background)
@@ -143,9 +145,11 @@ def crop_region(
 
 def _draw_start(foreground: Tensor, size: Sequence[int], generator: torch.Generator | None) -> list[int]:
     """A corner such that the region lies within the foreground's box, or the box within the region, axis by axis."""
-    start = []
-    for axis, length in enumerate(size):
-        seen = foreground.any(dim=[a for a in range(3) if a != axis]).nonzero()
+    start, columns = [], foreground.any(2)
+    for axis, (length, held) in enumerate(
+        zip(size, (columns.any(1), columns.any(0), foreground.any(0).any(0)), strict=True)
+    ):
+        seen = held.nonzero()
         first, beyond = int(seen.min()), int(seen.max()) + 1
         last_start = max(foreground.shape[axis] - length, 0)
         low, high = (min(max(place, 0), last_start) for place in sorted((first, beyond - length)))
@@ -157,6 +161,22 @@ def valid_tokens(inside: Float[Tensor, "b 1 x y z"], patch: Sequence[int]) -> Bo
     """Tokens of which at least half lies inside, [B, N]; inside runs from 0 to 1."""
     # A warped mask sums to half of a patch only up to rounding.
     return (F.avg_pool3d(inside, tuple(patch)) >= 0.5 - 1e-4).flatten(1)
+
+
+def valid_in_both(
+    mask: Float[Tensor, "b 1 x y z"], H: Float[Tensor, "b 4 4"], strides: Sequence[Sequence[int]]
+) -> list[tuple[Tensor, Tensor]]:
+    """For each stride the tokens of V and of V' of which at least half lies in the mask, see valid_tokens.
+
+    The mask is warped in cells of up to an eighth of the smallest patch, which is fine enough to tell half of it.
+    """
+    side = max(min(min(stride) for stride in strides) // 8, 1)
+    cells = F.avg_pool3d(mask, side)
+    to_voxels = torch.diag(torch.tensor([side, side, side, 1.0], dtype=H.dtype)).to(H)
+    to_voxels[:3, 3] = (side - 1) / 2
+    warped = warp(cells, torch.linalg.inv(to_voxels) @ H @ to_voxels)
+    patches = [[s // side for s in stride] for stride in strides]
+    return [(valid_tokens(cells, patch), valid_tokens(warped, patch)) for patch in patches]
 
 
 def change_intensities(
@@ -176,9 +196,10 @@ def change_intensities(
             ((2 * gain - 1) * config.intensity_scale, (2 * offset - 1) * config.intensity_shift, level * config.noise)
         )
         seed = int(torch.randint(2**62, (), generator=generator))
-        single.normal_(generator=torch.Generator(volume.device).manual_seed(seed))
+        if config.noise:
+            single.normal_(generator=torch.Generator(volume.device).manual_seed(seed))
     gain, offset, level = torch.tensor(factors).to(volume).T[..., None, None, None, None]
-    return noise.mul_(level).addcmul_(volume, 1 + gain).add_(offset)
+    return torch.addcmul(noise.mul_(level).add_(offset) if config.noise else offset, volume, 1 + gain)
 
 
 def make_views(
@@ -245,15 +266,11 @@ def augment_regions(
     mask = torch.stack(may_match)[:, None].to(device, non_blocking=True).to(source.dtype)
     background = torch.tensor([region.background for region in regions], device=source.device)
     ranges = (config.rotation_deg, config.scale, config.translation_mm)
-    H = _draw_affines(source.shape[2:], spacings, ranges, generators)
-    fill = background.to(source.dtype).reshape(-1, 1, 1, 1, 1)
-    warped = warp(torch.cat([source - fill, mask], 1), H)  # together: the voxels' places are found once
-    target = change_intensities(warped[:, :-1] + fill, config, generators)
-    matches = []
-    for level in levels:
-        patch = encoder.stride(level)
-        valid = valid_tokens(mask, patch), valid_tokens(warped[:, -1:], patch)
-        matches.append(ground_truth_matches(H.to(source.device), grid_of(source.shape[2:], patch), patch, *valid))
+    H = _draw_affines(source.shape[2:], spacings, ranges, generators).to(source.device)
+    target = change_intensities(warp(source, H, fill=background), config, generators)
+    strides = [encoder.stride(level) for level in levels]
+    valid = zip(strides, valid_in_both(mask, H, strides), strict=True)
+    matches = [ground_truth_matches(H, grid_of(source.shape[2:], patch), patch, *both) for patch, both in valid]
     positives = make_positives(source, spacings, encoder, config, background, generators)
     return Views(source, target, positives, H, matches)
 

@@ -5,13 +5,22 @@ import torch
 
 from s2dc_core.geometry import (
     ground_truth_matches,
+    random_affine,
     split_region,
     token_centres,
     transform_points,
     warp,
 )
 from s2dc_core.model import EncoderConfig
-from s2dc_core.views import ViewConfig, augment_regions, change_intensities, crop_region, make_views, valid_tokens
+from s2dc_core.views import (
+    ViewConfig,
+    augment_regions,
+    change_intensities,
+    crop_region,
+    make_views,
+    valid_in_both,
+    valid_tokens,
+)
 
 ENCODER = EncoderConfig.teaching(sub_volume=(16, 16, 16))
 PLAIN = ViewConfig(counts=(2, 2, 1), translation_mm=4.0, intensity_scale=0.0, intensity_shift=0.0, noise=0.0)
@@ -177,6 +186,21 @@ def test_intensities_change_in_the_target_only_and_the_generator_repeats_them():
     assert torch.equal(first.target, again.target) and torch.equal(first.positives, again.positives)
     assert torch.equal(first.H, again.H) and not torch.equal(first.H, other.H)
     assert not torch.allclose(first.target, warp(first.source, first.H))
+
+
+def test_the_mask_is_told_in_cells_as_in_voxels():
+    """Half of a patch of 16, told in cells of 2, may differ only where the voxels themselves say close to half."""
+    mask = torch.zeros(1, 1, 64, 64, 32)
+    mask[..., 5:50, 9:41, 3:30] = 1
+    H = random_affine((64, 64, 32), (1, 1, 2), 30, (0.9, 1.2), 10, seeded(4))[None]
+    ((source, target),) = valid_in_both(mask, H, [(16, 16, 16)])
+    exact = torch.nn.functional.avg_pool3d(warp(mask, H), 16).flatten(1)
+    assert torch.equal(source, valid_tokens(mask, (16, 16, 16))) and 0 < source.float().mean() < 1
+    clear = (exact - 0.5).abs() > 0.02
+    assert clear.float().mean() > 0.8 and torch.equal(target[clear], (exact > 0.5)[clear])
+    (_, fine), (_, coarse) = valid_in_both(mask, H, [(4, 4, 4), (16, 16, 16)])
+    assert torch.equal(fine, valid_tokens(warp(mask, H), (4, 4, 4)))
+    assert torch.equal(coarse, valid_tokens(warp(mask, H), (16, 16, 16)))
 
 
 def test_intensities_change_by_gain_offset_and_noise():

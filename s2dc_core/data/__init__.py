@@ -3,7 +3,7 @@
 from s2dc_core.data.cache import CachedScans, ScanFacts, facts_of
 from s2dc_core.data.folder import NO_IMAGES, open_scans
 from s2dc_core.data.phantoms import FINDINGS, MODALITIES, ORGANS, TISSUES, Phantom, make_phantom
-from s2dc_core.data.scans import Scan, load_mni152, load_scan, open_scan, scan_from_phantom
+from s2dc_core.data.scans import RULES, Scan, load_mni152, load_scan, open_scan, scan_from_phantom
 
 __all__ = [
     "CachedScans",
@@ -11,6 +11,7 @@ __all__ = [
     "MODALITIES",
     "NO_IMAGES",
     "ORGANS",
+    "RULES",
     "TISSUES",
     "Phantom",
     "Scan",

@@ -58,10 +58,11 @@ class CachedScans(Sequence):
         files, facts: of each scan.
     """
 
-    def __init__(self, folder: str | Path, modality: str, spacing: Spacings = None):
+    def __init__(self, folder: str | Path, modality: str, spacing: Spacings = None, rule: str = "default"):
         self.files: list[Path] = []
         self.facts: list[ScanFacts] = []
-        self._settings = {"modality": modality, "spacing": spacing and list(spacing), "code": _code()}
+        spacing = None if spacing is None else list(spacing)
+        self._settings = {"modality": modality, "spacing": spacing, "rule": rule, "code": _code()}
         self._folder = Path(folder).expanduser()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._dataset = PersistentDataset([], _ReadScan(), self._folder, hash_func=json_hashing)
@@ -131,7 +132,7 @@ class _ReadScan(Transform):
     """From a file's item to tensors alone: what they are read back with runs no code."""
 
     def __call__(self, item: dict) -> dict[str, torch.Tensor]:
-        scan = load_scan(item["file"], modality=item["modality"], spacing=item["spacing"])
+        scan = load_scan(item["file"], modality=item["modality"], spacing=item["spacing"], rule=item["rule"])
         about = {name: getattr(scan, name) for name in ("spacing", "modality", "background", "name")}
         return {
             "volume": scan.volume,

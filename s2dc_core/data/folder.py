@@ -25,6 +25,7 @@ def open_scans(
     keep_raw: bool = True,
     progress: bool = False,
     cache: str | Path | None = None,
+    rule: str = "default",
 ) -> tuple[Sequence[Scan], dict[str, str]]:
     """The scans of some files and folders, in the order of their names, and what is wrong with the others.
 
@@ -41,6 +42,7 @@ def open_scans(
         progress: show a bar.
         cache: a folder in which prepared scans are kept; they are then read from it one at a time instead of staying
             in memory (5 bytes a voxel either way), and `raw` is always left out.
+        rule: of the intensities, see scans.normalise.
 
     Returns:
         Scans, and {file: what is wrong with it} for those set apart.
@@ -49,14 +51,14 @@ def open_scans(
         FileNotFoundError: for a place that does not exist.
         ValueError: if there is no scan, or more are damaged than allowed: naming each.
     """
-    found: CachedScans | list[Scan] = [] if cache is None else CachedScans(cache, modality, spacing)
+    found: CachedScans | list[Scan] = [] if cache is None else CachedScans(cache, modality, spacing, rule)
     damaged = {}
     for file in tqdm(_files(places, skip), disable=not progress, unit="scan", leave=False):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of headers; a scan that can be used is used
                 if cache is None:
-                    _add(found, load_scan(file, modality=modality, spacing=spacing), check, keep_raw)
+                    _add(found, load_scan(file, modality=modality, spacing=spacing, rule=rule), check, keep_raw)
                 else:
                     found.add(file, check)
         except (ValueError, FileNotFoundError) as error:  # a broken link is a file that does not exist

@@ -21,11 +21,13 @@ from torch import Tensor
 from s2dc_core.data.nifti import label_names, read_label, read_volume
 from s2dc_core.data.phantoms import MODALITIES, ORGANS, Phantom, make_phantom
 from s2dc_core.features import check_affine
+from s2dc_core.matching import check_choice
 
 CT_WINDOW = (-175.0, 250.0)
 SUV_CEILING = 20.0
 SPAN = 4.0  # of normalised CT and PET, about 0
 MR_LIMIT = 5.0
+RULES = ("default", "paper")
 
 # Anything else than three numbers is let in, to get an error that says what to do.
 Spacings = Sequence[Real | str] | Real | None
@@ -133,9 +135,9 @@ def _check_spacing(spacing: Spacings) -> tuple[float, float, float]:
 
 
 def normalise(
-    volume: Float[Tensor, "x y z"], modality: str, mask: Bool[Tensor, "x y z"] | None = None
+    volume: Float[Tensor, "x y z"], modality: str, mask: Bool[Tensor, "x y z"] | None = None, rule: str = "default"
 ) -> Float[Tensor, "x y z"]:
-    """Intensities for the encoder, one rule for each kind of scan.
+    """Intensities for the encoder, by kind of scan; rule "default":
 
     - CT [HU]: the window -175..250 to -2..2. It is VoCo's, whose settings the paper takes over; S2DC's published code
       has -1000..1000, which keeps lung and bone apart but leaves liver and spleen close to each other. Not to 0..1,
@@ -146,8 +148,20 @@ def normalise(
       while a lesion of 10 still differs from a bladder.
     - MR: z-score over the foreground `mask` (default: `foreground`), clipped to -5..5. The published code takes the
       whole volume; then, again, the margin of air decides. The clip bounds the odd bright vessel.
+
+    Rule "paper": CT from the same window to 0..1, as VoCo has it; for PET and MR, of which the paper says nothing, the
+    z-score over the whole volume of the published code.
+
+    Raises:
+        ValueError: for an unknown modality or rule.
     """
     kind = kind_of(modality)
+    check_choice("rule", rule, RULES)
+    if rule == "paper" and kind == "ct":
+        low, high = CT_WINDOW
+        return ((volume - low) / (high - low)).clamp(0, 1)
+    if rule == "paper":
+        return (volume - volume.mean()) / volume.std().clamp(min=1e-6)
     if kind == "ct":
         low, high = CT_WINDOW
         return SPAN * (((volume - low) / (high - low)).clamp(0, 1) - 0.5)
@@ -188,19 +202,22 @@ def load_scan(
     labels: str | Path | Mapping | None = None,
     modality: str | None = "ct",
     spacing: Spacings = None,
+    rule: str = "default",
 ) -> Scan:
-    """A scan from a NIfTI file of any orientation.
+    """A scan from a NIfTI file of any orientation, or a DICOM series.
 
     Args:
-        image: .nii or .nii.gz with three dimensions, CT in HU or PET in SUV; "~" in a path is the home folder.
+        image: .nii or .nii.gz with three dimensions, or a folder of one DICOM series; CT in HU or PET in SUV; "~" in a
+            path is the home folder.
         label: label map on the same grid (its axes may be stored in another order).
         labels: names of the labels, {number: name} or a JSON file that holds it, alone or as "labels" (as in the
             dataset.json of the Medical Segmentation Decathlon). A label without a name is called "label 7".
         modality: "ct", "pet" or "mr".
         spacing: voxel sizes in mm to resample to (MONAI's Spacing: linear, labels nearest); default: as stored.
+        rule: of the intensities, see `normalise`; the course's weights and notebooks have the default.
 
     Raises:
-        FileNotFoundError: for a missing file or a folder.
+        FileNotFoundError: for a missing file or a folder that is no DICOM series.
         ValueError: naming the file and the mend, for what is not a NIfTI or not one 3D volume, voxels that are not
             finite, intensities that cannot be of the modality, a singular affine, a label map on another grid, values
             that are no labels, or a modality, spacing or names that are none.
@@ -221,18 +238,25 @@ def load_scan(
             label_data = _resample(label_data, affine, spacing, "nearest")[0]
         data, affine = _resample(data, affine, spacing, "bilinear")
     name = Path(image).name.removesuffix(".gz").removesuffix(".nii")
-    return _as_scan(data, affine, label_data, names, modality, name)
+    return _as_scan(data, affine, label_data, names, modality, name, rule)
 
 
 def _as_scan(
-    data: np.ndarray, affine: np.ndarray, label: np.ndarray | None, names: dict[int, str], modality: str, name: str
+    data: np.ndarray,
+    affine: np.ndarray,
+    label: np.ndarray | None,
+    names: dict[int, str],
+    modality: str,
+    name: str,
+    rule: str = "default",
 ) -> Scan:
     raw = torch.from_numpy(np.ascontiguousarray(data, dtype=np.float32))
     mask = foreground(raw, modality)
-    volume = normalise(raw, modality, mask)
+    volume = normalise(raw, modality, mask, rule)
     # Outside the body CT and PET hold air by definition; MR holds noise, whose level the scan itself shows.
     air = volume[~mask].median() if kind_of(modality) == "mr" and not mask.all() else volume.min()
-    background = -SPAN / 2 if kind_of(modality) in ("ct", "pet") else float(air)
+    known = {"ct": -SPAN / 2, "pet": -SPAN / 2} if rule == "default" else {"ct": 0.0}
+    background = known.get(kind_of(modality), float(air))
     label = None if label is None else torch.from_numpy(np.ascontiguousarray(label, dtype=np.int32))
     spacing = tuple(float(side) for side in nib.affines.voxel_sizes(affine))
     return Scan(volume[None], raw, affine, spacing, label, names, modality, background, mask, name)

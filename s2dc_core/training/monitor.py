@@ -34,13 +34,14 @@ class Monitor:
         self.folder, self.every = Path(folder), every
         self._writer: SummaryWriter | None = None
         self._shown: tuple[Region, np.ndarray] | None = None
+        self._last: float | None = None
 
     def __call__(self, run: Pretraining) -> None:
         """Note the run as it stands."""
         step = len(run.history)
         if self._writer is None:
-            self._writer, self._last = SummaryWriter(str(self.folder), purge_step=step), time.perf_counter()
-        elif step:
+            self._writer = SummaryWriter(str(self.folder), purge_step=step)
+        if step:
             self._note_numbers(run, step)
         if self.every and (step % self.every == 0 or step == run.config.steps):
             for name, figure in self._pictures(run, step).items():
@@ -49,14 +50,15 @@ class Monitor:
         self._last = time.perf_counter()
 
     def _note_numbers(self, run: Pretraining, step: int) -> None:
-        taken = run.regions_a_step * math.prod(run.config.views.counts)
         numbers = {
             **{f"loss/{name}": value for name, value in run.history[-1]._asdict().items()},
             "learning_rate": run.schedule.get_last_lr()[0],
             "gradient_norm": run.gradient_norm,
-            "sub_volumes_per_second": taken / (time.perf_counter() - self._last),
             "scans_set_apart": len(run.quarantine),
         }
+        if self._last is not None:
+            taken = run.regions_a_step * math.prod(run.config.views.counts)
+            numbers["sub_volumes_per_second"] = taken / (time.perf_counter() - self._last)
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, step)
 

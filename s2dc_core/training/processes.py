@@ -22,25 +22,25 @@ class Processes:
     """
 
     def __init__(self, device: torch.device | str | None = None):
+        started = int(os.environ.get("WORLD_SIZE", 1))
+        if started == 1:  # accelerate, once asked, keeps a notebook from starting more
+            self.count, self.index = 1, 0
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            return
         # Half precision is the recipe's choice, not the launcher's. Some arms leave a part of the student without
         # gradient, which DDP would wait for. Buffers are equal anyway, and sent before every forward otherwise.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-        started = int(os.environ.get("WORLD_SIZE", 1))
-        # Told apart from one process, whose device may differ from run to run: accelerate keeps to its first answer.
-        on_cpu = started > 1 and (str(device) == "cpu" or not torch.accelerator.is_available())
+        on_cpu = str(device) == "cpu" or not torch.cuda.is_available()
         self._accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[unused])
         self.count, self.index = self._accelerator.num_processes, self._accelerator.process_index
+        self.device = self._accelerator.device
         if self.count != started:
             raise ValueError(
                 f"{started} processes were started, and this one finds {self.count}: start them by `accelerate launch` "
                 "or `torchrun`, or they all write to the same folder"
             )
-        self.device = torch.device(device) if device is not None else self._accelerator.device
-        if self.count > 1 and self.device.type != self._accelerator.device.type:
-            raise ValueError(
-                f"{self.count} processes were started on {self._accelerator.device.type}, so device={device!r} cannot "
-                "be had: leave it out"
-            )
+        if device is not None and torch.device(device).type != self.device.type:
+            raise ValueError(f"{started} processes were started on {self.device.type}: leave out device={device!r}")
 
     @property
     def is_main(self) -> bool:
@@ -81,4 +81,5 @@ class Processes:
 
     def wait(self) -> None:
         """Go on when all have come this far."""
-        self._accelerator.wait_for_everyone()
+        if self.count > 1:
+            self._accelerator.wait_for_everyone()

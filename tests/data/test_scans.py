@@ -160,6 +160,20 @@ def test_normalise_ct_is_the_window():
     assert normalise(values, "ct").flatten().tolist() == [-2, -2, -1, 0, 2, 2]
 
 
+def test_the_papers_rule_is_a_window_for_ct_and_a_score_over_all_for_the_others(tmp_path):
+    values = torch.tensor([-1000.0, -175.0, 37.5, 250.0, 3000.0]).reshape(5, 1, 1)
+    assert normalise(values, "ct", rule="paper").flatten().tolist() == [0, 0, 0.5, 1, 1]
+    for modality in ("pet", "mr"):
+        score = normalise(values.abs(), modality, rule="paper")
+        assert float(score.mean()) == pytest.approx(0, abs=1e-6) and float(score.std()) == pytest.approx(1)
+    with pytest.raises(ValueError, match="unknown rule 'mine': choose one of default, paper"):
+        normalise(values, "ct", rule="mine")
+    phantom = make_phantom(0, "ct", shape=(24, 16, 24), spacing=(12.0, 12.0, 12.0))
+    nib.save(nib.Nifti1Image(phantom.volume, phantom.affine), tmp_path / "body.nii.gz")
+    scan = load_scan(tmp_path / "body.nii.gz", rule="paper")
+    assert scan.background == 0 and scan.volume.min() == 0 and scan.volume.max() == 1
+
+
 def test_normalise_pet_is_a_fixed_rising_scale():
     values = torch.tensor([-0.1, 0, 1, 2.5, 20, 66]).view(6, 1, 1)
     scaled = normalise(values, "pet").flatten()

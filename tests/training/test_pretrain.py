@@ -9,7 +9,7 @@ from s2dc_core.data import Scan
 from s2dc_core.geometry import Matches
 from s2dc_core.losses import S2DCLoss
 from s2dc_core.model import EncoderConfig, FeatureQueue
-from s2dc_core.training import PretrainConfig, Pretraining, pretrain
+from s2dc_core.training import PretrainConfig, Pretraining, peak_memory, pretrain
 from s2dc_core.training.draws import draw_tokens, draw_views
 from s2dc_core.views import ViewConfig
 
@@ -189,3 +189,52 @@ def test_scans_that_do_not_fit_are_refused_before_the_first_step():
         pretrain(wide, [long, cut(24, "short")])
     with pytest.raises(ValueError, match=r"thin: a scan of \(24, 24, 2\) voxels is smaller than one patch"):
         pretrain(CONFIG, [blobs(), cut(2, "thin")])
+
+
+def test_gradient_checkpointing_is_the_same_step_with_less_memory():
+    """The activations of one sub-volume at a time; beside float rounding, nothing else changes."""
+    wide = ViewConfig(counts=(2, 2, 2), rotation_deg=10, translation_mm=3)
+    config = PretrainConfig(**{**vars(CONFIG), "views": wide, "batch": 1})
+    scan = blobs()
+    scan = scan._replace(volume=torch.nn.functional.pad(scan.volume, (0, 8) * 3))
+    scan = scan._replace(foreground=torch.ones(32, 32, 32, dtype=torch.bool))
+    runs, memory = [], []
+    for at_a_time in (None, 1, 3):
+        run = Pretraining(PretrainConfig(**{**vars(config), "gradient_checkpointing": at_a_time}), [scan], device="cpu")
+        memory.append(peak_memory(run.step))
+        runs.append(run)
+        run.step()
+    for run in runs[1:]:
+        torch.testing.assert_close(torch.tensor(run.history), torch.tensor(runs[0].history), atol=1e-4, rtol=0)
+    assert memory[1] < 0.5 * memory[0] and memory[1] < memory[2] < memory[0]
+
+
+def test_a_compiled_run_takes_the_same_steps(monkeypatch):
+    """Traced by torch.compile's front end; its own backend would need a C++ compiler and minutes here."""
+    compiled, plain = [], torch.nn.Module.compile
+
+    def traced(module, *arguments, **options):
+        compiled.append(type(module).__name__)
+        return plain(module, *arguments, backend="eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    config = PretrainConfig(**{**vars(CONFIG), "steps": 2, "compile": True})
+    run = Pretraining(config, [blobs()], device="cpu")
+    history = [run.step(), run.step()]
+    assert compiled == ["SwinTransformer", "SwinTransformer"]
+    expected = pretrain(PretrainConfig(**{**vars(config), "compile": False}), [blobs()], progress=False, device="cpu")
+    torch.testing.assert_close(torch.tensor(history), torch.tensor(expected.history), atol=1e-4, rtol=0)
+    assert set(run.model.state_dict()) == set(expected.model.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["paper_ct", "official"])
+def test_the_papers_recipes_start_and_take_a_step(name):
+    """With two sub-volumes instead of sixteen."""
+    config = PretrainConfig.from_recipe(name, ["views.counts=[2, 1, 1]", "gradient_checkpointing=1"])
+    volume = torch.nn.functional.interpolate(blobs().volume[None], size=(192, 96, 96), mode="trilinear")[0]
+    scan = blobs()._replace(volume=volume, foreground=torch.ones(192, 96, 96, dtype=torch.bool))
+    run = Pretraining(config, [scan], device="cpu")
+    before = run.model.student.encoder.swinViT.patch_embed.proj.weight.clone()
+    assert all(math.isfinite(value) for value in run.step())
+    assert not torch.equal(before, run.model.student.encoder.swinViT.patch_embed.proj.weight)
