@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from s2dc_core.data import NO_IMAGES, RULES, open_scans
-from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain
+from s2dc_core.training import RECIPES, Monitor, PretrainConfig, StoppedElsewhere, dry_run, find_run, pretrain
 from s2dc_core.views import check_fits
 
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, FloatingPointError, OSError, StoppedElsewhere) as error:
         print(f"s2dc: {error}".replace("resume=True", "--resume"), file=sys.stderr)
         return 2
 
@@ -97,9 +97,11 @@ def _refuse_early(options: argparse.Namespace, config: PretrainConfig) -> None:
         if getattr(options, name) < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(options, name)}")
     try:
-        torch.device(options.device or "cpu")
-    except RuntimeError as error:
-        raise ValueError(f"there is no device {options.device!r}: give cpu, cuda or cuda:1") from error
+        torch.empty(1, device=options.device)
+    except (RuntimeError, AssertionError) as error:  # a build of torch without CUDA asserts
+        raise ValueError(f"there is no device {options.device!r} here: give cpu, cuda or cuda:1") from error
+    if options.dry_run and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("a dry run is for one process: start it without a launcher")
     config.build()
     if not (options.folder or options.dry_run):
         raise ValueError("a run needs --folder for its checkpoints (or --dry-run)")

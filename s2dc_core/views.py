@@ -261,9 +261,9 @@ def augment_regions(
     if len(shapes) != 1:
         raise ValueError(f"a batch needs regions of one shape, got {sorted(shapes)}: batch scans of one size together")
     generators = _each(generators, len(regions))
-    source = torch.stack([region.volume for region in regions]).to(device, non_blocking=True)
+    source = torch.stack([region.volume.to(device, non_blocking=True) for region in regions])
     may_match = [region.inside if config.match_background else region.body for region in regions]
-    mask = torch.stack(may_match)[:, None].to(device, non_blocking=True).to(source.dtype)
+    mask = torch.stack([each.to(device, non_blocking=True) for each in may_match])[:, None].to(source.dtype)
     background = torch.tensor([region.background for region in regions], device=source.device)
     ranges = (config.rotation_deg, config.scale, config.translation_mm)
     H = _draw_affines(source.shape[2:], spacings, ranges, generators).to(source.device)

@@ -56,8 +56,8 @@ def test_a_run_sets_damaged_scans_apart_and_goes_on_where_it_stopped(folder, rec
     assert main([*arguments, "--resume"]) == 0
     again = Pretraining.resume(tmp_path / "run", open_scans([folder], "ct", most_damaged=5)[0]).history
     assert len(again) == 9 and again == whole
-    assert main([*arguments, "--resume", "learning_rate=1e-5"]) == 2
-    assert "follows another recipe: learning_rate: 0.003 there, 1e-05 here" in capsys.readouterr().err
+    assert main([*arguments, "--resume", "momentum=0.5"]) == 2
+    assert "follows another recipe: momentum: 0.99 there, 0.5 here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,24 @@
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from monai.data import PersistentDataset
-from monai.data.utils import json_hashing
-from monai.transforms import Transform
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from s2dc_core.data import dicom, nifti, scans
-from s2dc_core.data.scans import Scan, Spacings, load_scan
+from s2dc_core.data.scans import Scan, Spacings, check_spacing, load_scan
+
+# Of Scan. Not written as such: who checks the kind of an entry would read a file for it.
+Scans = Sequence
 
 
 class ScanFacts(NamedTuple):
@@ -38,21 +41,13 @@ class ScanFacts(NamedTuple):
         return f"{self.name}: {self.modality}, {self.shape} voxels of {self.spacing} mm, {self.checksum:08x}"
 
 
-def facts_of(scans: Sequence[Scan]) -> list[ScanFacts]:
-    """The facts of each scan; those of CachedScans are at hand, others are computed."""
-    return list(scans.facts) if isinstance(scans, CachedScans) else [_facts(scan) for scan in scans]
+class CachedScans(Sequence[Scan]):
+    """The scans of some files, each prepared from its file once and read from the cache afterwards.
 
-
-def _facts(scan: Scan) -> ScanFacts:
-    checksum = zlib.crc32(scan.volume.numpy().tobytes())
-    return ScanFacts(scan.name, scan.modality, tuple(scan.volume.shape[1:]), tuple(scan.spacing), checksum)
-
-
-class CachedScans(Sequence):
-    """The scans of some files, each read from its file once and from the cache afterwards.
-
-    The cache is MONAI's PersistentDataset. Its key holds the file's path, size and time, the settings, and the code
-    that prepares scans: whatever of these changes, the scan is prepared anew.
+    An entry is a file of tensors, written beside its place and renamed, so that several processes may share a cache
+    (MONAI's PersistentDataset moves its files in from another disk, where others can meet half of one). Its name holds
+    the file's path, size and time, the settings, and the code and libraries that prepare scans: whatever of these
+    changes, the scan is prepared anew.
 
     Attributes:
         files, facts: of each scan.
@@ -61,11 +56,11 @@ class CachedScans(Sequence):
     def __init__(self, folder: str | Path, modality: str, spacing: Spacings = None, rule: str = "default"):
         self.files: list[Path] = []
         self.facts: list[ScanFacts] = []
-        spacing = None if spacing is None else list(spacing)
-        self._settings = {"modality": modality, "spacing": spacing, "rule": rule, "code": _code()}
+        self._entries: list[Path] = []
         self._folder = Path(folder).expanduser()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._dataset = PersistentDataset([], _ReadScan(), self._folder, hash_func=json_hashing)
+        spacing = None if spacing is None else check_spacing(spacing)
+        self._settings = {"modality": modality, "spacing": spacing, "rule": rule}
 
     def add(self, file: Path, check: Callable[[ScanFacts], object] | None = None) -> None:
         """Take a file in, preparing it if the cache does not hold it yet, unless a check of its facts refuses it.
@@ -73,31 +68,18 @@ class CachedScans(Sequence):
         Raises:
             ValueError, FileNotFoundError: as load_scan, or by the check.
         """
-        self._dataset.data.append({"file": str(file.absolute()), "stamp": _stamp(file), **self._settings})
+        item = {"file": str(file.absolute()), "stamp": _stamp(file), "made by": _makers(), **self._settings}
+        entry = self._folder / f"{hashlib.sha256(json.dumps(item).encode()).hexdigest()}.safetensors"
         try:
-            facts = self._recorded_facts()
-            if check:
-                check(facts)
-        except BaseException:
-            self._dataset.data.pop()
-            raise
+            with safe_open(entry, framework="pt") as kept:
+                facts = _facts_in(kept)
+        except (FileNotFoundError, SafetensorError):
+            facts = facts_of([self._prepare(file, entry)])[0]
+        if check:
+            check(facts)
         self.files.append(file)
         self.facts.append(facts)
-
-    def _recorded_facts(self) -> ScanFacts:
-        """The facts of the item added last, from the record beside its tensors if there is one."""
-        record = self._place(-1).with_suffix(".json")
-        if record.is_file() and record.with_suffix(".pt").is_file():
-            values = json.loads(record.read_text(encoding="utf-8"))
-            return ScanFacts(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-        facts = _facts(self[-1])
-        beside = record.with_suffix(".part")
-        beside.write_text(json.dumps(facts._asdict()), encoding="utf-8")
-        beside.replace(record)
-        return facts
-
-    def _place(self, index: int) -> Path:
-        return self._folder / f"{json_hashing(self._dataset.data[index]).decode()}.pt"
+        self._entries.append(entry)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -109,40 +91,63 @@ class CachedScans(Sequence):
             ValueError, FileNotFoundError: if it is no longer in the cache, and its file cannot be read either.
         """
         try:
-            kept = self._dataset[index]
-        except (RuntimeError, EOFError, UnpicklingError):  # half-written by a process that was killed
-            if not self._place(index).is_file():
-                raise
-            self._place(index).unlink()
-            kept = self._dataset[index]
-        about = json.loads(bytes(kept["about"].tolist()))
-        about["spacing"] = tuple(about["spacing"])
-        volume, affine = kept["volume"], np.asarray(kept["affine"])
-        return Scan(volume, volume[0], affine, label=None, names={}, foreground=kept["foreground"], **about)
+            with safe_open(self._entries[index], framework="pt") as kept:
+                facts, tensors = _facts_in(kept), {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+        except (FileNotFoundError, SafetensorError):
+            return self._prepare(self.files[index], self._entries[index])
+        volume, background = tensors["volume"], float(tensors["background"])
+        affine, foreground = tensors["affine"].numpy(), tensors["foreground"]
+        known = (facts.spacing, None, {}, facts.modality, background, foreground, facts.name)
+        return Scan(volume, volume[0], affine, *known)
+
+    def _prepare(self, file: Path, entry: Path) -> Scan:
+        scan = load_scan(file, **self._settings)
+        scan = scan._replace(raw=scan.volume[0])
+        tensors = {
+            "volume": scan.volume.contiguous(),
+            "foreground": scan.foreground.contiguous(),
+            "affine": torch.from_numpy(np.ascontiguousarray(scan.affine)),
+            "background": torch.tensor(scan.background, dtype=torch.float64),
+        }
+        beside = entry.with_name(f".{entry.name}.{os.getpid()}.part")
+        try:
+            beside.write_bytes(save(tensors, metadata={"facts": json.dumps(facts_of([scan])[0]._asdict())}))
+            os.replace(beside, entry)
+        finally:
+            beside.unlink(missing_ok=True)
+        return scan
 
 
-def _stamp(file: Path) -> str:
+def facts_of(scans: Scans) -> list[ScanFacts]:
+    """The facts of each scan; those of CachedScans are at hand, others are computed."""
+    if isinstance(scans, CachedScans):
+        return list(scans.facts)
+    return [
+        ScanFacts(
+            scan.name,
+            scan.modality,
+            tuple(scan.volume.shape[1:]),
+            tuple(scan.spacing),
+            zlib.crc32(scan.volume.numpy().tobytes()),
+        )
+        for scan in scans
+    ]
+
+
+def _facts_in(kept: safe_open) -> ScanFacts:
+    values = json.loads(kept.metadata()["facts"])
+    return ScanFacts(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _stamp(file: Path) -> list:
     """Changes when the file does, or one of the files of a series."""
     found = sorted(file.iterdir()) if file.is_dir() else [file]
-    stamps = [[part.name, part.stat().st_size, part.stat().st_mtime_ns] for part in found]
-    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
-
-
-class _ReadScan(Transform):
-    """From a file's item to tensors alone: what they are read back with runs no code."""
-
-    def __call__(self, item: dict) -> dict[str, torch.Tensor]:
-        scan = load_scan(item["file"], modality=item["modality"], spacing=item["spacing"], rule=item["rule"])
-        about = {name: getattr(scan, name) for name in ("spacing", "modality", "background", "name")}
-        return {
-            "volume": scan.volume,
-            "foreground": scan.foreground,
-            "affine": torch.from_numpy(scan.affine),
-            "about": torch.tensor(list(json.dumps(about).encode()), dtype=torch.uint8),
-        }
+    return [[part.name, part.stat().st_size, part.stat().st_mtime_ns] for part in found]
 
 
 @cache
-def _code() -> str:
+def _makers() -> str:
+    """The code and the libraries that decide what a prepared scan holds."""
     sources = b"".join(Path(module.__file__).read_bytes() for module in (scans, nifti, dicom))
-    return hashlib.sha256(sources).hexdigest()
+    libraries = [f"{name} {version(name)}" for name in ("monai", "nibabel", "numpy", "pydicom", "scipy", "torch")]
+    return ", ".join([hashlib.sha256(sources).hexdigest(), *libraries])

@@ -1,64 +1,90 @@
-"""Volumes from DICOM series, one series to a folder, read by MONAI's PydicomReader."""
+"""Volumes from DICOM series, one series to a folder, read by pydicom.
 
-import re
-import warnings
+MONAI's reader goes by instance numbers, which scanners need not give or keep in order, and puts a series whose
+orientation it cannot take over at the origin; here the slices' own positions decide, and what does not fit is refused.
+"""
+
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from monai.data import PydicomReader
 from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_rescale
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
 
-HEADER = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient")
-UNEVEN = 0.02  # of the distance between slices: the rounding of positions, and no missing slice
+IMAGES = (CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage)
+ENHANCED = (EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStorage)
+OFF_THE_GRID = 0.25  # of a step: what rounding may move a slice by; a missing one moves the others by more
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder itself (not the folders in it) holds DICOM files."""
-    return any(_is_dicom(file) for file in sorted(folder.iterdir()))
+    """Whether a folder itself (not the folders in it) holds DICOM images, rather than contours or a scout."""
+    return any(_is_image(file) for file in sorted(folder.iterdir()))
 
 
-def _is_dicom(file: Path) -> bool:
-    return file.is_file() and file.name != "DICOMDIR" and pydicom.misc.is_dicom(file)
+def _is_image(file: Path) -> bool:
+    if not file.is_file() or file.name == "DICOMDIR" or not pydicom.misc.is_dicom(file):
+        return False
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID", "ImageType"])
+    except (InvalidDicomError, OSError, ValueError):
+        return False
+    return header.get("SOPClassUID") in (*IMAGES, *ENHANCED) and "LOCALIZER" not in (header.get("ImageType") or ())
 
 
 def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Values [X, Y, Z] float32, rescaled as the files say, and affine (mm, RAS+) of the series in a folder.
 
     Raises:
-        ValueError: naming the folder, for several series in it, slices that are missing, double or out of order, or
-            files without positions or that cannot be decoded.
+        ValueError: naming the folder, for several series in it, slices that are missing, double, of different size,
+            spacing or orientation, a tilted gantry, several slices to a file, a PET that is not in SUV, or files
+            without positions or that cannot be decoded.
     """
-    files = [file for file in sorted(folder.iterdir()) if _is_dicom(file)]
     try:
-        headers = [pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(HEADER)) for file in files]
-        _check_series(folder, headers)
-        # The reader takes every file of a folder for a slice, a README too.
-        names = "|".join(re.escape(str(file)) for file in files)
-        reader = PydicomReader(fname_regex=f"(?:{names})$")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            data, meta = reader.get_data(reader.read(str(folder)))
-    except (InvalidDicomError, AttributeError, KeyError, OSError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{folder} cannot be read as a DICOM series ({error})") from error
-    return np.asarray(data, dtype=np.float32), np.asarray(meta["affine"], dtype=np.float64)
+        slices = [pydicom.dcmread(file) for file in sorted(folder.iterdir()) if _is_image(file)]
+        affine, order = _geometry(slices)
+        planes = [apply_rescale(slices[k].pixel_array, slices[k]) for k in order]
+        return np.stack([plane.T for plane in planes], axis=-1).astype(np.float32), affine
+    except (InvalidDicomError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} cannot be read as a DICOM series: {error}") from error
 
 
-def _check_series(folder: Path, headers: list[pydicom.Dataset]) -> None:
-    series = {header.SeriesInstanceUID for header in headers}
-    if len(series) > 1:
-        raise ValueError(f"{folder} holds {len(series)} DICOM series: sort them into a folder each")
-    if len(headers) < 2:
-        raise ValueError(f"{folder} holds one DICOM file: a scan is a series of slices")
-    headers = sorted(headers, key=lambda header: int(header.InstanceNumber))
-    along, down = np.array(headers[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
-    places = np.array([header.ImagePositionPatient for header in headers], dtype=float) @ np.cross(along, down)
-    steps = np.diff(places)
-    usual = float(np.median(steps))
-    wrong = np.flatnonzero(np.abs(steps - usual) > UNEVEN * abs(usual))
-    if usual == 0 or len(wrong):
-        at = int(headers[wrong[0] if len(wrong) else 0].InstanceNumber)
+def _geometry(slices: list[pydicom.Dataset]) -> tuple[np.ndarray, np.ndarray]:
+    """From column, row and slice to mm, and the order of the slices along their normal."""
+    if (series := len({each.SeriesInstanceUID for each in slices})) > 1:
+        raise ValueError(f"it holds {series} series, sort them into a folder each")
+    if any(each.SOPClassUID in ENHANCED or int(each.get("NumberOfFrames", 1)) > 1 for each in slices):
+        raise ValueError("a file holds several slices (enhanced DICOM), convert it to NIfTI")
+    if len(slices) < 2:
+        raise ValueError("it holds one slice")
+    if slices[0].Modality == "PT" and slices[0].get("Units") != "GML":
+        raise ValueError(f"it is a PET in {slices[0].get('Units')}, not in SUV (GML): convert it")
+    for name in ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"):
+        values = np.array([getattr(each, name) for each in slices], dtype=float)
+        if np.abs(values - values[0]).max() > 1e-3:
+            raise ValueError(f"its slices differ in {name}, from {values.min(0)} to {values.max(0)}")
+    along, down = np.array(slices[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+    normal = np.cross(along, down)
+    places = np.array([each.ImagePositionPatient for each in slices], dtype=float)
+    order = np.argsort(places @ normal)
+    places = places[order]
+    step = (places[-1] - places[0]) / (len(places) - 1)
+    if (off := np.abs(places - places[0] - step * np.arange(len(places))[:, None]).max()) > OFF_THE_GRID * (
+        step @ normal
+    ):
         raise ValueError(
-            f"{folder} has slices {usual:g} mm apart, but {steps[wrong[0]] if len(wrong) else 0:g} mm after instance "
-            f"{at}: slices are missing, double or numbered out of order"
+            f"a slice lies {off:.2g} mm off an even spacing of {step @ normal:.3g} mm: one is missing or double"
         )
+    if np.linalg.norm(step - (step @ normal) * normal) > 0.01 * np.linalg.norm(step):
+        raise ValueError("its slices are shifted against each other (a tilted gantry): convert it to NIfTI")
+    rows, columns = (float(side) for side in slices[0].PixelSpacing)
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([along * columns, down * rows, step, places[0]])
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, order  # DICOM counts towards left and back, NIfTI right and front

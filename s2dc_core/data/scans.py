@@ -93,7 +93,7 @@ def open_scan(
         raise ValueError(f"there is no image {image!r}: give one of {', '.join(built_in)} or a NIfTI file")
     if image not in generated and (shape is not None or findings):
         raise ValueError(f"{image} is no phantom: leave out shape and findings")
-    spacing = None if spacing is None else _check_spacing(spacing)
+    spacing = None if spacing is None else check_spacing(spacing)
     if image not in built_in:
         if modality is None:
             raise ValueError(f'{image}: a NIfTI file does not say what it is: give modality="ct", "pet" or "mr"')
@@ -127,7 +127,8 @@ def kind_of(modality: str | None) -> str:
     raise ValueError(f'modality {modality!r} is not known: use "ct", "pet", "mr", or "mr_t1", "mr_t2", "mr_t1ce"')
 
 
-def _check_spacing(spacing: Spacings) -> tuple[float, float, float]:
+def check_spacing(spacing: Spacings) -> tuple[float, float, float]:
+    """Three voxel sides in mm; a ValueError for anything else."""
     sides = tuple(spacing) if isinstance(spacing, Iterable) else ()
     if len(sides) != 3 or not all(isinstance(side, Real) and 0 < side < np.inf for side in sides):
         raise ValueError(f"spacing {spacing!r} is not three lengths in mm, such as (2.0, 2.0, 2.0)")
@@ -226,7 +227,7 @@ def load_scan(
         UserWarning: for a file whose sform and qform say different places; the sform is used, as nibabel does.
     """
     kind = kind_of(modality)
-    spacing = None if spacing is None else _check_spacing(spacing)
+    spacing = None if spacing is None else check_spacing(spacing)
     data, affine = read_volume(image)
     _check_intensities(data, kind, image)
     if label is None and labels is not None:

@@ -8,7 +8,7 @@ from s2dc_core.training.monitor import Monitor
 from s2dc_core.training.pretrain import PretrainResult, pretrain
 from s2dc_core.training.reach import GradientReach, gradient_reach
 from s2dc_core.training.recipe import RECIPES, PretrainConfig
-from s2dc_core.training.run import Pretraining, UnreadableScans
+from s2dc_core.training.run import Pretraining, StoppedElsewhere, UnreadableScans
 from s2dc_core.training.shipped import (
     ARMS,
     TITLES,
@@ -30,6 +30,7 @@ __all__ = [
     "PretrainConfig",
     "PretrainResult",
     "Pretraining",
+    "StoppedElsewhere",
     "UnreadableScans",
     "draw_views",
     "dry_run",

@@ -24,6 +24,9 @@ from s2dc_core.training.records import read_json, write_json
 if TYPE_CHECKING:
     from s2dc_core.training.run import Pretraining
 
+MAY_CHANGE = ("learning_rate", "clip", "compile", "gradient_checkpointing")
+"""Fields of a recipe that a resumed run may have otherwise: what bad losses, or too little memory, ask for."""
+
 _NAME = re.compile(r"step_(\d{7,})")
 
 
@@ -82,7 +85,7 @@ def find_run(folder: Path, config: PretrainConfig, resume: bool) -> Path | None:
     """The checkpoint from which a run of this recipe goes on in a folder, which is made; None where none lies there.
 
     Raises:
-        ValueError: if a run lies there and is not to be resumed, or followed another recipe.
+        ValueError: if a run lies there and is not to be resumed, or followed another recipe (see MAY_CHANGE).
     """
     folder.mkdir(parents=True, exist_ok=True)
     newest = newest_checkpoint(folder, required=False)
@@ -94,7 +97,8 @@ def find_run(folder: Path, config: PretrainConfig, resume: bool) -> Path | None:
         old, new = _recipe(newest).as_dict(), config.as_dict()
     except (OSError, ValueError) as error:
         raise _unreadable(newest, error) from error
-    if changed := [f"{name}: {old[name]} there, {new[name]} here" for name in new if old[name] != new[name]]:
+    fixed = [name for name in new if name not in MAY_CHANGE]
+    if changed := [f"{name}: {old[name]} there, {new[name]} here" for name in fixed if old[name] != new[name]]:
         raise ValueError(f"the run in {folder} follows another recipe: {'; '.join(changed)}")
     return newest
 
@@ -121,10 +125,16 @@ def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining
             module.load_state_dict(own)
         except RuntimeError as error:
             raise ValueError(f"{folder}/model.safetensors does not fit its own recipe: {error}") from error
-    run.optimiser.load_state_dict(state["optimiser"])
-    run.schedule.load_state_dict(state["schedule"])
-    run.regions = state["regions"]
-    run.history[:] = [LossTerms(*terms) for terms in state["history"]]
+    try:
+        run.optimiser.load_state_dict(state["optimiser"])
+        run.schedule.load_state_dict(state["schedule"])
+        run.regions = state["regions"]
+        run.history[:] = [LossTerms(*terms) for terms in state["history"]]
+    except KeyError as error:
+        raise _unreadable(folder, ValueError(f"an earlier version wrote it, without {error}")) from error
+    run.schedule.base_lrs = [run.config.learning_rate]
+    for group, factor in zip(run.optimiser.param_groups, run.schedule.lr_lambdas, strict=True):
+        group["lr"] = run.config.learning_rate * factor(len(run.history))
     return run
 
 

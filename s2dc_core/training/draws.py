@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from s2dc_core.data import Scan
+from s2dc_core.data import Scans
 from s2dc_core.geometry import Matches
 from s2dc_core.training.recipe import PretrainConfig
 from s2dc_core.views import Region, Views, augment_regions, crop_region
@@ -28,11 +28,13 @@ class RegionDraw(NamedTuple):
 
     Attributes:
         number: its place in the run, from 0.
+        scan: the name of its scan.
         region, spacing: the crop and the millimetres of its voxels.
         unreadable: {scan: what is wrong with it} of those that were tried before this one.
     """
 
     number: int
+    scan: str
     region: Region
     spacing: tuple[float, float, float]
     unreadable: dict[str, str]
@@ -44,7 +46,7 @@ class RegionDraws(Dataset):
     A scan that cannot be read gives way to the next one in the order of the files.
     """
 
-    def __init__(self, config: PretrainConfig, scans: Sequence[Scan]):
+    def __init__(self, config: PretrainConfig, scans: Scans):
         self.config, self.scans = config, scans
 
     def __getitem__(self, number: int) -> RegionDraw:
@@ -54,12 +56,15 @@ class RegionDraws(Dataset):
             try:
                 scan = self.scans[index]
             except (OSError, ValueError) as error:
-                unreadable[str(self.scans.files[index])] = str(error)
+                name = self.scans.files[index] if hasattr(self.scans, "files") else f"scan {index}"
+                unreadable[str(name)] = str(error)
                 continue
             generator = random_numbers(self.config.seed, CROP, number)
             encoder, counts = self.config.encoder, self.config.views.counts
             region = crop_region(scan.volume, encoder.sub_volume, counts, scan.background, scan.foreground, generator)
-            return RegionDraw(number, region, scan.spacing, unreadable)
+            # A crop is a view, with which a worker would send the whole scan.
+            own = Region(*(part.clone() for part in region[:3]), region.background)
+            return RegionDraw(number, scan.name, own, scan.spacing, unreadable)
         raise ValueError(f"no scan can be read any more: {'; '.join(unreadable.values())}")
 
 
@@ -74,9 +79,7 @@ def random_numbers(seed: int, purpose: int, number: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
 
 
-def draw_views(
-    config: PretrainConfig, scans: Sequence[Scan], first: int = 0, device: torch.device | str = "cpu"
-) -> Views:
+def draw_views(config: PretrainConfig, scans: Scans, first: int = 0, device: torch.device | str = "cpu") -> Views:
     """The views of a batch: the run's regions number ``first`` and following, on the device that makes them."""
     draws = RegionDraws(config, scans)
     return views_of(config, [draws[first + k] for k in range(config.batch)], device)

@@ -3,12 +3,11 @@
 import math
 import resource
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
-from s2dc_core.data import Scan
+from s2dc_core.data import Scan, Scans
 from s2dc_core.training.draws import draw_views
 from s2dc_core.training.reach import STAGES, TERMS, gradient_reach
 from s2dc_core.training.recipe import PretrainConfig
@@ -16,9 +15,7 @@ from s2dc_core.training.timing import step_times
 from s2dc_core.views import Views
 
 
-def dry_run(
-    config: PretrainConfig, scans: Sequence[Scan], steps: int = 3, device: torch.device | str | None = None
-) -> str:
+def dry_run(config: PretrainConfig, scans: Scans, steps: int = 3, device: torch.device | str | None = None) -> str:
     """A report on a run that is not started: its network, what each loss trains, a step's time and memory, an estimate.
 
     Takes a few steps on the given scans and throws them away; nothing is written.
@@ -74,7 +71,7 @@ def _cost(config: PretrainConfig, parts: dict[str, float], device: torch.device)
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
         memory = f"{peak:.2f} GB, the whole process at its peak, the scans included"
-    crops = config.batch * math.prod(config.views.counts) / step
+    crops = config.batch * config.accumulate * math.prod(config.views.counts) / step
     shares = ", ".join(f"{part} {seconds / step:.0%}" for part, seconds in parts.items())
     return [
         ("time of a step", f"{step:.3g} s on {device} ({shares}), {crops:.3g} sub-volumes a second"),

@@ -9,18 +9,18 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from s2dc_core.data import Scan
 from s2dc_core.features import TokenMap, fit_pca, pca_map, similarity_heatmap, token_features
 from s2dc_core.plots.heatmaps import HeatmapRow, plot_heatmap_rows
 from s2dc_core.plots.pca import ColourRow, as_colours, plot_colour_rows
+from s2dc_core.training.draws import RegionDraws
 from s2dc_core.training.run import Pretraining
-from s2dc_core.views import Region, crop_region, valid_tokens
+from s2dc_core.views import Region, valid_tokens
 
 
 class Monitor:
     """Called after each step, it notes losses, learning rate, gradient norm and speed, and now and then draws.
 
-    The pictures show one region of the run's first scan, always the same: how similar each patch is to the one in the
+    The pictures show the run's first region, always the same: how similar each patch is to the one in the
     middle, and the three principal components of its tokens, each fitted anew.
 
     Args:
@@ -82,11 +82,8 @@ class Monitor:
 
     def _region(self, run: Pretraining) -> tuple[Region, np.ndarray]:
         if self._shown is None:
-            scan: Scan = run.scans[0]
-            encoder, counts = run.config.encoder, run.config.views.counts
-            fixed = torch.Generator().manual_seed(0)
-            region = crop_region(scan.volume, encoder.sub_volume, counts, scan.background, scan.foreground, fixed)
-            self._shown = region, np.diag([*scan.spacing, 1.0])
+            draw = RegionDraws(run.config, run.scans)[0]
+            self._shown = draw.region, np.diag([*draw.spacing, 1.0])
         return self._shown
 
 

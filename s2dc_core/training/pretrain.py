@@ -5,18 +5,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from tqdm.auto import tqdm
 
-from s2dc_core.data import Scan
+from s2dc_core.data import Scans
 from s2dc_core.losses import LossTerms
 from s2dc_core.model import StudentTeacher
-from s2dc_core.training.checkpoints import find_run
+from s2dc_core.training.checkpoints import find_run, load_checkpoint
 from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.training.records import read_json
 from s2dc_core.training.run import Pretraining, StoppedElsewhere, UnreadableScans
 
 TERMINATED = 128 + signal.SIGTERM
@@ -32,7 +33,7 @@ class PretrainResult(NamedTuple):
 
 def pretrain(
     config: PretrainConfig,
-    scans: Sequence[Scan],
+    scans: Scans,
     progress: bool = True,
     folder: str | Path | None = None,
     save_every: int = 100,
@@ -62,12 +63,15 @@ def pretrain(
     Raises:
         ValueError: without scans, if one is smaller than a patch, if their regions cannot share a batch, if the
             folder holds a run and resume is False, or if the run in it followed another recipe.
-        FloatingPointError: as soon as the loss or the gradient is not finite, naming the step and the terms. The state
-            before that step is saved if there is a folder.
-        UnreadableScans: once more scans cannot be read than may be lost; the state is saved likewise.
+        FloatingPointError: once the loss or the gradient is not finite in more steps than most_damaged, naming the
+            step, its scans and the terms. The state before that step is saved if there is a folder.
+        UnreadableScans: once more scans cannot be read than most_damaged; the state is saved likewise.
     """
     run = _start_or_resume(config, scans, folder, resume, device, **options)
+    run.refuse_other_runs()
     if folder:
+        if run.history:
+            run.quarantine = {**_earlier_quarantine(Path(folder)), **run.quarantine}
         run.note_quarantine(Path(folder))
     on_step = on_step if run.processes.is_main else None
     hidden = not (progress and run.processes.is_main)
@@ -78,6 +82,8 @@ def pretrain(
         while len(run.history) < config.steps:
             started = time.perf_counter()
             terms = _step_or_save(run, folder)
+            if terms is None:
+                continue
             _show(bar, terms, run.regions_a_step * math.prod(config.views.counts) / (time.perf_counter() - started))
             due = len(run.history) % save_every == 0 or len(run.history) == config.steps
             kept = run.save(folder) if folder and due else None
@@ -88,18 +94,31 @@ def pretrain(
     return PretrainResult(run.model.eval(), run.history)
 
 
+def _earlier_quarantine(folder: Path) -> dict[str, str]:
+    file = folder / "quarantine.json"
+    return read_json(file) if file.is_file() else {}
+
+
 def _show(bar: tqdm, terms: LossTerms, speed: float) -> None:
     losses = {name: f"{value:.2f}" for name, value in terms._asdict().items()}
     bar.set_postfix({**losses, "sub-volumes/s": f"{speed:.3g}"}, refresh=False)
     bar.update()
 
 
-def _step_or_save(run: Pretraining, folder: str | Path | None) -> LossTerms:
+def _step_or_save(run: Pretraining, folder: str | Path | None) -> LossTerms | None:
+    """The step's terms; None if it was set apart, with a line that says so."""
     try:
         return run.step()
-    except (FloatingPointError, UnreadableScans, StoppedElsewhere) as error:
+    except Exception as error:
+        if run.set_apart(error):
+            if run.processes.is_main:
+                tqdm.write(f"set apart: {error}", file=sys.stderr)
+            return None
         advice = "; try a lower learning_rate, or a clip" if isinstance(error, FloatingPointError) else ""
         kept = f"; the state before it is in {run.save(folder)}" if folder else ""
+        if not isinstance(error, (FloatingPointError, UnreadableScans, StoppedElsewhere)):
+            error.add_note(f"at step {len(run.history)}{kept}")
+            raise
         raise type(error)(f"{error}{advice}{kept}") from error
 
 
@@ -135,6 +154,6 @@ class _Termination:
 def _start_or_resume(config, scans, folder, resume, *options, **named) -> Pretraining:
     if folder is None and resume:
         raise ValueError("resume needs the folder of the run that is to go on")
-    if folder is None or find_run(Path(folder), config, resume) is None:
-        return Pretraining(config, scans, *options, **named)
-    return Pretraining.resume(folder, scans, *options, **named)
+    newest = find_run(Path(folder), config, resume) if folder else None
+    run = Pretraining(config, scans, *options, **named)
+    return run if newest is None else load_checkpoint(newest, lambda _stored: run)

@@ -60,8 +60,13 @@ class Processes:
         return self._accelerator.no_sync(module) if self.count > 1 else nullcontext()
 
     def gather(self, values: Tensor) -> Tensor:
-        """The rows of all processes, in their order."""
-        return self._accelerator.gather(values) if self.count > 1 else values
+        """The rows of all processes, in their order; each may have another number of them."""
+        if self.count == 1:
+            return values
+        rows = self._accelerator.gather(torch.tensor([len(values)], device=values.device)).tolist()
+        padded = torch.cat([values, values.new_zeros(max(rows) - len(values), *values.shape[1:])])
+        each = self._accelerator.gather(padded).split(max(rows))
+        return torch.cat([part[:count] for part, count in zip(each, rows, strict=True)])
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the processes, entry by entry."""

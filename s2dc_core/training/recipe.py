@@ -79,6 +79,8 @@ class PretrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be positive, or None for no limit, got {self.clip}")
         check_choice("precision", self.precision, PRECISIONS)

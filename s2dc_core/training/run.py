@@ -1,16 +1,20 @@
 """A step of pre-training (paper section 3, equation 9): views, three losses, a student, its teacher, a queue."""
 
+import hashlib
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from s2dc_core.data import Scan, ScanFacts, facts_of
+from s2dc_core.data import ScanFacts, Scans, facts_of
 from s2dc_core.losses import LossTerms, S2DCLoss
 from s2dc_core.model import FeatureQueue
 from s2dc_core.training.checkpoints import checkpoint_of, load_checkpoint, newest_checkpoint, save_checkpoint
@@ -19,6 +23,8 @@ from s2dc_core.training.processes import Processes
 from s2dc_core.training.recipe import PretrainConfig
 from s2dc_core.training.records import write_json
 from s2dc_core.views import Views, check_fits, region_shape
+
+Result = TypeVar("Result")
 
 
 class UnreadableScans(ValueError):
@@ -39,20 +45,20 @@ class Pretraining:
         device: None for the GPU if there is one, else the CPU.
         workers: helper processes that read regions ahead; 0 reads them in between.
         quarantine: {scan: what is wrong with it} of those already set apart.
-        most_damaged: scans that may be set apart, then and during the run, before that ends it.
+        most_damaged: scans and steps that may be set apart, then and during the run, before that ends it.
 
     Attributes:
         model, queue: the networks and the negatives of L_g.
         history: LossTerms as floats, one per step taken, means over the processes.
         regions: how many were taken, by all processes: the position in the order of the scans.
-        quarantine: {scan: what is wrong with it}, of this process.
+        quarantine: {scan or step: what is wrong with it}, of this process.
         gradient_norm: of the last step, before clipping.
     """
 
     def __init__(
         self,
         config: PretrainConfig,
-        scans: Sequence[Scan],
+        scans: Scans,
         device: torch.device | str | None = None,
         workers: int = 0,
         quarantine: Mapping[str, str] | None = None,
@@ -79,6 +85,7 @@ class Pretraining:
         self.schedule = rate(self.optimiser, lambda step: _warmup_then_cosine(step, config))
         self.history: list[LossTerms] = []
         self.regions, self.gradient_norm = 0, math.nan
+        self._seen: list[str] = []
         self._coming: Iterator[list[RegionDraw]] | None = None
 
     @cached_property
@@ -98,13 +105,14 @@ class Pretraining:
             FloatingPointError: if the loss or its gradient is not finite.
             UnreadableScans: if more scans cannot be read than may be lost.
             StoppedElsewhere: if another process met one of these.
-            In each case the run is as it was before the step.
+            In each case weights, queue and history are as they were before the step.
         """
         try:
             values, positives = self._gradients()
         except (FloatingPointError, UnreadableScans, StoppedElsewhere) as error:
             self._coming = None  # the same regions come again
-            raise type(error)(f"at step {len(self.history)}: {error}") from error
+            seen = f", on {', '.join(self._seen)}" if isinstance(error, FloatingPointError) else ""
+            raise type(error)(f"at step {len(self.history)}{seen}: {error}") from error
         self.optimiser.step()
         self.schedule.step()
         self.model.update_teacher()
@@ -114,10 +122,23 @@ class Pretraining:
         self.history.append(values)
         return values
 
+    def set_apart(self, error: Exception) -> bool:
+        """Note an error of `step`; pass over its regions if a number was not finite and the quarantine has room.
+
+        All processes call it and get the same answer: whether the run may go on.
+        """
+        if isinstance(error, FloatingPointError):
+            self.quarantine[f"step {len(self.history)}, regions from {self.regions}"] = str(error)
+        ends = not isinstance(error, (FloatingPointError, StoppedElsewhere))
+        if self.processes.any(ends) or len(self.processes.union(self.quarantine)) > self.most_damaged:
+            return False
+        self.regions += self.regions_a_step
+        return True
+
     def _gradients(self) -> tuple[LossTerms, list[Tensor]]:
         """Leave the gradient of a step in the student; the terms, and the positives of all processes in order."""
         self.optimiser.zero_grad()
-        terms, positives = [], []
+        terms, positives, self._seen = [], [], []
         for part in range(1, self.config.accumulate + 1):
             whole = part == self.config.accumulate
             with nullcontext() if whole else self.processes.gradients_stay(self.student):
@@ -135,15 +156,25 @@ class Pretraining:
         return values, positives
 
     def _next_losses(self) -> tuple[LossTerms, Tensor]:
+        draws = self._together(self._next_draws)
+        if self.processes.any(any(draw.unreadable for draw in draws)):
+            lost = self.processes.union(self.quarantine)
+            if len(lost) > self.most_damaged:
+                listed = "".join(f"\n  {reason}" for reason in lost.values())
+                raise UnreadableScans(f"{len(lost)} scans cannot be used, {self.most_damaged} may be{listed}")
+        numbers = [draw.number for draw in draws]
+        return self._together(lambda: self.compute(views_of(self.config, draws, self.device), numbers))
+
+    def _together(self, work: Callable[[], Result]) -> Result:
+        """What the work returns, unless it fails in any process: the others would wait for that one for ever."""
         problem = None
         try:
-            draws = self._next_draws()
-            found = self.compute(views_of(self.config, draws, self.device), [draw.number for draw in draws])
-        except (FloatingPointError, UnreadableScans) as error:
+            done = work()
+        except Exception as error:
             problem = error
-        if self.processes.any(problem is not None):  # before backward(), in which the others would wait for ever
+        if self.processes.any(problem is not None):
             raise problem or StoppedElsewhere("another process met an error, and its message says which")
-        return found
+        return done
 
     def _next_draws(self) -> list[RegionDraw]:
         if self._coming is None:
@@ -154,6 +185,7 @@ class Pretraining:
                     batch_sampler=self._numbers(),
                     collate_fn=list,
                     num_workers=self.workers,
+                    worker_init_fn=_leave_termination_to_the_run,
                     pin_memory=self.device.type == "cuda",
                     generator=torch.Generator(),
                 )
@@ -161,9 +193,7 @@ class Pretraining:
         draws = next(self._coming)
         for draw in draws:
             self.quarantine |= draw.unreadable
-        if len(self.quarantine) > self.most_damaged:
-            listed = "".join(f"\n  {reason}" for reason in self.quarantine.values())
-            raise UnreadableScans(f"{len(self.quarantine)} scans cannot be used, {self.most_damaged} may be{listed}")
+            self._seen.append(draw.scan)
         return draws
 
     def _numbers(self) -> Iterator[list[int]]:
@@ -180,7 +210,7 @@ class Pretraining:
             numbers: of the regions in the run; they decide which tokens are drawn.
         """
         config = self.config
-        with _autocast(config, self.device):
+        with autocast(config, self.device):
             student, teacher = self.student(views.source), self.model.teach(views.target)
             with torch.no_grad():
                 positives = self.model.teacher.embed(views.positives)
@@ -203,14 +233,30 @@ class Pretraining:
         self.processes.wait()
         return checkpoint_of(folder, len(self.history))
 
+    def refuse_other_runs(self) -> None:
+        """Several processes must hold one recipe, the same scans and the same moment; all call it.
+
+        Raises:
+            ValueError: if they do not, such as on nodes that do not share the run's folder.
+        """
+        facts = [self.config.as_dict(), [str(facts) for facts in self.facts], len(self.history), self.regions]
+        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        held = self.processes.union({digest: f"step {len(self.history)}, {len(self.scans)} scans"})
+        if len(held) > 1:
+            raise ValueError(
+                f"the processes hold different runs ({'; '.join(held.values())}): they need the same recipe, the same "
+                "scans and one folder"
+            )
+
     def note_quarantine(self, folder: Path) -> None:
         """Write what was set apart, by any process, into the run's folder; all call it."""
         quarantine = self.processes.union(self.quarantine)
         if self.processes.is_main:
+            folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "quarantine.json", quarantine)
 
     @classmethod
-    def resume(cls, folder: str | Path, scans: Sequence[Scan], *options, **named) -> "Pretraining":
+    def resume(cls, folder: str | Path, scans: Scans, *options, **named) -> "Pretraining":
         """The run whose newest checkpoint lies in a folder, with the recipe it was started with.
 
         On the same device, with the same scans and versions, the steps that follow are those of a run that was never
@@ -242,7 +288,13 @@ def _refuse_unfit_scans(config: PretrainConfig, facts: Sequence[ScanFacts]) -> N
         )
 
 
-def _autocast(config: PretrainConfig, device: torch.device):
+def _leave_termination_to_the_run(_worker: int) -> None:
+    """Schedulers send SIGTERM to all processes of a run; without its readers it could not finish its step."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def autocast(config: PretrainConfig, device: torch.device):
+    """The precision in which a recipe runs the networks, as a context."""
     return torch.autocast(device.type, torch.bfloat16) if config.precision == "bfloat16" else nullcontext()
 
 

@@ -2,21 +2,21 @@
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from s2dc_core.data import Scan
+from s2dc_core.data import Scans
 from s2dc_core.training.draws import draw_views
 from s2dc_core.training.recipe import PretrainConfig
-from s2dc_core.training.run import Pretraining
+from s2dc_core.training.run import Pretraining, autocast
 
 
 def step_times(
-    config: PretrainConfig, scans: Sequence[Scan], repeats: int = 3, device: torch.device | str | None = None
+    config: PretrainConfig, scans: Scans, repeats: int = 3, device: torch.device | str | None = None
 ) -> dict[str, float]:
     """Seconds of the parts of a step, medians over some repeats after a first one that is not counted.
 
@@ -32,14 +32,17 @@ def step_times(
         _timed(run, seconds, "teacher", lambda seen=views: _teach(run, seen))
         _timed(run, seconds, "step", run.step)
     medians = {part: float(np.median(values[1:])) for part, values in seconds.items()}
+    for part in ("views", "teacher"):  # of one batch
+        medians[part] *= config.accumulate
     rest = medians.pop("step") - sum(medians.values())
     return {**medians, "student, losses, optimiser": max(rest, 0.0)}
 
 
 @torch.no_grad()
 def _teach(run: Pretraining, views) -> None:
-    run.model.teach(views.target)
-    run.model.teacher.embed(views.positives)
+    with autocast(run.config, run.device):
+        run.model.teach(views.target)
+        run.model.teacher.embed(views.positives)
 
 
 def _timed(run: Pretraining, seconds: dict, part: str, work: Callable):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from s2dc_core.data import cache, facts_of, open_scans
-from s2dc_core.training import Pretraining, UnreadableScans, pretrain
+from s2dc_core.training import UnreadableScans, pretrain
 from tests.data.test_folder import make_folder
 from tests.training.test_checkpoints import SHORT
 
@@ -47,20 +47,29 @@ def test_a_scan_is_prepared_once_until_something_changes(folder, tmp_path, monke
     os.utime(scans.files[0])
     open_cached(folder, tmp_path)
     assert len(read) == 2 * count + 1
-    monkeypatch.setattr(cache, "_code", lambda: "another way of preparing")
+    monkeypatch.setattr(cache, "_makers", lambda: "another way of preparing")
     open_cached(folder, tmp_path)
     assert len(read) == 3 * count + 1
+
+
+def test_an_unusable_scan_is_set_apart_as_without_a_cache(tmp_path):
+    (tmp_path / "scans").mkdir()
+    folder = make_folder(tmp_path / "scans")
+    plain, cached = (open_scans([folder], "ct", most_damaged=5, cache=place) for place in (None, tmp_path / "cache"))
+    assert cached[1] == plain[1] and len(cached[1]) == 5 and len(cached[0]) == 35
+    with pytest.raises(ValueError, match="is not three lengths in mm"):
+        open_scans([folder], "ct", spacing=2.5, cache=tmp_path / "cache")
 
 
 def test_a_half_written_file_is_made_again(folder, tmp_path):
     scans = open_cached(folder, tmp_path)
     whole = scans[0].volume
-    file = scans._place(0)
+    file = scans._entries[0]
     for damaged in (file.read_bytes()[:1000], b""):
-        file.write_bytes(damaged)
-        assert torch.equal(open_cached(folder, tmp_path)[0].volume, whole)
-        file.write_bytes(damaged)
-        assert torch.equal(scans[0].volume, whole)
+        for opened in (lambda: scans, lambda: open_cached(folder, tmp_path)):
+            file.unlink()  # tensors in use are mapped to what it was
+            file.write_bytes(damaged)
+            assert torch.equal(opened()[0].volume, whole)
 
 
 def test_a_run_on_the_cache_is_the_run_on_memory(folder, tmp_path):
@@ -79,10 +88,9 @@ def test_scans_that_can_no_longer_be_read_are_set_apart(tmp_path):
     scans = open_cached(folder, place)
     for index in (0, 2):
         scans.files[index].unlink()
-        scans._place(index).unlink()
+        scans._entries[index].unlink()
     gone = {str(scans.files[index]) for index in (0, 2)}
     whole = pretrain(config, scans, progress=False, most_damaged=2, folder=run)
-    assert set(Pretraining.resume(run, scans).quarantine) == set()
     assert set(json.loads((run / "quarantine.json").read_text())) == gone
 
     class Stop(Exception):
@@ -107,6 +115,6 @@ def test_no_scan_left_is_said(tmp_path):
     scans = open_cached(make_folder(tmp_path / "scans"), tmp_path / "cache")
     for index, file in enumerate(scans.files):
         file.unlink()
-        scans._place(index).unlink()
+        scans._entries[index].unlink()
     with pytest.raises(ValueError, match="no scan can be read any more"):
         pretrain(replace(SHORT, batch=1), scans, progress=False, most_damaged=99)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -78,7 +79,7 @@ def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch, 
         return LossTerms(*(term * poison for term in real(loss, query, positive, negatives, student, *rest)))
 
     monkeypatch.setattr(S2DCLoss, "forward", poisoned)
-    with pytest.raises(FloatingPointError, match=r"at step 2: .*learning_rate.*step_0000002"):
+    with pytest.raises(FloatingPointError, match=r"at step 2, on .*: .*learning_rate.*step_0000002"):
         pretrain(SHORT, SCANS, progress=False, folder=tmp_path)
     monkeypatch.undo()
     saved = Pretraining.resume(tmp_path, SCANS)
@@ -88,11 +89,42 @@ def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch, 
     assert torch.equal(saved.queue.features, queue) and saved.regions == regions == 4
 
 
+def test_a_step_that_is_not_finite_may_be_set_apart(tmp_path, monkeypatch):
+    """Once; the run passes over its regions, resumed or not, and a second one ends it."""
+    real = Pretraining.compute
+
+    def poison(*bad):
+        def compute(run, views, numbers):
+            terms, positives = real(run, views, numbers)
+            factor = float("nan") if set(numbers) & set(bad) else 1.0
+            return terms._replace(total=terms.total * factor), positives
+
+        monkeypatch.setattr(Pretraining, "compute", compute)
+
+    poison(4)
+    whole = pretrain(SHORT, SCANS, progress=False, folder=tmp_path / "a", most_damaged=1)
+    assert len(whole.history) == 6 and np.isfinite(whole.history).all()
+    (entry,) = json.loads((tmp_path / "a" / "quarantine.json").read_text()).items()
+    assert entry[0] == "step 2, regions from 4" and "the loss is not finite" in entry[1]
+    assert "on blobs, other" in entry[1] or "on other, blobs" in entry[1]
+    pretrain(replace(SHORT, steps=4), SCANS, progress=False, folder=tmp_path / "b", most_damaged=1)
+    run = Pretraining.resume(tmp_path / "b", SCANS)
+    assert run.regions == 10 and run.history[:2] == whole.history[:2]
+    poison(4, 9)
+    with pytest.raises(FloatingPointError, match=r"at step 3, on .*: the loss is not finite.*step_0000003"):
+        pretrain(SHORT, SCANS, progress=False, folder=tmp_path / "c", most_damaged=1)
+    with pytest.raises(FloatingPointError, match="at step 3"):
+        pretrain(SHORT, SCANS, progress=False, folder=tmp_path / "c", most_damaged=1, resume=True)
+    assert len(json.loads((tmp_path / "c" / "quarantine.json").read_text())) == 2
+    resumed = pretrain(SHORT, SCANS, progress=False, folder=tmp_path / "c", most_damaged=2, resume=True)
+    assert len(resumed.history) == 6
+
+
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(monkeypatch):
     run = Pretraining(SHORT, SCANS)
     before = [weight.clone() for weight in run.model.student.parameters()]
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda weights, most: torch.tensor(float("inf")))
-    with pytest.raises(FloatingPointError, match="at step 0: the gradient is not finite"):
+    with pytest.raises(FloatingPointError, match="at step 0, on blobs, .*: the gradient is not finite"):
         run.step()
     assert all(torch.equal(a, b) for a, b in zip(before, run.model.student.parameters(), strict=True))
 
@@ -119,6 +151,24 @@ def test_saving_the_same_step_twice_replaces_it(tmp_path):
     assert [entry.name for entry in tmp_path.glob("*step_*")] == ["step_0000000"]
 
 
+def test_a_run_goes_on_with_another_learning_rate_and_less_memory(tmp_path):
+    pretrain(replace(SHORT, steps=6), SCANS, progress=False, folder=tmp_path / "a")
+    run = Pretraining(SHORT, SCANS)
+    for _ in range(3):
+        run.step()
+    run.save(tmp_path / "b")
+    eased = replace(SHORT, learning_rate=1e-4, gradient_checkpointing=1)
+    rates = []
+
+    def note(run):
+        rates.append(run.schedule.get_last_lr()[0])
+
+    pretrain(eased, SCANS, progress=False, folder=tmp_path / "b", resume=True, on_step=note)
+    expected = Pretraining(eased, SCANS).schedule.lr_lambdas[0]
+    assert rates == pytest.approx([1e-4 * expected(step) for step in (4, 5, 6)])
+    assert Pretraining.resume(tmp_path / "b", SCANS).config == eased
+
+
 def test_what_cannot_be_resumed_is_said(tmp_path):
     with pytest.raises(ValueError, match="resume needs the folder"):
         pretrain(SHORT, SCANS, progress=False, resume=True)
@@ -131,6 +181,13 @@ def test_what_cannot_be_resumed_is_said(tmp_path):
         pretrain(SHORT, SCANS, progress=False, folder=tmp_path, resume=True)
     with pytest.raises(ValueError, match=r"made on other scans: 1 there, such as other: ct, \(24, 24, 24\)"):
         Pretraining.resume(tmp_path, SCANS[:1])
+    state = torch.load(tmp_path / "step_0000001" / "state.pt", weights_only=True)
+    torch.save(
+        {name: value for name, value in state.items() if name != "regions"}, tmp_path / "step_0000001" / "state.pt"
+    )
+    with pytest.raises(ValueError, match="an earlier version wrote it, without 'regions'"):
+        Pretraining.resume(tmp_path, SCANS)
+    torch.save(state, tmp_path / "step_0000001" / "state.pt")
     recipe = tmp_path / "step_0000001" / "recipe.json"
     values = json.loads(recipe.read_text())
     recipe.write_text(json.dumps({**values, "hidden": 16}), encoding="utf-8")

@@ -168,7 +168,7 @@ def test_bfloat16_runs_the_networks_and_leaves_the_losses_in_float32():
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="at least one scan"):
         pretrain(CONFIG, [])
-    with pytest.raises(FloatingPointError, match=r"at step 0: \d+ of \d+ tokens of the student hold NaN"):
+    with pytest.raises(FloatingPointError, match=r"step 0, on blobs, blobs: \d+ of \d+ tokens of the student hold NaN"):
         pretrain(CONFIG, [blobs(value=math.nan)], progress=False)
     with pytest.raises(ValueError, match="unknown preset 'best'"):
         pretrain(PretrainConfig(**{**vars(CONFIG), "loss": "best"}), [blobs()])

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from s2dc_core.model import SharedBatchNorm
-from s2dc_core.training import Pretraining, pretrain
+from s2dc_core.training import Pretraining, pretrain, processes
 from s2dc_core.training.processes import Processes
 from tests.training.test_checkpoints import SCANS, SHORT
 
@@ -34,15 +35,29 @@ run.save(folder / "batch")
 """
 FAILING = """
 import sys
-from tests.training.test_processes import LAYER, SCANS, Pretraining, pretrain
+from tests.training.test_processes import BATCH, SCANS, Pretraining, pretrain
 
-compute = Pretraining.compute
+name, kind = sys.argv[2:]
+work = getattr(Pretraining, name)
 def poisoned(run, *arguments):
+    if len(run.history) == 3 and run.processes.index == 1 and name == "_next_draws":
+        raise eval(kind)("only here")
+    done = work(run, *arguments)
     if len(run.history) == 3 and run.processes.index == 1:
-        raise FloatingPointError("only here")
-    return compute(run, *arguments)
-Pretraining.compute = poisoned
-pretrain(LAYER, SCANS, progress=False, folder=sys.argv[1])
+        raise eval(kind)("only here")
+    return done
+setattr(Pretraining, name, poisoned)
+pretrain(BATCH, SCANS, progress=False, folder=sys.argv[1])
+"""
+UNEQUAL = """
+import os, sys, torch
+from tests.training.test_processes import LAYER, SCANS, Pretraining, Processes, pretrain
+
+own = Processes()
+rows = 3 - own.index
+found = own.gather(torch.full((rows, 2), float(own.index)))
+assert found.tolist() == [[0.0, 0.0]] * 3 + [[1.0, 1.0]] * 2, found
+pretrain(LAYER, SCANS[: 2 - own.index], progress=False)
 """
 TERMINATED = """
 import os, signal, sys
@@ -106,10 +121,13 @@ def test_batch_norm_heads_normalise_over_both(together):
 
 
 @pytest.mark.slow
-def test_an_error_in_one_stops_both_with_the_state_kept(tmp_path):
-    done = launch(tmp_path, FAILING, tmp_path / "run")
+@pytest.mark.parametrize(
+    ("where", "kind"), [("compute", "FloatingPointError"), ("_next_draws", "OSError"), ("compute", "MemoryError")]
+)
+def test_an_error_in_one_stops_both_with_the_state_kept(tmp_path, where, kind):
+    done = launch(tmp_path, FAILING, tmp_path / "run", where, kind)
     assert done.returncode != 0
-    assert "at step 3: only here" in done.stderr and "another process met an error" in done.stderr
+    assert all(words in done.stderr for words in ("only here", "at step 3", "another process met an error"))
     assert len(Pretraining.resume(tmp_path / "run", SCANS, "cpu").history) == 3
 
 
@@ -118,6 +136,16 @@ def test_sigterm_to_one_ends_both_after_the_same_step(tmp_path):
     done = launch(tmp_path, TERMINATED, tmp_path / "run")
     assert done.returncode != 0 and done.stderr.count("stopped by SIGTERM after step 1: its state is in") == 1
     assert json.loads((tmp_path / "run" / "quarantine.json").read_text()) == {}
+
+
+@pytest.mark.slow
+def test_unequal_rows_are_gathered_and_unequal_runs_are_refused(tmp_path):
+    """Scans of several sizes give different numbers of sub-volumes; different scans would give different runs."""
+    done = launch(tmp_path, UNEQUAL)
+    assert (
+        done.returncode != 0
+        and done.stderr.count("the processes hold different runs (step 0, 2 scans; step 0, 1 ") == 2
+    )
 
 
 def test_accumulated_batches_are_one_batch():
@@ -134,6 +162,8 @@ def test_in_one_process_the_shared_batch_norm_is_torchs():
 
 def test_processes_that_do_not_find_each_other_are_refused(monkeypatch):
     """A launcher that accelerate does not know: each process would take itself for the only one, and write."""
+    alone = SimpleNamespace(num_processes=1, process_index=0, device=torch.device("cpu"))
+    monkeypatch.setattr(processes, "Accelerator", lambda **_options: alone)
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(ValueError, match="4 processes were started, and this one finds 1"):
         Processes()
