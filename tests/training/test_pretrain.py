@@ -206,7 +206,7 @@ def test_gradient_checkpointing_is_the_same_step_with_less_memory():
         run.step()
     for run in runs[1:]:
         torch.testing.assert_close(torch.tensor(run.history), torch.tensor(runs[0].history), atol=1e-4, rtol=0)
-    assert memory[1] < 0.5 * memory[0] and memory[1] < memory[2] < memory[0]
+    assert max(memory[1:]) < 0.5 * memory[0]
 
 
 def test_a_compiled_run_takes_the_same_steps(monkeypatch):
