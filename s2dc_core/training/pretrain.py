@@ -111,7 +111,7 @@ def _step_or_save(run: Pretraining, folder: str | Path | None) -> LossTerms | No
         return run.step()
     except Exception as error:
         if run.set_apart(error):
-            if run.processes.is_main:
+            if not isinstance(error, StoppedElsewhere):
                 tqdm.write(f"set apart: {error}", file=sys.stderr)
             return None
         advice = "; try a lower learning_rate, or a clip" if isinstance(error, FloatingPointError) else ""

@@ -1,5 +1,6 @@
 """Several processes, each with a GPU or some cores of its own, that take a training step together (accelerate)."""
 
+import atexit
 import os
 import warnings
 from contextlib import nullcontext
@@ -39,6 +40,7 @@ class Processes:
                 f"{started} processes were started, and this one finds {self.count}: start them by `accelerate launch` "
                 "or `torchrun`, or they all write to the same folder"
             )
+        atexit.register(_part)
         if device is not None and torch.device(device).type != self.device.type:
             raise ValueError(f"{started} processes were started on {self.device.type}: leave out device={device!r}")
 
@@ -88,3 +90,9 @@ class Processes:
         """Go on when all have come this far."""
         if self.count > 1:
             self._accelerator.wait_for_everyone()
+
+
+def _part() -> None:
+    """Processes that end without taking leave of each other may be aborted in the middle of it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

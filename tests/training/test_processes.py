@@ -49,6 +49,18 @@ def poisoned(run, *arguments):
 setattr(Pretraining, name, poisoned)
 pretrain(BATCH, SCANS, progress=False, folder=sys.argv[1])
 """
+PASSING = """
+import sys
+from tests.training.test_processes import LAYER, SCANS, Pretraining, pretrain, replace
+
+compute = Pretraining.compute
+def poisoned(run, views, numbers):
+    if 7 in numbers:
+        raise FloatingPointError("only here")
+    return compute(run, views, numbers)
+Pretraining.compute = poisoned
+pretrain(replace(LAYER, steps=6, batch=1), SCANS, progress=False, folder=sys.argv[1], most_damaged=1)
+"""
 UNEQUAL = """
 import os, sys, torch
 from tests.training.test_processes import LAYER, SCANS, Pretraining, Processes, pretrain
@@ -129,6 +141,17 @@ def test_an_error_in_one_stops_both_with_the_state_kept(tmp_path, where, kind):
     assert done.returncode != 0
     assert all(words in done.stderr for words in ("only here", "at step 3", "another process met an error"))
     assert len(Pretraining.resume(tmp_path / "run", SCANS, "cpu").history) == 3
+
+
+@pytest.mark.slow
+def test_a_step_that_one_cannot_take_is_passed_over_by_both(tmp_path):
+    done = launch(tmp_path, PASSING, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads((tmp_path / "quarantine.json").read_text())) == ["step 3, regions from 6"]
+    run = Pretraining.resume(tmp_path, SCANS, "cpu")
+    assert len(run.history) == 6 and run.regions == 14
+    steps = pretrain(replace(LAYER, steps=3), SCANS, progress=False, device="cpu").history
+    assert np.array(run.history[:3]) == pytest.approx(np.array(steps), abs=1e-5)
 
 
 @pytest.mark.slow
