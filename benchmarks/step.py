@@ -22,7 +22,7 @@ from monai.transforms import Affined, Compose, RandAffined, RandShiftIntensityd,
 from tqdm import tqdm
 
 from s2dc_core.data import Scan
-from s2dc_core.geometry import Matches
+from s2dc_core.geometry import Matches, random_affine, split_region, warp
 from s2dc_core.training import PretrainConfig, Pretraining, draw_views
 
 SPACING = (1.5, 1.5, 1.5)
@@ -135,6 +135,7 @@ def main() -> int:
     forms = {
         "MONAI, crop by crop": lambda: crop_by_crop(scan.volume, recipe),
         "ours": lambda: draw_views(recipe, [scan], device=options.device),
+        "of ours, the trilinear sampling": _sampling(recipe, scan, options.device),
     }
     show("views of a region", in_turns(forms, 3 * options.repeats, options.device), "MONAI, crop by crop")
     if options.views_only:
@@ -151,6 +152,14 @@ def main() -> int:
         steps[name] = _ours(PretrainConfig.from_dict({**recipe.as_dict(), **fields}), scan, options.device, name)
     show("a step", in_turns(steps, options.repeats, options.device), "the published passes")
     return 0
+
+
+def _sampling(recipe: PretrainConfig, scan: Scan, device: str) -> Callable:
+    """The region and its sub-volumes, each warped once by a matrix that is at hand."""
+    views = draw_views(recipe, [scan], device=device)
+    parts = split_region(views.source, recipe.encoder.sub_volume)
+    own = random_affine(recipe.encoder.sub_volume, SPACING, 15, (0.9, 1.1), 8).to(device)
+    return lambda: (warp(views.source, views.H), warp(parts, own))
 
 
 def _plain(recipe: PretrainConfig, scan: Scan, matches: list[Matches], device: str) -> Callable:

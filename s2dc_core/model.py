@@ -23,15 +23,19 @@ TOKEN_HEADS = ("mlp", "none")
 
 
 class _SumOverProcesses(torch.autograd.Function):
+    """sum_r x_r over the processes r, the same in each."""
+
     @staticmethod
     def forward(ctx, values: Tensor) -> Tensor:
+        """The sum of the processes' values, of any shape."""
         total = values.clone()
         distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        total = gradient.clone()  # each process's loss depends on every process's values
+        """dL / dx_r for L = sum_s L_s: every process's loss depends on these values."""
+        total = gradient.clone()
         distributed.all_reduce(total)
         return total
 
@@ -61,6 +65,7 @@ class ProjectionHead(nn.Sequential):
         check_choice("head norm", norm, ("layer", "batch"))
 
         def block(inputs: int) -> list[nn.Module]:
+            """A hidden layer."""
             middle = nn.LayerNorm(hidden) if norm == "layer" else SharedBatchNorm(hidden, affine=False)
             return [nn.Linear(inputs, hidden), middle, nn.ReLU()]
 

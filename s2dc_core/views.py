@@ -170,7 +170,8 @@ def valid_in_both(
 
     The mask is warped in cells of up to an eighth of the smallest patch, which is fine enough to tell half of it.
     """
-    side = max(min(min(stride) for stride in strides) // 8, 1)
+    smallest = min(min(stride) for stride in strides)
+    side = max(n for n in range(1, max(smallest // 8, 1) + 1) if smallest % n == 0)
     cells = F.avg_pool3d(mask, side)
     to_voxels = torch.diag(torch.tensor([side, side, side, 1.0], dtype=H.dtype)).to(H)
     to_voxels[:3, 3] = (side - 1) / 2

@@ -88,6 +88,21 @@ def test_what_is_missing_is_named(tmp_path, capsys):
     assert "there is no NIfTI file and no DICOM series in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--device", "xpu:7"], "there is no device 'xpu:7' here"),
+        (["seed=-1"], "seed must not be negative, got -1"),
+        (["--workers", "-1"], "--workers must be at least 0, got -1"),
+        (["--dry-run"], "a dry run is for one process"),
+    ],
+)
+def test_what_would_stop_a_run_later_stops_it_before_scans_are_read(extra, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["pretrain", "--scans", "/absent", *SCANS, "--folder", str(tmp_path), *extra]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_assignments_are_read_as_yaml():
     config = PretrainConfig.from_recipe(
         "teaching", ["learning_rate=1e-4", "views.counts=[3, 2, 1]", "clip=null", "encoder.window=3"]

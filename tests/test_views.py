@@ -203,6 +203,13 @@ def test_the_mask_is_told_in_cells_as_in_voxels():
     assert torch.equal(coarse, valid_tokens(warp(mask, H), (16, 16, 16)))
 
 
+def test_cells_of_the_mask_divide_odd_patches():
+    """A patch of 28 has no eighth in whole voxels: cells of 2 divide it, cells of 3 would not."""
+    mask = (torch.rand(1, 1, 56, 56, 28, generator=seeded()) < 0.5).float()
+    ((source, target),) = valid_in_both(mask, torch.eye(4, dtype=torch.float64)[None], [(28, 28, 28)])
+    assert torch.equal(source, valid_tokens(mask, (28, 28, 28))) and torch.equal(source, target)
+
+
 def test_intensities_change_by_gain_offset_and_noise():
     """Of a volume of ones the mean is 1 + gain + offset, and the spread that of the noise, each within its range."""
     config = ViewConfig(intensity_scale=0.2, intensity_shift=0.1, noise=0.5)

@@ -158,14 +158,12 @@ def normalise(
     """
     kind = kind_of(modality)
     check_choice("rule", rule, RULES)
-    if rule == "paper" and kind == "ct":
-        low, high = CT_WINDOW
-        return ((volume - low) / (high - low)).clamp(0, 1)
-    if rule == "paper":
-        return (volume - volume.mean()) / volume.std().clamp(min=1e-6)
     if kind == "ct":
         low, high = CT_WINDOW
-        return SPAN * (((volume - low) / (high - low)).clamp(0, 1) - 0.5)
+        windowed = ((volume - low) / (high - low)).clamp(0, 1)
+        return windowed if rule == "paper" else SPAN * (windowed - 0.5)
+    if rule == "paper":
+        return (volume - volume.mean()) / volume.std().clamp(min=1e-6)
     if kind == "pet":
         return SPAN * ((torch.asinh(volume.clamp(min=0)) / float(np.arcsinh(SUV_CEILING))).clamp(0, 1) - 0.5)
     inside = volume[foreground(volume, modality) if mask is None else mask]

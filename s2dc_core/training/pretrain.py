@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,7 +77,7 @@ def pretrain(
     on_step = on_step if run.processes.is_main else None
     hidden = not (progress and run.processes.is_main)
     bar = tqdm(total=config.steps, initial=len(run.history), disable=hidden, unit="step", leave=False)
-    with bar, _Termination() as termination:
+    with bar, closing(run), _Termination() as termination:
         if on_step and not run.history:
             on_step(run)
         while len(run.history) < config.steps:

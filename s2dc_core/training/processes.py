@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Processes:
-    """The processes of a run: one, or as many as `accelerate launch` or `notebook_launcher` started.
+    """The processes of a run: one, or as many as accelerate's launchers or torchrun started.
 
     Args:
         device: None for the GPU of each process if there is one, else the CPU; several processes have theirs given.

@@ -1,9 +1,11 @@
 """A step of pre-training (paper section 3, equation 9): views, three losses, a student, its teacher, a queue."""
 
+import atexit
 import hashlib
 import json
 import math
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
@@ -109,8 +111,10 @@ class Pretraining:
         """
         try:
             values, positives = self._gradients()
-        except (FloatingPointError, UnreadableScans, StoppedElsewhere) as error:
+        except Exception as error:
             self._coming = None  # the same regions come again
+            if not isinstance(error, (FloatingPointError, UnreadableScans, StoppedElsewhere)):
+                raise
             seen = f", on {', '.join(self._seen)}" if isinstance(error, FloatingPointError) else ""
             raise type(error)(f"at step {len(self.history)}{seen}: {error}") from error
         self.optimiser.step()
@@ -121,6 +125,10 @@ class Pretraining:
         self.regions += self.regions_a_step
         self.history.append(values)
         return values
+
+    def close(self) -> None:
+        """Let the helper processes go that read ahead; a further step would start others."""
+        self._coming = None
 
     def set_apart(self, error: Exception) -> bool:
         """Note an error of `step`; pass over its regions if a number was not finite and the quarantine has room.
@@ -178,6 +186,9 @@ class Pretraining:
 
     def _next_draws(self) -> list[RegionDraw]:
         if self._coming is None:
+            if self.workers:
+                # Else Python would end them at exit by a signal that they outlive, and wait.
+                atexit.register(_close, weakref.ref(self))
             # Without a generator of its own a loader draws from the global one.
             self._coming = iter(
                 DataLoader(
@@ -185,7 +196,7 @@ class Pretraining:
                     batch_sampler=self._numbers(),
                     collate_fn=list,
                     num_workers=self.workers,
-                    worker_init_fn=_leave_termination_to_the_run,
+                    worker_init_fn=_outlive_termination,
                     pin_memory=self.device.type == "cuda",
                     generator=torch.Generator(),
                 )
@@ -288,9 +299,23 @@ def _refuse_unfit_scans(config: PretrainConfig, facts: Sequence[ScanFacts]) -> N
         )
 
 
-def _leave_termination_to_the_run(_worker: int) -> None:
-    """Schedulers send SIGTERM to all processes of a run; without its readers it could not finish its step."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+GRACE = 300
+"""Seconds that a reader lives on after SIGTERM, which schedulers send to all processes of a run."""
+
+
+def _close(run: "weakref.ref[Pretraining]") -> None:
+    if alive := run():
+        alive.close()
+
+
+def _outlive_termination(_worker: int) -> None:
+    """Without its readers a run could not finish its step; it lets them go itself."""
+
+    def wait(*_) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.alarm(GRACE)
+
+    signal.signal(signal.SIGTERM, wait)
 
 
 def autocast(config: PretrainConfig, device: torch.device):

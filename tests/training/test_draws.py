@@ -26,6 +26,12 @@ def test_regions_seeds_and_purposes_have_numbers_of_their_own():
     assert torch.equal(one, other)
 
 
+def test_a_draw_holds_its_region_and_not_the_scan():
+    region = RegionDraws(CONFIG, SCANS)[0].region
+    for part in region[:3]:
+        assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
+
+
 def test_every_scan_comes_once_before_any_comes_again():
     draws = RegionDraws(CONFIG, [scan._replace(background=float(k)) for k, scan in enumerate(SCANS)])
     shown = [[int(draws[3 * epoch + place].region.background) for place in range(3)] for epoch in range(8)]

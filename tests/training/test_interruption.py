@@ -22,18 +22,20 @@ import sys
 from s2dc_core.training import pretrain
 from tests.training.test_interruption import LONG, SCANS
 say = lambda run: print(len(run.history), flush=True)
-pretrain(LONG, SCANS, progress=False, folder=sys.argv[1], save_every=7, resume=True, on_step=say)
+options = {"save_every": 7, "resume": True, "on_step": say, "workers": int(sys.argv[2])}
+pretrain(LONG, SCANS, progress=False, folder=sys.argv[1], **options)
 """
 
 
-def run_until(folder, step, number):
-    """Start or go on with the run in a process of its own, and send it a signal after a step; its exit code."""
-    command = [sys.executable, "-c", CHILD, str(folder)]
+def run_until(folder, step, number, workers=0):
+    """Start or go on with the run, and send its processes a signal after a step; its exit code."""
+    command = [sys.executable, "-c", CHILD, str(folder), str(workers)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as child:
+    options = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, **options) as child:
         for line in child.stdout:
             if int(line) == step:
-                child.send_signal(number)
+                os.killpg(child.pid, number)
         return child.wait()
 
 
@@ -64,6 +66,26 @@ def test_sigterm_saves_after_the_step_and_ends(tmp_path, capsys):
     assert f"after step 3: its state is in {tmp_path / 'step_0000003'}, and resume=True" in capsys.readouterr().err
     resumed = pretrain(SHORT, SCANS, progress=False, folder=tmp_path, resume=True)
     assert resumed.history == whole.history
+
+
+@pytest.mark.slow
+def test_a_run_whose_readers_still_wait_does_not_hold_up_the_end():
+    """Python ends such helpers by SIGTERM, which they outlive, and joins them."""
+    script = (
+        "from s2dc_core.training import Pretraining\n"
+        "from tests.training.test_interruption import LONG, SCANS\n"
+        "run = Pretraining(LONG, SCANS, workers=2)\n"
+        "run.step()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_sigterm_to_a_run_and_its_readers_still_saves(tmp_path):
+    """As schedulers send it, to every process of a job."""
+    assert run_until(tmp_path, 9, signal.SIGTERM, workers=2) == 143
+    assert 9 <= len(Pretraining.resume(tmp_path, SCANS).history) < 60
 
 
 def test_sigterm_without_a_folder_says_that_nothing_was_kept(capsys):
