@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from s2dc_core.data import dicom, nifti, scans
-from s2dc_core.data.scans import Scan, Spacings, check_spacing, load_scan
+from s2dc_core.data import dicom, files, scans, stacks
+from s2dc_core.data.scans import CT_WINDOW, Scan, Spacings, check_spacing, load_scan
 
 # Of Scan. Not written as such: who checks the kind of an entry would read a file for it.
 Scans = Sequence
@@ -53,14 +54,21 @@ class CachedScans(Sequence[Scan]):
         files, facts: of each scan.
     """
 
-    def __init__(self, folder: str | Path, modality: str, spacing: Spacings = None, rule: str = "default"):
+    def __init__(
+        self,
+        folder: str | Path,
+        modality: str,
+        spacing: Spacings = None,
+        rule: str = "default",
+        window: tuple[Real, Real] = CT_WINDOW,
+    ):
         self.files: list[Path] = []
         self.facts: list[ScanFacts] = []
         self._entries: list[Path] = []
         self._folder = Path(folder).expanduser()
         self._folder.mkdir(parents=True, exist_ok=True)
         spacing = None if spacing is None else check_spacing(spacing)
-        self._settings = {"modality": modality, "spacing": spacing, "rule": rule}
+        self._settings = {"modality": modality, "spacing": spacing, "rule": rule, "window": window}
 
     def add(self, file: Path, check: Callable[[ScanFacts], object] | None = None) -> None:
         """Take a file in, preparing it if the cache does not hold it yet, unless a check of its facts refuses it.
@@ -148,6 +156,6 @@ def _stamp(file: Path) -> list:
 @cache
 def _makers() -> str:
     """The code and the libraries that decide what a prepared scan holds."""
-    sources = b"".join(Path(module.__file__).read_bytes() for module in (scans, nifti, dicom))
-    libraries = [f"{name} {version(name)}" for name in ("monai", "nibabel", "numpy", "pydicom", "scipy", "torch")]
-    return ", ".join([hashlib.sha256(sources).hexdigest(), *libraries])
+    sources = b"".join(Path(module.__file__).read_bytes() for module in (scans, files, dicom, stacks))
+    names = ("monai", "nibabel", "numpy", "pydicom", "scipy", "simpleitk", "torch")
+    return ", ".join([hashlib.sha256(sources).hexdigest(), *(f"{name} {version(name)}" for name in names)])

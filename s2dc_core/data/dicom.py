@@ -24,9 +24,28 @@ ENHANCED = (EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStor
 OFF_THE_GRID = 0.25  # of a step: what rounding may move a slice by; a missing one moves the others by more
 
 
+MODALITIES = {"CT": "ct", "MR": "mr", "PT": "pet"}
+
+
 def is_series(folder: Path) -> bool:
     """Whether a folder itself (not the folders in it) holds DICOM images, rather than contours or a scout."""
     return any(_is_image(file) for file in sorted(folder.iterdir()))
+
+
+def series_modality(folder: Path) -> str | None:
+    """What a folder holds by its first DICOM image, "ct", "mr" or "pet"; None if it holds none."""
+    first = next((file for file in sorted(folder.iterdir()) if _is_image(file)), None)
+    return first and MODALITIES.get(_header(first, "Modality"))
+
+
+def series_uid(folder: Path) -> str | None:
+    """The series identifier of a folder that holds DICOM images, by the first of them, else None."""
+    first = next((file for file in sorted(folder.iterdir()) if _is_image(file)), None)
+    return first and str(_header(first, "SeriesInstanceUID"))
+
+
+def _header(file: Path, tag: str) -> str | None:
+    return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[tag]).get(tag)
 
 
 def _is_image(file: Path) -> bool:

@@ -18,7 +18,7 @@ from monai.transforms import Spacing
 from scipy import ndimage
 from torch import Tensor
 
-from s2dc_core.data.nifti import label_names, read_label, read_volume
+from s2dc_core.data.files import label_names, read_label, read_volume
 from s2dc_core.data.phantoms import MODALITIES, ORGANS, Phantom, make_phantom
 from s2dc_core.features import check_affine
 from s2dc_core.matching import check_choice
@@ -136,14 +136,18 @@ def check_spacing(spacing: Spacings) -> tuple[float, float, float]:
 
 
 def normalise(
-    volume: Float[Tensor, "x y z"], modality: str, mask: Bool[Tensor, "x y z"] | None = None, rule: str = "default"
+    volume: Float[Tensor, "x y z"],
+    modality: str,
+    mask: Bool[Tensor, "x y z"] | None = None,
+    rule: str = "default",
+    window: tuple[Real, Real] = CT_WINDOW,
 ) -> Float[Tensor, "x y z"]:
     """Intensities for the encoder, by kind of scan; rule "default":
 
-    - CT [HU]: the window -175..250 to -2..2. It is VoCo's, whose settings the paper takes over; S2DC's published code
-      has -1000..1000, which keeps lung and bone apart but leaves liver and spleen close to each other. Not to 0..1,
-      which is usual: tissues that differ by a twentieth of that look alike to a fresh encoder, and it learns more
-      slowly. A span of 4 gives CT and PET about the spread of an MR's z-score.
+    - CT [HU]: the `window`, -175..250 unless another is given, to -2..2. It is VoCo's, whose settings the paper takes
+      over; S2DC's published code has -1000..1000, which keeps lung and bone apart but leaves liver and spleen close to
+      each other. Not to 0..1, which is usual: tissues that differ by a twentieth of that look alike to a fresh encoder,
+      and it learns more slowly. A span of 4 gives CT and PET about the spread of an MR's z-score.
     - PET [SUV]: asinh(SUV) from 0..20 to -2..2. An SUV is already a scale: the z-score of the published code
       would make a tissue's value depend on how much air the scan holds. asinh keeps muscle (0.7) and liver (2) apart
       while a lesion of 10 still differs from a bladder.
@@ -159,7 +163,7 @@ def normalise(
     kind = kind_of(modality)
     check_choice("rule", rule, RULES)
     if kind == "ct":
-        low, high = CT_WINDOW
+        low, high = window
         windowed = ((volume - low) / (high - low)).clamp(0, 1)
         return windowed if rule == "paper" else SPAN * (windowed - 0.5)
     if rule == "paper":
@@ -202,22 +206,23 @@ def load_scan(
     modality: str | None = "ct",
     spacing: Spacings = None,
     rule: str = "default",
+    window: tuple[Real, Real] = CT_WINDOW,
 ) -> Scan:
-    """A scan from a NIfTI file of any orientation, or a DICOM series.
+    """A scan from a file of any orientation (NIfTI, MetaImage, NRRD), a DICOM series or a stack of pictures.
 
     Args:
-        image: .nii or .nii.gz with three dimensions, or a folder of one DICOM series; CT in HU or PET in SUV; "~" in a
-            path is the home folder.
+        image: .nii, .nii.gz, .mha, .mhd or .nrrd with three dimensions, or a folder of one DICOM series or of one
+            picture a slice; CT in HU or PET in SUV; "~" in a path is the home folder.
         label: label map on the same grid (its axes may be stored in another order).
         labels: names of the labels, {number: name} or a JSON file that holds it, alone or as "labels" (as in the
             dataset.json of the Medical Segmentation Decathlon). A label without a name is called "label 7".
         modality: "ct", "pet" or "mr".
         spacing: voxel sizes in mm to resample to (MONAI's Spacing: linear, labels nearest); default: as stored.
-        rule: of the intensities, see `normalise`; the course's weights and notebooks have the default.
+        rule, window: of the intensities, see `normalise`; the course's weights and notebooks have the defaults.
 
     Raises:
-        FileNotFoundError: for a missing file or a folder that is no DICOM series.
-        ValueError: naming the file and the mend, for what is not a NIfTI or not one 3D volume, voxels that are not
+        FileNotFoundError: for a missing file or a folder that is no volume.
+        ValueError: naming the file and the mend, for what cannot be read or is not one 3D volume, voxels that are not
             finite, intensities that cannot be of the modality, a singular affine, a label map on another grid, values
             that are no labels, or a modality, spacing or names that are none.
 
@@ -227,7 +232,7 @@ def load_scan(
     kind = kind_of(modality)
     spacing = None if spacing is None else check_spacing(spacing)
     data, affine = read_volume(image)
-    _check_intensities(data, kind, image)
+    check_intensities(data, kind, image)
     if label is None and labels is not None:
         raise ValueError(f"labels without a label map: give `label` with {image}")
     label_data = None if label is None else read_label(label, data.shape, affine, image)
@@ -237,7 +242,7 @@ def load_scan(
             label_data = _resample(label_data, affine, spacing, "nearest")[0]
         data, affine = _resample(data, affine, spacing, "bilinear")
     name = Path(image).name.removesuffix(".gz").removesuffix(".nii")
-    return _as_scan(data, affine, label_data, names, modality, name, rule)
+    return _as_scan(data, affine, label_data, names, modality, name, rule, window)
 
 
 def _as_scan(
@@ -248,10 +253,11 @@ def _as_scan(
     modality: str,
     name: str,
     rule: str = "default",
+    window: tuple[Real, Real] = CT_WINDOW,
 ) -> Scan:
     raw = torch.from_numpy(np.ascontiguousarray(data, dtype=np.float32))
     mask = foreground(raw, modality)
-    volume = normalise(raw, modality, mask, rule)
+    volume = normalise(raw, modality, mask, rule, window)
     # Outside the body CT and PET hold air by definition; MR holds noise, whose level the scan itself shows.
     air = volume[~mask].median() if kind_of(modality) == "mr" and not mask.all() else volume.min()
     known = {"ct": -SPAN / 2, "pet": -SPAN / 2} if rule == "default" else {"ct": 0.0}
@@ -261,14 +267,19 @@ def _as_scan(
     return Scan(volume[None], raw, affine, spacing, label, names, modality, background, mask, name)
 
 
-def _check_intensities(data: np.ndarray, kind: str, image: str | Path) -> None:
-    """Units that are plainly not those of the modality would only show as bad features, hours later."""
+def check_intensities(data: np.ndarray, kind: str | None, image: str | Path) -> None:
+    """A ValueError for units that are plainly not those of the modality: they would show as bad features, hours later.
+
+    Args:
+        kind: "ct", "pet", "mr", or None where no unit is known.
+        image: for the message.
+    """
     low, high = float(data.min()), float(data.max())
     if low == high:
         raise ValueError(f"{image} holds the value {low:g} everywhere: it is no scan")
     if kind == "ct" and low >= 0:
         raise ValueError(f'{image} holds {low:g} to {high:g}, no HU: rescale it to HU, or give modality="mr" or "pet"')
-    if kind != "ct" and low <= -500:
+    if kind in ("pet", "mr") and low <= -500:
         raise ValueError(f'{image} holds {low:g} to {high:g}, which are HU: give modality="ct"')
     if kind == "pet" and np.median(data[data > 0]) > 100:
         raise ValueError(f"{image} holds {low:g} to {high:g}, no SUV: divide Bq/ml by injected dose per body weight")

@@ -62,9 +62,12 @@ from s2dc_core.plots.pca import (
 )
 from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_step_times
 from s2dc_core.plots.scaling import plot_cost_of_ways, plot_memory_against_tokens
+from s2dc_core.plots.sheet import SheetEntry, contact_sheet
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, oriented_slice, show_slice
 
 __all__ = [
+    "SheetEntry",
+    "contact_sheet",
     "PALETTE",
     "Anchor",
     "ColourRow",

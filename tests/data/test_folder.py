@@ -85,7 +85,7 @@ def test_files_and_folders_may_overlap(folder):
 
 
 def test_no_scan_at_all_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=f"there is no NIfTI file and no DICOM series in {tmp_path}"):
+    with pytest.raises(ValueError, match=f"there is no NIfTI or MetaImage file and no DICOM series in {tmp_path}"):
         open_scans([tmp_path], "ct")
     with pytest.raises(FileNotFoundError, match="there is no file or folder .*absent"):
         open_scans([tmp_path / "absent"], "ct")

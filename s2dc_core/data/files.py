@@ -12,10 +12,19 @@ import nibabel as nib
 import numpy as np
 
 from s2dc_core.data.dicom import is_series, read_series
+from s2dc_core.data.stacks import is_stack, read_metaimage, read_stack
 from s2dc_core.features import check_affine
 
 NIFTI = (".nii", ".nii.gz")
+METAIMAGES = (".mha", ".mhd", ".nrrd")
+VOLUMES = (*NIFTI, *METAIMAGES)
+"""How the names of files end that hold one volume."""
 MILLIMETRES = {1: 1000.0, 3: 0.001}  # of NIfTI's codes for metre and micron; 2 is mm, and 0, not said, is taken for it
+
+
+class WrongShape(ValueError):
+    """Not one three-dimensional volume, or not on the grid that it should share."""
+
 
 UNREADABLE = (
     nib.filebasedimages.ImageFileError,
@@ -30,28 +39,34 @@ def _expand(path: str | Path) -> Path:
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Values [X, Y, Z] float32 and affine (mm) of a NIfTI file or of a folder that holds one DICOM series.
+    """Values [X, Y, Z] float32 and affine (mm) of a file, or of a folder that holds one DICOM series or a stack.
 
     The axes are turned to the nearest canonical orientation (RAS+).
 
     Raises:
         FileNotFoundError: for a missing file or another folder.
-        ValueError: naming the file and the mend, for what is no NIfTI or not one 3D volume, voxels that are not finite,
-            or a singular affine; and as dicom.read_series.
+        ValueError: naming the file and the mend, for what cannot be read, voxels that are not finite, or a singular
+            affine; a WrongShape for what is not one 3D volume; and as dicom.read_series and stacks.read_stack.
     """
     path = _expand(path)
     if path.is_dir() and is_series(path):
         return _canonical(path, *read_series(path))
+    if path.is_dir() and is_stack(path):
+        return _canonical(path, *read_stack(path))
     if path.is_dir():
-        found = sorted(file.name for file in path.iterdir() if file.name.endswith(NIFTI))
+        found = sorted(file.name for file in path.iterdir() if file.name.endswith(VOLUMES))
         mend = (
             f"give one of its {len(found)} images, such as {found[0]}"
             if found
-            else "it holds no .nii, .nii.gz or DICOM series"
+            else "it holds no .nii, .nii.gz, .mha or DICOM series"
         )
         raise FileNotFoundError(f"{path} is a folder: {mend}")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: check the path, or give a .nii or .nii.gz file")
+    return _canonical(path, *(_read_metaimage(path) if path.name.endswith(METAIMAGES) else _read_nifti(path)))
+
+
+def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         image = nib.load(path.absolute())  # nibabel would expand a leading ~ once more
         if image.get_data_dtype().kind not in "iuf":
@@ -59,11 +74,20 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         data = np.asarray(image.dataobj, dtype=np.float32)
     except (*UNREADABLE, OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as a NIfTI with one number per voxel ({error})") from error
+    return _one_volume(path, data), _affine_mm(image, path)
+
+
+def _read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    data, affine = read_metaimage(path)
+    return _one_volume(path, data), affine
+
+
+def _one_volume(path: Path, data: np.ndarray) -> np.ndarray:
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim != 3:
-        raise ValueError(f"{path} has {data.ndim} dimensions {data.shape}, a scan has three: {_mend_shape(data.shape)}")
-    return _canonical(path, data, _affine_mm(image, path))
+        raise WrongShape(f"{path} has {data.ndim} dimensions {data.shape}, a scan has three: {_mend_shape(data.shape)}")
+    return data
 
 
 def _canonical(path: Path, data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,10 +141,10 @@ def read_label(path: str | Path, shape: tuple[int, ...], affine: np.ndarray, ima
     """
     values, label_affine = read_volume(path)
     if values.shape != shape:
-        raise ValueError(f"{path} is on another grid than {image}, {values.shape} voxels and {shape}: resample it")
+        raise WrongShape(f"{path} is on another grid than {image}, {values.shape} voxels and {shape}: resample it")
     apart = _apart(label_affine, affine, shape)
     if apart > 0.1 * nib.affines.voxel_sizes(affine).min():
-        raise ValueError(f"{path} is on another grid than {image}, {apart:.2g} mm away: resample it")
+        raise WrongShape(f"{path} is on another grid than {image}, {apart:.2g} mm away: resample it")
     whole = np.round(values)
     if np.abs(values - whole).max() > 1e-3 or whole.min() < 0:
         raise ValueError(f"{path} holds values that are no labels (whole numbers from 0 up): is it an image?")

@@ -85,7 +85,7 @@ def test_what_is_missing_is_named(tmp_path, capsys):
     assert main(["pretrain", "--scans", str(tmp_path), *SCANS]) == 2
     assert "a run needs --folder" in capsys.readouterr().err
     assert main(["pretrain", "--scans", str(tmp_path), *SCANS, "--dry-run"]) == 2
-    assert "there is no NIfTI file and no DICOM series in" in capsys.readouterr().err
+    assert "there is no NIfTI or MetaImage file and no DICOM series in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

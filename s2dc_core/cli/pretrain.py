@@ -1,39 +1,31 @@
-"""The command `s2dc`: pre-training from a terminal or a batch script."""
+"""`s2dc pretrain`: pre-training on scans of your own or on a data set by its manifest."""
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from s2dc_core.data import NO_IMAGES, RULES, open_scans
-from s2dc_core.training import RECIPES, Monitor, PretrainConfig, StoppedElsewhere, dry_run, find_run, pretrain
+from s2dc_core.cli.data import pretraining_cases, roots_of
+from s2dc_core.data import CT_WINDOW, NO_IMAGES, RULES, load_all, load_manifest, open_scans
+from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain
 from s2dc_core.views import check_fits
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; what the user got wrong is one line on stderr and exit code 2."""
-    options = _parser().parse_args(arguments)
-    try:
-        return options.command(options)
-    except (ValueError, FloatingPointError, OSError, StoppedElsewhere) as error:
-        print(f"s2dc: {error}".replace("resume=True", "--resume"), file=sys.stderr)
-        return 2
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="s2dc", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    train = commands.add_parser("pretrain", help="pre-train an encoder on NIfTI files and DICOM series")
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    train = commands.add_parser("pretrain", help="pre-train an encoder on your scans, or on a data set by its manifest")
     train.set_defaults(command=_pretrain)
     train.add_argument("--config", default="teaching", help=f"a recipe: {', '.join(RECIPES)}, or a YAML file")
-    train.add_argument(
-        "--scans", nargs="+", required=True, metavar="PLACE", help="files, DICOM series, folders of them"
-    )
-    train.add_argument("--modality", required=True, choices=["ct", "pet", "mr"], help="of all the scans")
-    train.add_argument("--spacing", nargs=3, type=float, metavar="MM", help="voxels to resample to; default: as stored")
+    train.add_argument("--scans", nargs="+", default=[], metavar="PLACE", help="files, DICOM series, folders of them")
+    train.add_argument("--modality", choices=["ct", "pet", "mr"], help="of all the scans")
+    train.add_argument("--manifest", metavar="NAME", help="instead: a data set or collection, see `s2dc data list`")
+    train.add_argument("--root", nargs="+", default=[], metavar="DIR", help="of a manifest: where its files are")
+    train.add_argument("--exclude-overlaps", action="store_true", help="leave out what two data sets both hold")
+    spacing = "voxels to resample to; default: the manifest's, or as stored"
+    train.add_argument("--spacing", nargs=3, type=float, metavar="MM", help=spacing)
     train.add_argument("--rule", default="default", choices=RULES, help="of the intensities; paper: as it has them")
     train.add_argument("--folder", help="where checkpoints go")
     train.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
@@ -46,20 +38,59 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", help="default: the GPU if there is one")
     train.add_argument("--dry-run", action="store_true", help="take a few steps, report what the run will cost, stop")
     train.add_argument("assignments", nargs="*", metavar="field=value", help="such as steps=2000 views.counts=[2,2,1]")
-    return parser
+
+
+def _is_assignment(place: str) -> bool:
+    """Whether it is a field=value, and neither a path with such a name nor a data set with its folder."""
+    return "=" in place and not Path(place).exists() and place.split("=")[0] not in load_all()
+
+
+class _Source(NamedTuple):
+    """What is read: places, modality, spacing and window as `open_scans` takes them, and what is to be said of it."""
+
+    places: list[str | Path]
+    modality: str
+    spacing: list[float] | None
+    window: tuple[float, float]
+    remarks: list[str]
+
+
+def _source(options: argparse.Namespace, places: list[str | Path]) -> _Source:
+    if bool(options.manifest) == bool(places):
+        raise ValueError("give either --scans and --modality, or --manifest and --root")
+    if not options.manifest:
+        if options.modality is None:
+            raise ValueError("scans do not say what they are: give --modality ct, pet or mr")
+        return _Source(places, options.modality, options.spacing, CT_WINDOW, [])
+    manifest = load_manifest(options.manifest)
+    if options.modality not in (None, manifest.modality):
+        raise ValueError(f"{manifest.name} is {manifest.modality}, not {options.modality}: leave out --modality")
+    datasets = roots_of(manifest, options.root)
+    cases, remarks = pretraining_cases(datasets, options.exclude_overlaps)
+    files = [
+        case.images[image]
+        for member, _ in datasets
+        for case in cases[member.name]
+        for image in member.pretraining_images or case.images
+    ]
+    spacing = options.spacing or manifest.preprocessing["spacing"]
+    return _Source(files, manifest.modality, spacing, manifest.window, remarks)
 
 
 def _pretrain(options: argparse.Namespace) -> int:
-    # What follows --scans is taken for a place, an assignment too.
-    assignments = [place for place in options.scans if "=" in place and not Path(place).exists()]
-    places = [place for place in options.scans if place not in assignments]
-    config = PretrainConfig.from_recipe(options.config, [*assignments, *options.assignments])
+    # What follows --scans or --root is taken for a place, an assignment too.
+    listed = [*options.scans, *options.root]
+    config = PretrainConfig.from_recipe(options.config, [*filter(_is_assignment, listed), *options.assignments])
+    options.root = [place for place in options.root if not _is_assignment(place)]
     _refuse_early(options, config)
+    source = _source(options, [place for place in options.scans if not _is_assignment(place)])
     is_main = int(os.environ.get("RANK", 0)) == 0
+    for remark in source.remarks if is_main else ():
+        print(remark, file=sys.stderr)
     scans, damaged = open_scans(
-        places,
-        options.modality,
-        options.spacing,
+        source.places,
+        source.modality,
+        source.spacing,
         options.most_damaged,
         (*NO_IMAGES, *options.skip),
         check=lambda scan: check_fits(scan.shape, [config.encoder.stride(k) for k in config.levels]),
@@ -67,6 +98,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         progress=is_main and sys.stderr.isatty(),
         cache=options.cache,
         rule=options.rule,
+        window=source.window,
     )
     for reason in damaged.values() if is_main else ():
         print(f"set apart: {reason}", file=sys.stderr)
@@ -107,7 +139,3 @@ def _refuse_early(options: argparse.Namespace, config: PretrainConfig) -> None:
         raise ValueError("a run needs --folder for its checkpoints (or --dry-run)")
     if not options.dry_run:
         find_run(Path(options.folder), config, options.resume)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,22 @@
+"""The command `s2dc`: data sets and pre-training from a terminal or a batch script."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from s2dc_core.cli import data, pretrain
+from s2dc_core.training import StoppedElsewhere
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; what the user got wrong is one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(prog="s2dc", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    pretrain.add_to(commands)
+    data.add_to(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, FloatingPointError, OSError, StoppedElsewhere) as error:
+        print(f"s2dc: {error}".replace("resume=True", "--resume"), file=sys.stderr)
+        return 2

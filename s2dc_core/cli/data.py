@@ -1,0 +1,153 @@
+"""`s2dc data`: list, show, fetch, check, preview and export data sets by their manifests."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from s2dc_core.data import (
+    Case,
+    Manifest,
+    check,
+    decathlon,
+    describe,
+    exclude_overlaps,
+    fetch,
+    load_all,
+    load_manifest,
+    members_of,
+    overlaps_of,
+    preview,
+    require_cases,
+    table,
+)
+
+NAME = "a manifest's name, or a .json file of your own"
+ROOT = "folder that holds it; of a collection, a folder with one per member, or NAME=DIR for each"
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """Add the command and its own commands."""
+    group = commands.add_parser("data", help="the paper's data sets: list, show, fetch, check, preview, export")
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+
+    def action(name: str, command, about: str) -> argparse.ArgumentParser:
+        parser = actions.add_parser(name, help=about)
+        parser.set_defaults(command=command)
+        return parser
+
+    listed = action("list", _list, "one line per data set")
+    listed.add_argument("--markdown", action="store_true", help="the table of data_manifests/README.md")
+    show = action("show", _show, "all that a manifest says")
+    show.add_argument("name", metavar="NAME", help=NAME)
+    get = action("fetch", _fetch, "download what is public, make what is generated")
+    get.add_argument("name", metavar="NAME", help=NAME)
+    get.add_argument("--root", required=True, metavar="DIR", help="where it goes")
+    test = action("check", _check, "read every file and list what is wrong; exit code 1 if anything is")
+    test.add_argument("--json", metavar="FILE", help="write the report there as JSON")
+    test.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="files read at a time")
+    look = action("preview", _preview, "a contact sheet with labels, as PNG")
+    look.add_argument("--out", metavar="FILE", help="default: NAME.png")
+    look.add_argument("--count", type=int, default=8, metavar="N", help="cases on it")
+    export = action("export", _export, "the list of files as a Decathlon dataset.json, for peers' code")
+    export.add_argument("--out", metavar="FILE", help="default: dataset.json in the root")
+    for parser in (test, look, export):
+        parser.add_argument("name", metavar="NAME", help=NAME)
+        parser.add_argument("--root", nargs="+", required=True, metavar="DIR", help=ROOT)
+
+
+def _list(options: argparse.Namespace) -> int:
+    print(table(load_all().values(), options.markdown))
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    manifest = load_manifest(options.name)
+    print(describe(manifest))
+    for overlap in overlaps_of(manifest):
+        print(f"known overlap: {overlap}")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    added = fetch(load_manifest(options.name), options.root, progress=sys.stderr.isatty())
+    print("\n".join(f"added {place}" for place in added) or f"{options.name} is in {options.root} already")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    if options.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {options.workers}")
+    report = check(roots_of(load_manifest(options.name), options.root), options.workers, sys.stderr.isatty())
+    print(report)
+    if options.json:
+        Path(options.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+    return 1 if report.problems else 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    if options.count < 1:
+        raise ValueError(f"--count must be at least 1, got {options.count}")
+    manifest, root = _single(options)
+    file = Path(options.out or f"{manifest.name}.png")
+    preview(manifest, require_cases(manifest, root), options.count).savefig(file)
+    print(f"written {file}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    manifest, root = _single(options)
+    file = Path(options.out) if options.out else root / "dataset.json"
+    if file.exists():
+        raise ValueError(f"{file} exists: give --out another name")
+    file.write_text(
+        json.dumps(decathlon(manifest, require_cases(manifest, root), root), indent=1) + "\n", encoding="utf-8"
+    )
+    print(f"written {file}")
+    return 0
+
+
+def _single(options: argparse.Namespace) -> tuple[Manifest, Path]:
+    manifest = load_manifest(options.name)
+    if manifest.members:
+        raise ValueError(f"{manifest.name} is a collection: give one of its members {', '.join(manifest.members)}")
+    return roots_of(manifest, options.root)[0]
+
+
+def roots_of(manifest: Manifest, places: Sequence[str]) -> list[tuple[Manifest, Path]]:
+    """The data sets and their folders that `--root` names: of the manifest, or of its members, and others beside them.
+
+    Raises:
+        ValueError: for two folders without a name, or a member without a folder.
+    """
+    named = dict(place.split("=", 1) for place in places if "=" in place and not Path(place).exists())
+    plain = [Path(place).expanduser() for place in places if "=" not in place or Path(place).exists()]
+    if len(plain) > 1:
+        raise ValueError(f"--root takes one folder without a name, got {', '.join(map(str, plain))}: write NAME=DIR")
+    found = []
+    for member in members_of(manifest):
+        if member.name in named:
+            found.append((member, Path(named.pop(member.name)).expanduser()))
+        elif plain:
+            found.append((member, plain[0] / member.name if manifest.members else plain[0]))
+        else:
+            raise ValueError(f"--root names no folder for {member.name}: add {member.name}=DIR")
+    return found + [(load_manifest(name), Path(place).expanduser()) for name, place in named.items()]
+
+
+def pretraining_cases(
+    datasets: Sequence[tuple[Manifest, Path]], without_overlaps: bool
+) -> tuple[dict[str, list[Case]], list[str]]:
+    """The cases that pre-training may read, per data set, and what is to be said about known overlaps."""
+    manifests = [manifest for manifest, _ in datasets]
+    cases = {
+        manifest.name: [case for case in require_cases(manifest, root) if case.section in manifest.pretraining_sections]
+        for manifest, root in datasets
+    }
+    said = [f"known overlap: {each}" for manifest in manifests for each in overlaps_of(manifest)]
+    if without_overlaps:
+        cases, further = exclude_overlaps(manifests, cases)
+        said += further
+    return cases, list(dict.fromkeys(said))
