@@ -121,7 +121,7 @@ def _examine(manifest: Manifest, case: Case) -> _Facts:
 
 
 def _unit(manifest: Manifest) -> str | None:
-    """Of a data set's voxels, if one is known: images of several kinds share none, and CT as pictures has lost it."""
+    """Of a data set's voxels, if one is known: images of several kinds share none, and pictures hold no HU."""
     as_pictures = manifest.modality == "ct" and manifest.window[0] >= 0
     return None if as_pictures or len(manifest.image_names) > 1 else manifest.modality
 

@@ -26,7 +26,7 @@ from s2dc_core.data.scans import Scan, open_scan
 
 ZENODO = "https://zenodo.org/api/records"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # bytes; what a broken connection loses at most
 TIMEOUT = 60  # seconds without a byte
 ATTEMPTS = 5
 PAUSE = 2.0  # seconds before the first further attempt

@@ -232,7 +232,7 @@ def load_scan(
     kind = kind_of(modality)
     spacing = None if spacing is None else check_spacing(spacing)
     data, affine = read_volume(image)
-    check_intensities(data, kind, image)
+    check_intensities(data, None if kind == "ct" and window[0] >= 0 else kind, image)  # pictures hold no HU
     if label is None and labels is not None:
         raise ValueError(f"labels without a label map: give `label` with {image}")
     label_data = None if label is None else read_label(label, data.shape, affine, image)
