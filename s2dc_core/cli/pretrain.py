@@ -26,7 +26,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--exclude-overlaps", action="store_true", help="leave out what two data sets both hold")
     spacing = "voxels to resample to; default: the manifest's, or as stored"
     train.add_argument("--spacing", nargs=3, type=float, metavar="MM", help=spacing)
-    train.add_argument("--rule", default="default", choices=RULES, help="of the intensities; paper: as it has them")
+    rule = "of the intensities; default: the manifest's, or ours; paper: as it has them"
+    train.add_argument("--rule", choices=RULES, help=rule)
     train.add_argument("--folder", help="where checkpoints go")
     train.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
     train.add_argument("--save-every", type=int, default=100, metavar="STEPS")
@@ -46,11 +47,12 @@ def _is_assignment(place: str) -> bool:
 
 
 class _Source(NamedTuple):
-    """What is read: places, modality, spacing and window as `open_scans` takes them, and what is to be said of it."""
+    """What is read: places and what `open_scans` takes with them, and what is to be said of it."""
 
     places: list[str | Path]
     modality: str
     spacing: list[float] | None
+    rule: str
     window: tuple[float, float]
     remarks: list[str]
 
@@ -61,7 +63,7 @@ def _source(options: argparse.Namespace, places: list[str | Path]) -> _Source:
     if not options.manifest:
         if options.modality is None:
             raise ValueError("scans do not say what they are: give --modality ct, pet or mr")
-        return _Source(places, options.modality, options.spacing, CT_WINDOW, [])
+        return _Source(places, options.modality, options.spacing, options.rule or "default", CT_WINDOW, [])
     manifest = load_manifest(options.manifest)
     if options.modality not in (None, manifest.modality):
         raise ValueError(f"{manifest.name} is {manifest.modality}, not {options.modality}: leave out --modality")
@@ -74,7 +76,7 @@ def _source(options: argparse.Namespace, places: list[str | Path]) -> _Source:
         for image in member.pretraining_images or case.images
     ]
     spacing = options.spacing or manifest.preprocessing["spacing"]
-    return _Source(files, manifest.modality, spacing, manifest.window, remarks)
+    return _Source(files, manifest.modality, spacing, options.rule or manifest.rule, manifest.window, remarks)
 
 
 def _pretrain(options: argparse.Namespace) -> int:
@@ -97,7 +99,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         keep_raw=False,
         progress=is_main and sys.stderr.isatty(),
         cache=options.cache,
-        rule=options.rule,
+        rule=source.rule,
         window=source.window,
     )
     for reason in damaged.values() if is_main else ():

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from s2dc_core.data import dicom, files, scans, stacks
+from s2dc_core.data import dicom, files, scans, stacks, suv
 from s2dc_core.data.scans import CT_WINDOW, Scan, Spacings, check_spacing, load_scan
 
 # Of Scan. Not written as such: who checks the kind of an entry would read a file for it.
@@ -156,6 +156,6 @@ def _stamp(file: Path) -> list:
 @cache
 def _makers() -> str:
     """The code and the libraries that decide what a prepared scan holds."""
-    sources = b"".join(Path(module.__file__).read_bytes() for module in (scans, files, dicom, stacks))
+    sources = b"".join(Path(module.__file__).read_bytes() for module in (scans, files, dicom, stacks, suv))
     names = ("monai", "nibabel", "numpy", "pydicom", "scipy", "simpleitk", "torch")
     return ", ".join([hashlib.sha256(sources).hexdigest(), *(f"{name} {version(name)}" for name in names)])

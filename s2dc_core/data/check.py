@@ -15,7 +15,7 @@ from s2dc_core.data.cases import Case, Problem, find_cases, problem_table
 from s2dc_core.data.files import WrongShape, read_label, read_volume
 from s2dc_core.data.manifests import SECTIONS, Manifest
 from s2dc_core.data.overlaps import Overlap, overlaps_between, overlaps_of
-from s2dc_core.data.scans import check_intensities
+from s2dc_core.data.scans import check_intensities, unit_of
 
 
 @dataclass
@@ -121,9 +121,8 @@ def _examine(manifest: Manifest, case: Case) -> _Facts:
 
 
 def _unit(manifest: Manifest) -> str | None:
-    """Of a data set's voxels, if one is known: images of several kinds share none, and pictures hold no HU."""
-    as_pictures = manifest.modality == "ct" and manifest.window[0] >= 0
-    return None if as_pictures or len(manifest.image_names) > 1 else manifest.modality
+    """That a data set's voxels must have, if any; images of several kinds share none."""
+    return None if len(manifest.image_names) > 1 else unit_of(manifest.modality, manifest.rule, manifest.window)
 
 
 def _examine_label(

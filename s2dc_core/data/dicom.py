@@ -19,6 +19,8 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
 )
 
+from s2dc_core.data.suv import suv_factor
+
 IMAGES = (CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage)
 ENHANCED = (EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStorage)
 OFF_THE_GRID = 0.25  # of a step: what rounding may move a slice by; a missing one moves the others by more
@@ -59,20 +61,30 @@ def _is_image(file: Path) -> bool:
 
 
 def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Values [X, Y, Z] float32, rescaled as the files say, and affine (mm, RAS+) of the series in a folder.
+    """Values [X, Y, Z] float32, rescaled as the files say, PET as SUV, and affine (mm, RAS+) of a folder's series.
 
     Raises:
         ValueError: naming the folder, for several series in it, slices that are missing, double, of different size,
-            spacing or orientation, a tilted gantry, several slices to a file, a PET that is not in SUV, or files
-            without positions or that cannot be decoded.
+            spacing or orientation, a tilted gantry, several slices to a file, a PET that cannot be brought to SUV,
+            or files without positions or that cannot be decoded.
     """
     try:
         slices = [pydicom.dcmread(file) for file in sorted(folder.iterdir()) if _is_image(file)]
         affine, order = _geometry(slices)
-        planes = [apply_rescale(slices[k].pixel_array, slices[k]) for k in order]
+        factor = _unit_factor(slices)
+        planes = [factor * apply_rescale(slices[k].pixel_array, slices[k]) for k in order]
         return np.stack([plane.T for plane in planes], axis=-1).astype(np.float32), affine
     except (InvalidDicomError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} cannot be read as a DICOM series: {error}") from error
+
+
+def _unit_factor(slices: list[pydicom.Dataset]) -> float:
+    units = slices[0].get("Units")
+    if slices[0].Modality != "PT" or units == "GML":
+        return 1.0
+    if units != "BQML":
+        raise ValueError(f"it is a PET in {units}, neither in SUV (GML) nor in Bq/ml (BQML): convert it")
+    return suv_factor(slices)
 
 
 def _geometry(slices: list[pydicom.Dataset]) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +95,6 @@ def _geometry(slices: list[pydicom.Dataset]) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError("a file holds several slices (enhanced DICOM), convert it to NIfTI")
     if len(slices) < 2:
         raise ValueError("it holds one slice")
-    if slices[0].Modality == "PT" and slices[0].get("Units") != "GML":
-        raise ValueError(f"it is a PET in {slices[0].get('Units')}, not in SUV (GML): convert it")
     for name in ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"):
         values = np.array([getattr(each, name) for each in slices], dtype=float)
         if np.abs(values - values[0]).max() > 1e-3:

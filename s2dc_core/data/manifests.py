@@ -64,6 +64,11 @@ class Manifest:
         return list(self.layouts[0]["parts"][0]["images"]) if self.layouts else []
 
     @property
+    def rule(self) -> str:
+        """Of `scans.normalise`, for pre-training: "paper" for a z-score over the whole volume, else ours."""
+        return "paper" if self.preprocessing["intensity"].get("over") == "volume" else "default"
+
+    @property
     def window(self) -> tuple[float, float]:
         """Of the intensities, where the rule is a window; else the default of a CT, which MR and PET do not read."""
         rule = self.preprocessing["intensity"]

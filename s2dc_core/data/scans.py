@@ -232,7 +232,7 @@ def load_scan(
     kind = kind_of(modality)
     spacing = None if spacing is None else check_spacing(spacing)
     data, affine = read_volume(image)
-    check_intensities(data, None if kind == "ct" and window[0] >= 0 else kind, image)  # pictures hold no HU
+    check_intensities(data, unit_of(kind, rule, window), image)
     if label is None and labels is not None:
         raise ValueError(f"labels without a label map: give `label` with {image}")
     label_data = None if label is None else read_label(label, data.shape, affine, image)
@@ -265,6 +265,12 @@ def _as_scan(
     label = None if label is None else torch.from_numpy(np.ascontiguousarray(label, dtype=np.int32))
     spacing = tuple(float(side) for side in nib.affines.voxel_sizes(affine))
     return Scan(volume[None], raw, affine, spacing, label, names, modality, background, mask, name)
+
+
+def unit_of(kind: str, rule: str, window: tuple[Real, Real]) -> str | None:
+    """The kind whose unit a scan must have; a z-score takes a PET in any, and CT as pictures holds no HU."""
+    free = (kind == "pet" and rule == "paper") or (kind == "ct" and window[0] >= 0)
+    return None if free else kind
 
 
 def check_intensities(data: np.ndarray, kind: str | None, image: str | Path) -> None:

@@ -80,7 +80,7 @@ def pretraining_step(manifest, cases):
     chosen = [case for case in cases if case.section in manifest.pretraining_sections][:2]
     files = [case.images[image] for case in chosen for image in manifest.pretraining_images or case.images]
     spacing = manifest.preprocessing["spacing"]
-    scans, _ = open_scans(files, manifest.modality, spacing, window=manifest.window, keep_raw=False)
+    scans, _ = open_scans(files, manifest.modality, spacing, window=manifest.window, rule=manifest.rule, keep_raw=False)
     return Pretraining(CONFIG, scans).step()
 
 
