@@ -2,13 +2,16 @@
 
 import re
 
+import numpy as np
 import pydicom
+import pytest
 import yaml
 
 from s2dc_core.cli import main
-from s2dc_core.cli.data import pretraining_cases
-from s2dc_core.data import exclude_overlaps, load_manifest, require_cases
+from s2dc_core.cli.data import pretraining_cases, roots_of
+from s2dc_core.data import exclude_overlaps, load_all, load_manifest, open_scans, require_cases
 from s2dc_core.data.dicom import series_uid
+from s2dc_core.training import Pretraining
 from tests.data.miniature import MAKERS, adni, adni_cls, brats21, brats23, flare23, lidc_idri, luna16, msd_spleen
 from tests.training.test_pretrain import CONFIG
 
@@ -87,3 +90,19 @@ def test_a_collection_is_pre_trained_on_from_the_command_line(tmp_path, capsys):
     assert "scans do not say what they are: give --modality" in capsys.readouterr().err
     assert main(dry) == 2
     assert "--root names no folder for btcv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name, manifest in load_all().items() if manifest.members])
+def test_every_collection_is_one_run(name, tmp_path):
+    """Its members' trees side by side, one spacing, window and rule for all."""
+    manifest = load_manifest(name)
+    for member in manifest.members:
+        MAKERS[member](tmp_path / member)
+    datasets = roots_of(manifest, [str(tmp_path)])
+    cases, said = pretraining_cases(datasets, without_overlaps=True)
+    assert list(cases) == manifest.members and all(cases.values())
+    assert any("left out" in line for line in said) == (name == "ct_10k")
+    chosen = [next(iter(found[0].images.values())) for found in cases.values()]
+    options = {"spacing": manifest.preprocessing["spacing"], "window": manifest.window, "rule": manifest.rule}
+    scans, _ = open_scans(chosen, manifest.modality, **options)
+    assert np.isfinite(Pretraining(CONFIG, scans * 2).step().total)
