@@ -6,15 +6,19 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from s2dc_core.data import (
     Case,
     Manifest,
+    Problem,
     check,
     decathlon,
     describe,
     exclude_overlaps,
     fetch,
+    find_cases,
+    images_alone,
     load_all,
     load_manifest,
     members_of,
@@ -47,7 +51,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     get.add_argument("--root", required=True, metavar="DIR", help="where it goes")
     test = action("check", _check, "read every file and list what is wrong; exit code 1 if anything is")
     test.add_argument("--json", metavar="FILE", help="write the report there as JSON")
-    test.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="files read at a time")
+    workers = "cases read at a time; default: one per processor, 4 at most"
+    test.add_argument("--workers", type=int, metavar="N", help=workers)
     look = action("preview", _preview, "a contact sheet with labels, as PNG")
     look.add_argument("--out", metavar="FILE", help="default: NAME.png")
     look.add_argument("--count", type=int, default=8, metavar="N", help="cases on it")
@@ -66,9 +71,13 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     manifest = load_manifest(options.name)
     print(describe(manifest))
-    for overlap in overlaps_of(manifest):
-        print(f"known overlap: {overlap}")
+    print(_overlaps(manifest), end="")
     return 0
+
+
+def _overlaps(manifest: Manifest) -> str:
+    """A line for each that is known."""
+    return "".join(f"known overlap: {overlap}\n" for overlap in overlaps_of(manifest))
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -78,7 +87,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    if options.workers < 1:
+    if options.workers is not None and options.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {options.workers}")
     report = check(roots_of(load_manifest(options.name), options.root), options.workers, sys.stderr.isatty())
     print(report)
@@ -93,6 +102,7 @@ def _preview(options: argparse.Namespace) -> int:
     manifest, root = _single(options)
     file = Path(options.out or f"{manifest.name}.png")
     preview(manifest, require_cases(manifest, root), options.count).savefig(file)
+    print(_overlaps(manifest), end="", file=sys.stderr)
     print(f"written {file}")
     return 0
 
@@ -102,9 +112,9 @@ def _export(options: argparse.Namespace) -> int:
     file = Path(options.out) if options.out else root / "dataset.json"
     if file.exists():
         raise ValueError(f"{file} exists: give --out another name")
-    file.write_text(
-        json.dumps(decathlon(manifest, require_cases(manifest, root), root), indent=1) + "\n", encoding="utf-8"
-    )
+    listed = decathlon(manifest, require_cases(manifest, root), file.absolute().parent)
+    print(_overlaps(manifest), end="", file=sys.stderr)
+    file.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
     print(f"written {file}")
     return 0
 
@@ -113,7 +123,10 @@ def _single(options: argparse.Namespace) -> tuple[Manifest, Path]:
     manifest = load_manifest(options.name)
     if manifest.members:
         raise ValueError(f"{manifest.name} is a collection: give one of its members {', '.join(manifest.members)}")
-    return roots_of(manifest, options.root)[0]
+    ((member, root), *others) = roots_of(manifest, options.root)
+    if others:
+        raise ValueError(f"--root names {others[0][0].name}, and only {manifest.name} is asked for")
+    return member, root
 
 
 def roots_of(manifest: Manifest, places: Sequence[str]) -> list[tuple[Manifest, Path]]:
@@ -123,31 +136,57 @@ def roots_of(manifest: Manifest, places: Sequence[str]) -> list[tuple[Manifest, 
         ValueError: for two folders without a name, or a member without a folder.
     """
     named = dict(place.split("=", 1) for place in places if "=" in place and not Path(place).exists())
-    plain = [Path(place).expanduser() for place in places if "=" not in place or Path(place).exists()]
+    plain = [place for place in places if "=" not in place or Path(place).exists()]
     if len(plain) > 1:
-        raise ValueError(f"--root takes one folder without a name, got {', '.join(map(str, plain))}: write NAME=DIR")
+        raise ValueError(f"--root takes one folder without a name, got {', '.join(plain)}: write NAME=DIR")
     found = []
     for member in members_of(manifest):
         if member.name in named:
-            found.append((member, Path(named.pop(member.name)).expanduser()))
+            found.append((member, _folder(named.pop(member.name))))
         elif plain:
-            found.append((member, plain[0] / member.name if manifest.members else plain[0]))
+            found.append((member, _folder(plain[0]) / (member.name if manifest.members else "")))
         else:
             raise ValueError(f"--root names no folder for {member.name}: add {member.name}=DIR")
-    return found + [(load_manifest(name), Path(place).expanduser()) for name, place in named.items()]
+    return found + [(load_manifest(name), _folder(place)) for name, place in named.items()]
+
+
+def _folder(place: str) -> Path:
+    return Path(os.path.expanduser(place))
+
+
+class PretrainingCases(NamedTuple):
+    """What pre-training may read, {data set: cases}; what is wrong with others; what is to be said of overlaps."""
+
+    cases: dict[str, list[Case]]
+    problems: list[Problem]
+    remarks: list[str]
 
 
 def pretraining_cases(
-    datasets: Sequence[tuple[Manifest, Path]], without_overlaps: bool
-) -> tuple[dict[str, list[Case]], list[str]]:
-    """The cases that pre-training may read, per data set, and what is to be said about known overlaps."""
-    manifests = [manifest for manifest, _ in datasets]
-    cases = {
-        manifest.name: [case for case in require_cases(manifest, root) if case.section in manifest.pretraining_sections]
-        for manifest, root in datasets
-    }
-    said = [f"known overlap: {each}" for manifest in manifests for each in overlaps_of(manifest)]
+    manifest: Manifest, datasets: Sequence[tuple[Manifest, Path]], without_overlaps: bool = False
+) -> PretrainingCases:
+    """The cases of a data set, or of a collection's members, in the sections that pre-training may read.
+
+    Args:
+        datasets: those of the manifest first; with `without_overlaps` further ones, whose cases are kept apart.
+
+    Raises:
+        ValueError: for further data sets without `without_overlaps`, and as find_cases.
+    """
+    count = len(members_of(manifest))
+    if datasets[count:] and not without_overlaps:
+        names = ", ".join(each.name for each, _ in datasets[count:])
+        raise ValueError(f"{names} is not trained on: give --exclude-overlaps to leave out what it holds too")
+    cases, all_cases, problems = {}, {}, []
+    for k, (member, root) in enumerate(datasets):
+        all_cases[member.name], found = find_cases(images_alone(member), root)
+        if k < count:
+            problems += found
+            allowed = member.pretraining_sections
+            cases[member.name] = [case for case in all_cases[member.name] if case.section in allowed]
+    remarks = [f"known overlap: {overlap}" for overlap in overlaps_of(manifest)]
     if without_overlaps:
-        cases, further = exclude_overlaps(manifests, cases)
-        said += further
-    return cases, list(dict.fromkeys(said))
+        others = [member for member, _ in datasets if member.name != manifest.name]
+        cases, said = exclude_overlaps(cases, all_cases, manifest, *others)
+        remarks += said
+    return PretrainingCases(cases, problems, remarks)

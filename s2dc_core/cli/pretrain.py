@@ -3,13 +3,14 @@
 import argparse
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from s2dc_core.cli.data import pretraining_cases, roots_of
-from s2dc_core.data import CT_WINDOW, NO_IMAGES, RULES, load_all, load_manifest, open_scans
+from s2dc_core.data import CT_WINDOW, NO_IMAGES, RULES, load_manifest, members_of, open_scans, problem_table
 from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain
 from s2dc_core.views import check_fits
 
@@ -42,8 +43,15 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _is_assignment(place: str) -> bool:
-    """Whether it is a field=value, and neither a path with such a name nor a data set with its folder."""
-    return "=" in place and not Path(place).exists() and place.split("=")[0] not in load_all()
+    """Whether it is a field=value, and not a path with such a name."""
+    return "=" in place and not Path(place).exists()
+
+
+def _is_field(place: str) -> bool:
+    """Whether it is a field=value of a recipe, and not a data set with its folder."""
+    return _is_assignment(place) and place.split("=")[0].split(".")[0] in {
+        field.name for field in fields(PretrainConfig)
+    }
 
 
 class _Source(NamedTuple):
@@ -54,6 +62,7 @@ class _Source(NamedTuple):
     spacing: list[float] | None
     rule: str
     window: tuple[float, float]
+    damaged: dict[str, str]
     remarks: list[str]
 
 
@@ -63,27 +72,28 @@ def _source(options: argparse.Namespace, places: list[str | Path]) -> _Source:
     if not options.manifest:
         if options.modality is None:
             raise ValueError("scans do not say what they are: give --modality ct, pet or mr")
-        return _Source(places, options.modality, options.spacing, options.rule or "default", CT_WINDOW, [])
+        return _Source(places, options.modality, options.spacing, options.rule or "default", CT_WINDOW, {}, [])
     manifest = load_manifest(options.manifest)
     if options.modality not in (None, manifest.modality):
         raise ValueError(f"{manifest.name} is {manifest.modality}, not {options.modality}: leave out --modality")
-    datasets = roots_of(manifest, options.root)
-    cases, remarks = pretraining_cases(datasets, options.exclude_overlaps)
-    files = [
-        case.images[image]
-        for member, _ in datasets
-        for case in cases[member.name]
-        for image in member.pretraining_images or case.images
-    ]
+    found = pretraining_cases(manifest, roots_of(manifest, options.root), options.exclude_overlaps)
+    if len(found.problems) > options.most_damaged:
+        allowed = f"{len(found.problems)} cases of {manifest.name} cannot be used, {options.most_damaged} may be"
+        raise ValueError(f"{allowed}\n{problem_table(found.problems)}")
+    cases = [case for member in members_of(manifest) for case in found.cases[member.name]]
+    files = [path for case in cases for path in case.images.values()]
+    damaged = {f"{each.dataset} {each.case}": f"{each.dataset} {each.case}: {each.message}" for each in found.problems}
     spacing = options.spacing or manifest.preprocessing["spacing"]
-    return _Source(files, manifest.modality, spacing, options.rule or manifest.rule, manifest.window, remarks)
+    return _Source(
+        files, manifest.modality, spacing, options.rule or manifest.rule, manifest.window, damaged, found.remarks
+    )
 
 
 def _pretrain(options: argparse.Namespace) -> int:
     # What follows --scans or --root is taken for a place, an assignment too.
-    listed = [*options.scans, *options.root]
-    config = PretrainConfig.from_recipe(options.config, [*filter(_is_assignment, listed), *options.assignments])
-    options.root = [place for place in options.root if not _is_assignment(place)]
+    given = [*filter(_is_assignment, options.scans), *filter(_is_field, options.root)]
+    config = PretrainConfig.from_recipe(options.config, [*given, *options.assignments])
+    options.root = [place for place in options.root if not _is_field(place)]
     _refuse_early(options, config)
     source = _source(options, [place for place in options.scans if not _is_assignment(place)])
     is_main = int(os.environ.get("RANK", 0)) == 0
@@ -93,7 +103,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         source.places,
         source.modality,
         source.spacing,
-        options.most_damaged,
+        options.most_damaged - len(source.damaged),
         (*NO_IMAGES, *options.skip),
         check=lambda scan: check_fits(scan.shape, [config.encoder.stride(k) for k in config.levels]),
         keep_raw=False,
@@ -102,6 +112,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         rule=source.rule,
         window=source.window,
     )
+    damaged = {**source.damaged, **damaged}
     for reason in damaged.values() if is_main else ():
         print(f"set apart: {reason}", file=sys.stderr)
     if options.dry_run:

@@ -1,13 +1,14 @@
 """Volumes to work on: generated bodies, nilearn's MNI152 average, scans of your own, and data sets by manifest."""
 
 from s2dc_core.data.cache import CachedScans, ScanFacts, Scans, facts_of
-from s2dc_core.data.cases import Case, Problem, find_cases, problem_table, require_cases
+from s2dc_core.data.cases import find_cases, images_alone, problem_table, require_cases
 from s2dc_core.data.check import Report, check
 from s2dc_core.data.fetch import fetch
 from s2dc_core.data.folder import NO_IMAGES, open_scans
+from s2dc_core.data.layout import Case, Problem
 from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, transforms_of
 from s2dc_core.data.manifests import SECTIONS, Manifest, describe, load_all, load_manifest, members_of, table
-from s2dc_core.data.overlaps import exclude_overlaps, overlaps_between, overlaps_of
+from s2dc_core.data.overlaps import Overlap, exclude_overlaps, overlaps_of
 from s2dc_core.data.phantoms import FINDINGS, MODALITIES, ORGANS, TISSUES, Phantom, make_phantom
 from s2dc_core.data.preview import preview
 from s2dc_core.data.scans import CT_WINDOW, RULES, Scan, load_mni152, load_scan, open_scan, scan_from_phantom
@@ -22,6 +23,7 @@ __all__ = [
     "Manifest",
     "NO_IMAGES",
     "ORGANS",
+    "Overlap",
     "Phantom",
     "Problem",
     "RULES",
@@ -38,6 +40,7 @@ __all__ = [
     "facts_of",
     "fetch",
     "find_cases",
+    "images_alone",
     "items_of",
     "load_all",
     "load_manifest",
@@ -47,7 +50,6 @@ __all__ = [
     "members_of",
     "open_scan",
     "open_scans",
-    "overlaps_between",
     "overlaps_of",
     "preview",
     "problem_table",

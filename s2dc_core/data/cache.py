@@ -1,5 +1,6 @@
 """Scans that are prepared once, kept on disk and read back one at a time, for folders that do not fit into memory."""
 
+import glob
 import hashlib
 import json
 import os
@@ -148,8 +149,8 @@ def _facts_in(kept: safe_open) -> ScanFacts:
 
 
 def _stamp(file: Path) -> list:
-    """Changes when the file does, or one of the files of a series."""
-    found = sorted(file.iterdir()) if file.is_dir() else [file]
+    """Changes when the file does, one beside it under the same name (.raw with .mhd), or one of a series."""
+    found = sorted(file.iterdir()) if file.is_dir() else sorted(file.parent.glob(f"{glob.escape(file.stem)}.*"))
     return [[part.name, part.stat().st_size, part.stat().st_mtime_ns] for part in found]
 
 

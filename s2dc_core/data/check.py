@@ -11,11 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from s2dc_core.data.cases import Case, Problem, find_cases, problem_table
-from s2dc_core.data.files import WrongShape, read_label, read_volume
+from s2dc_core.data.cases import find_cases, problem_table
+from s2dc_core.data.files import WrongShape, check_grid, read_label
+from s2dc_core.data.layout import Case, Problem
 from s2dc_core.data.manifests import SECTIONS, Manifest
-from s2dc_core.data.overlaps import Overlap, overlaps_between, overlaps_of
-from s2dc_core.data.scans import check_intensities, unit_of
+from s2dc_core.data.overlaps import Overlap, overlaps_of
+from s2dc_core.data.scans import read_checked
+
+WORKERS = 4
+"""Each holds a volume or two; more would read no faster and fill the memory."""
 
 
 @dataclass
@@ -70,17 +74,17 @@ def check(
 
     Args:
         datasets: manifests and the folders that hold them.
-        workers: files read at a time, and in memory; default: one per processor.
+        workers: cases read at a time, and in memory; default: one per processor, four at most.
 
     Raises:
         FileNotFoundError, ValueError: as find_cases.
     """
     report, contents = Report(), {}
-    used = [manifest for manifest, _ in datasets]
-    for manifest, root in datasets:
-        cases, problems = find_cases(manifest, root)
+    report.overlaps = overlaps_of(*(manifest for manifest, _ in datasets))
+    all_found = [find_cases(manifest, root) for manifest, root in datasets]
+    for (manifest, root), (cases, problems) in zip(datasets, all_found, strict=True):
         bar = tqdm(total=len(cases), desc=manifest.name, disable=not progress, unit="case", leave=False)
-        with ThreadPoolExecutor(workers or cpu_count()) as pool, bar:
+        with ThreadPoolExecutor(workers or min(cpu_count() or 1, WORKERS)) as pool, bar:
             facts = []
             for case, found in zip(cases, pool.map(lambda case, of=manifest: _examine(of, case), cases), strict=True):
                 facts.append(found)
@@ -91,12 +95,6 @@ def check(
         report.problems += problems
         report.datasets[manifest.name] = _summary(manifest, root, cases, facts)
     report.problems += _duplicates(contents)
-    known = (
-        [overlap for manifest in used for overlap in overlaps_of(manifest)]
-        if len(used) == 1
-        else overlaps_between(used)
-    )
-    report.overlaps = list(dict.fromkeys(known))
     return report
 
 
@@ -104,11 +102,10 @@ def _examine(manifest: Manifest, case: Case) -> _Facts:
     problems, contents, grid = [], {}, None
     for name, path in case.images.items():
         try:
-            data, affine = read_volume(path)
-            check_intensities(data, _unit(manifest), path)
-            contents[name] = hashlib.blake2b(np.ascontiguousarray(data), digest_size=16).hexdigest() + str(data.shape)
-            if grid and data.shape != grid[0]:
-                raise WrongShape(f"{path} has {data.shape} voxels, the images before it {grid[0]}")
+            data, affine = read_checked(path, manifest.kind_of(name), manifest.rule)
+            contents[name] = _digest(data)
+            if grid:
+                check_grid(path, data.shape, affine, grid[2], *grid[:2])
             grid = grid or (data.shape, affine, path)
         except WrongShape as error:
             problems.append(Problem("shape", manifest.name, case.name, str(error)))
@@ -120,9 +117,12 @@ def _examine(manifest: Manifest, case: Case) -> _Facts:
     return _Facts(problems, grid and grid[0], spacing, contents)
 
 
-def _unit(manifest: Manifest) -> str | None:
-    """That a data set's voxels must have, if any; images of several kinds share none."""
-    return None if len(manifest.image_names) > 1 else unit_of(manifest.modality, manifest.rule, manifest.window)
+def _digest(data: np.ndarray) -> str:
+    """Of shape and voxels, slice by slice: turned volumes are not contiguous, and a copy of them would be large."""
+    digest = hashlib.blake2b(str(data.shape).encode(), digest_size=16)
+    for plane in data:
+        digest.update(np.ascontiguousarray(plane))
+    return digest.hexdigest()
 
 
 def _examine_label(
@@ -144,11 +144,15 @@ def _examine_label(
 def _summary(manifest: Manifest, root: str | Path, cases: Sequence[Case], facts: Sequence[_Facts]) -> dict[str, Any]:
     counts = {section: sum(case.section == section for case in cases) for section in SECTIONS}
     count = manifest.cases["count"]
-    expected = f"{count} expected" if count else "no number expected"
+    labelled = sum(case.section != "test" for case in cases)
+    expected = f"{count:,} expected" if count else "no number expected"
+    if count and labelled < count:
+        expected = f"only {labelled:,} of the {count:,} expected"
     return {
         "root": str(root),
         "cases": len(cases),
         **counts,
+        "count": count,
         "expected": f"{expected} ({manifest.cases['origin']})",
         "voxels": _range([found.shape for found in facts if found.shape]),
         "mm": _range([found.spacing for found in facts if found.spacing]),

@@ -34,10 +34,15 @@ def is_series(folder: Path) -> bool:
     return any(_is_image(file) for file in sorted(folder.iterdir()))
 
 
-def series_modality(folder: Path) -> str | None:
-    """What a folder holds by its first DICOM image, "ct", "mr" or "pet"; None if it holds none."""
-    first = next((file for file in sorted(folder.iterdir()) if _is_image(file)), None)
-    return first and MODALITIES.get(_header(first, "Modality"))
+def folder_holds(folder: Path) -> str | None:
+    """What a folder holds by its first DICOM image: "ct", "mr", "pet" or "other", as with DICOM files that are none."""
+    found = None
+    for file in sorted(folder.iterdir()):
+        if _is_image(file):
+            return MODALITIES.get(_header(file, "Modality"), "other")
+        if file.is_file() and file.name != "DICOMDIR" and pydicom.misc.is_dicom(file):
+            found = "other"
+    return found
 
 
 def series_uid(folder: Path) -> str | None:
@@ -60,8 +65,10 @@ def _is_image(file: Path) -> bool:
     return header.get("SOPClassUID") in (*IMAGES, *ENHANCED) and "LOCALIZER" not in (header.get("ImageType") or ())
 
 
-def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Values [X, Y, Z] float32, rescaled as the files say, PET as SUV, and affine (mm, RAS+) of a folder's series.
+def read_series(folder: Path, any_unit: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Values [X, Y, Z] float32, rescaled as the files say, and affine (mm, RAS+) of the series in a folder.
+
+    PET is brought to SUV, unless `any_unit` takes it as it is stored.
 
     Raises:
         ValueError: naming the folder, for several series in it, slices that are missing, double, of different size,
@@ -71,7 +78,7 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         slices = [pydicom.dcmread(file) for file in sorted(folder.iterdir()) if _is_image(file)]
         affine, order = _geometry(slices)
-        factor = _unit_factor(slices)
+        factor = 1.0 if any_unit else _unit_factor(slices)
         planes = [factor * apply_rescale(slices[k].pixel_array, slices[k]) for k in order]
         return np.stack([plane.T for plane in planes], axis=-1).astype(np.float32), affine
     except (InvalidDicomError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:

@@ -1,7 +1,9 @@
 """Fetch a data set: download what is public, verify it, unpack it; make what is generated."""
 
 import errno
+import glob
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -36,17 +38,17 @@ def fetch(manifest: Manifest, root: str | Path, progress: bool = True) -> list[P
     """Bring a data set under a folder; what lies there already is kept, so an interrupted fetch goes on.
 
     A download is written beside its place (``.part``), goes on where it stopped if its checksum is known, is verified
-    and only then renamed; an archive is unpacked in a folder of its own and moved into place as a whole, and deleted.
+    and only then renamed; an archive is unpacked in a folder of its own, moved into place, and deleted.
 
     Returns:
         What was added: files, or the folders and files that an archive held.
 
     Raises:
-        ValueError: for a data set that needs an account (naming the way to it), a wrong checksum, or an archive that
-            is damaged or would write elsewhere.
+        ValueError: for a data set that needs an account or a download tool of its own (naming the way to it), a wrong
+            checksum, or an archive that is damaged or would write elsewhere.
         OSError: if the server or the disk fails.
     """
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     if manifest.generated:
         return list(_generate(manifest, root, progress))
     if manifest.members:
@@ -54,7 +56,7 @@ def fetch(manifest: Manifest, root: str | Path, progress: bool = True) -> list[P
     if not manifest.files:
         where = f" at {manifest.access['where']}" if "where" in manifest.access else ""
         raise ValueError(
-            f"{manifest.name} cannot be fetched without you: {manifest.access['how']}{where}. "
+            f"{manifest.name} cannot be fetched by this command: {manifest.access['how']}{where}. "
             f"Then `s2dc data check {manifest.name} --root DIR` says whether it is all there"
         )
     root.mkdir(parents=True, exist_ok=True)
@@ -85,18 +87,30 @@ def _listed(manifest: Manifest) -> Iterator[dict[str, Any]]:
 
 def _bring(entry: dict[str, Any], root: Path, progress: bool) -> list[Path]:
     file, note = root / entry["name"], root / f".{entry['name']}.fetched"
-    if note.exists() and note.read_text(encoding="utf-8") == str(entry["checksum"]):
+    if _is_there(note, entry["checksum"], root):
         return []
-    if not file.exists():
+    ours = not file.exists()  # what the user put there is used, and never deleted
+    if ours:
         download(entry["url"], file, entry["checksum"], progress)
-    elif entry["checksum"]:
-        _verify(file, entry["checksum"], progress)
+    elif entry["checksum"] and not _is_whole(file, entry["checksum"], progress):
+        raise ValueError(f"{file} is there and has another checksum than {entry['checksum']}: move it away")
     added = [file]
     if file.name.endswith(ARCHIVES):
         added = unpack(file, root)
-        file.unlink()
-    note.write_text(str(entry["checksum"]), encoding="utf-8")
+        if ours:
+            file.unlink()
+    known = {"checksum": entry["checksum"], "added": [each.name for each in added]}
+    note.write_text(json.dumps(known), encoding="utf-8")
     return added
+
+
+def _is_there(note: Path, checksum: str | None, root: Path) -> bool:
+    """Whether a note says that this file was fetched, and what it brought is still there."""
+    try:
+        known = json.loads(note.read_text(encoding="utf-8"))
+        return known["checksum"] == checksum and all((root / name).exists() for name in known["added"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
 
 
 def download(url: str, file: Path, checksum: str | None, progress: bool = True) -> None:
@@ -140,8 +154,9 @@ def download(url: str, file: Path, checksum: str | None, progress: bool = True) 
                 raise
             part.unlink(missing_ok=True)
             raise OSError(f"there is no space for {file}: nothing is kept, make room and run again") from error
-    if checksum:
-        _verify(part, checksum, progress)
+    if checksum and not _is_whole(part, checksum, progress):
+        part.unlink()
+        raise ValueError(f"{url} does not have the checksum {checksum}: the download was deleted, run again")
     os.replace(part, file)
 
 
@@ -169,7 +184,7 @@ def _receive(url: str, part: Path, progress: bool) -> None:
             raise requests.ConnectionError(f"{part.stat().st_size} of {total} bytes came")
 
 
-def _verify(file: Path, checksum: str, progress: bool) -> None:
+def _is_whole(file: Path, checksum: str, progress: bool) -> bool:
     kind, _, expected = checksum.partition(":")
     digest = hashlib.new(kind, usedforsecurity=False)
     bar = tqdm(total=file.stat().st_size, desc="verify", disable=not progress, unit="B", unit_scale=True, leave=False)
@@ -177,19 +192,20 @@ def _verify(file: Path, checksum: str, progress: bool) -> None:
         while chunk := content.read(CHUNK):
             digest.update(chunk)
             bar.update(len(chunk))
-    if digest.hexdigest() != expected:
-        file.unlink()
-        raise ValueError(f"{file.name} has the {kind} {digest.hexdigest()}, not {expected}: it was deleted, run again")
+    return digest.hexdigest() == expected
 
 
 def unpack(archive: Path, root: Path) -> list[Path]:
-    """Unpack an archive into a folder, as a whole or not at all; what it added there.
+    """Unpack an archive, and move it into a folder once all of it is unpacked; what it added there.
 
     Raises:
         ValueError: for a damaged archive, one with absolute names, "..", or links, or with what is there already.
         OSError: if the disk is full.
     """
-    with TemporaryDirectory(prefix=".unpacking-", dir=root) as place:
+    prefix = f".unpacking-{archive.name}-"
+    for stale in root.glob(f"{glob.escape(prefix)}*"):  # of an attempt that was killed
+        shutil.rmtree(stale)
+    with TemporaryDirectory(prefix=prefix, dir=root) as place:
         try:
             kind = "zip" if archive.name.endswith(".zip") else "tar"
             extractall(archive, place, file_type=kind, has_base=False)  # refuses links and names that lead elsewhere

@@ -38,10 +38,13 @@ def _expand(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+def read_volume(path: str | Path, any_unit: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Values [X, Y, Z] float32 and affine (mm) of a file, or of a folder that holds one DICOM series or a stack.
 
     The axes are turned to the nearest canonical orientation (RAS+).
+
+    Args:
+        any_unit: take a DICOM PET in whatever unit it is stored, instead of bringing it to SUV.
 
     Raises:
         FileNotFoundError: for a missing file or another folder.
@@ -50,7 +53,7 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """
     path = _expand(path)
     if path.is_dir() and is_series(path):
-        return _canonical(path, *read_series(path))
+        return _canonical(path, *read_series(path, any_unit))
     if path.is_dir() and is_stack(path):
         return _canonical(path, *read_stack(path))
     if path.is_dir():
@@ -132,6 +135,22 @@ def _apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
     return float(np.linalg.norm(corners @ (one - other).T, axis=1).max())
 
 
+def check_grid(
+    path: str | Path,
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    other: str | Path,
+    other_shape: tuple[int, ...],
+    other_affine: np.ndarray,
+) -> None:
+    """A WrongShape if two files of one case differ in voxels, or by more than a tenth of one in place."""
+    if shape != other_shape:
+        raise WrongShape(f"{path} is on another grid than {other}, {shape} voxels and {other_shape}: resample it")
+    apart = _apart(affine, other_affine, shape)
+    if apart > 0.1 * nib.affines.voxel_sizes(other_affine).min():
+        raise WrongShape(f"{path} is on another grid than {other}, {apart:.2g} mm away: resample it")
+
+
 def read_label(path: str | Path, shape: tuple[int, ...], affine: np.ndarray, image: str | Path) -> np.ndarray:
     """Label map [X, Y, Z] int32 of a scan whose shape and affine read_volume gave; ``image`` is for the message.
 
@@ -140,11 +159,7 @@ def read_label(path: str | Path, shape: tuple[int, ...], affine: np.ndarray, ima
         ValueError: as read_volume, for another grid than the scan's, or values that are no labels.
     """
     values, label_affine = read_volume(path)
-    if values.shape != shape:
-        raise WrongShape(f"{path} is on another grid than {image}, {values.shape} voxels and {shape}: resample it")
-    apart = _apart(label_affine, affine, shape)
-    if apart > 0.1 * nib.affines.voxel_sizes(affine).min():
-        raise WrongShape(f"{path} is on another grid than {image}, {apart:.2g} mm away: resample it")
+    check_grid(path, values.shape, label_affine, image, shape, affine)
     whole = np.round(values)
     if np.abs(values - whole).max() > 1e-3 or whole.min() < 0:
         raise ValueError(f"{path} holds values that are no labels (whole numbers from 0 up): is it an image?")

@@ -1,5 +1,6 @@
 """Cases for training: MONAI's dictionaries, transforms that follow the manifest, and lists for peers' code."""
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, NormalizeIntensityd, ScaleIntensityRanged, Spacingd
 
-from s2dc_core.data.cases import Case
-from s2dc_core.data.files import WrongShape, read_label, read_volume
+from s2dc_core.data.files import check_grid, read_label, read_volume
+from s2dc_core.data.layout import Case
 from s2dc_core.data.manifests import SECTIONS, Manifest
+from s2dc_core.data.scans import read_checked
 
 
-def items_of(cases: Sequence[Case], section: str | None = None) -> list[dict[str, Any]]:
-    """Cases as MONAI's dictionaries of paths: "image" (a path, or the list of all images), each image by its own name,
-    "label", "target" (a class), "case" and "patient"; what there is none of is left out.
+def items_of(manifest: Manifest, cases: Sequence[Case], section: str | None = None) -> list[dict[str, Any]]:
+    """Cases as MONAI's dictionaries of paths: "image" (a path, or a list if there are several, without those that are
+    to be predicted), each image by its own name, "label", "target" (a class), "case" and "patient"; what there is none
+    of is left out.
 
     Args:
         section: only of this one; default: all.
@@ -26,7 +29,8 @@ def items_of(cases: Sequence[Case], section: str | None = None) -> list[dict[str
         if section not in (None, case.section):
             continue
         paths = {name: str(path) for name, path in case.images.items()}
-        image = next(iter(paths.values())) if len(paths) == 1 else list(paths.values())
+        inputs = [path for name, path in paths.items() if name not in manifest.targets]
+        image = inputs[0] if len(inputs) == 1 else inputs
         item = {**paths, "image": image, "case": case.name, "patient": case.patient}
         item |= {} if case.label is None else {"label": str(case.label)}
         items.append(item | ({} if case.target is None else {"target": case.target}))
@@ -37,11 +41,16 @@ class LoadVolumesd(MapTransform):
     """Paths to MetaTensors [C, X, Y, Z] in RAS+: MONAI's LoadImaged for every format that `read_volume` reads.
 
     "label" is read as label map, [1, X, Y, Z] int32, on the grid of the first other key.
+
+    Args:
+        keys: to read.
+        manifest: says which units the images must have; default: any.
     """
 
-    def __init__(self, keys: Sequence[Hashable]):
+    def __init__(self, keys: Sequence[Hashable], manifest: Manifest | None = None):
         super().__init__([key for key in keys if key != "label"])
         self.labelled = "label" in keys
+        self.manifest = manifest
 
     def __call__(self, item: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The item with volumes for paths; a ValueError names a file that cannot be read or lies on another grid."""
@@ -49,11 +58,10 @@ class LoadVolumesd(MapTransform):
         for key in self.keys:
             paths = item[key] if isinstance(item[key], list) else [item[key]]
             volumes = []
-            for path in paths:
-                data, affine = read_volume(path)
+            for name, path in zip(self._names(key, paths), paths, strict=True):
+                data, affine = self._read(name, path)
                 grid = grid or (data.shape, affine, path)
-                if data.shape != grid[0]:
-                    raise WrongShape(f"{path} has {data.shape} voxels, {grid[2]} has {grid[0]}")
+                check_grid(path, data.shape, affine, grid[2], *grid[:2])
                 volumes.append(data)
             meta = {"filename_or_obj": str(paths[0])}
             loaded[key] = MetaTensor(torch.from_numpy(np.stack(volumes)), affine=torch.from_numpy(affine), meta=meta)
@@ -62,6 +70,16 @@ class LoadVolumesd(MapTransform):
             meta = {"filename_or_obj": str(item["label"])}
             loaded["label"] = MetaTensor(label, affine=torch.from_numpy(grid[1]), meta=meta)
         return loaded
+
+    def _names(self, key: Hashable, paths: Sequence[str]) -> list[Hashable]:
+        """Of the images behind a key: "image" stands for all that are inputs."""
+        inputs = self.manifest.input_names if self.manifest else []
+        return inputs if key == "image" and len(inputs) == len(paths) else [key] * len(paths)
+
+    def _read(self, name: Hashable, path: str) -> tuple[np.ndarray, np.ndarray]:
+        if self.manifest is None:
+            return read_volume(path, any_unit=True)
+        return read_checked(path, self.manifest.kind_of(str(name)), self.manifest.rule)
 
 
 def transforms_of(manifest: Manifest, keys: Sequence[str] = ("image",)) -> Compose:
@@ -74,7 +92,7 @@ def transforms_of(manifest: Manifest, keys: Sequence[str] = ("image",)) -> Compo
         keys: images, and "label" if it is wanted.
     """
     images = [key for key in keys if key != "label"]
-    steps: list[MapTransform] = [LoadVolumesd(keys)]
+    steps: list[MapTransform] = [LoadVolumesd(keys, manifest)]
     if spacing := manifest.preprocessing["spacing"]:
         modes = ["nearest" if key == "label" else "bilinear" for key in keys]
         steps.append(Spacingd(keys, pixdim=spacing, mode=modes))
@@ -86,29 +104,30 @@ def transforms_of(manifest: Manifest, keys: Sequence[str] = ("image",)) -> Compo
     return Compose(steps)
 
 
-def decathlon(manifest: Manifest, cases: Sequence[Case], root: str | Path) -> dict[str, Any]:
+def decathlon(manifest: Manifest, cases: Sequence[Case], folder: str | Path) -> dict[str, Any]:
     """The list of a data set as the Decathlon's dataset.json, which MONAI's load_decathlon_datalist and peers read.
 
-    Paths are relative to the root. Sections are "training", "validation" and "test"; as in the Decathlon the items of
-    "test" are bare paths if there is one image and no label.
+    Paths are relative to the folder that the list will lie in, as readers take them. Sections are "training",
+    "validation" and "test"; as in the Decathlon the items of "test" are bare paths if there is one image and no label.
+    Images that are to be predicted are under their own names.
     """
-    root = Path(root).expanduser()
 
-    def relative(place: Path) -> str:
-        return place.relative_to(root).as_posix()
+    def relative(place: str | Path) -> str:
+        return Path(os.path.relpath(place, folder)).as_posix()
 
     sections: dict[str, list] = {section: [] for section in SECTIONS}
-    for case in cases:
-        paths = [relative(path) for path in case.images.values()]
-        item: dict[str, Any] = {"image": paths if len(paths) > 1 else paths[0]}
+    for case, known in zip(cases, items_of(manifest, cases), strict=True):
+        image = known["image"]
+        item: dict[str, Any] = {"image": list(map(relative, image)) if isinstance(image, list) else relative(image)}
+        item |= {name: relative(known[name]) for name in manifest.targets}
         if case.label:
             item["label"] = relative(case.label)
         elif case.target is not None:
             item["label"] = case.target
-        bare = case.section == "test" and len(paths) == 1 and len(item) == 1
-        sections[case.section].append(paths[0] if bare else item)
+        bare = case.section == "test" and isinstance(image, str) and len(item) == 1
+        sections[case.section].append(item["image"] if bare else item)
     labels = {"0": "background"} if manifest.labels and "0" not in manifest.labels else {}
-    names = manifest.image_names
+    names = manifest.input_names
     return {
         "name": manifest.name,
         "description": manifest.title,

@@ -1,7 +1,9 @@
 """Manifests: where a data set comes from, how its files lie, how it is split, prepared and scored."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import resources
@@ -23,6 +25,8 @@ ACCESS = {
     "bundled": "comes along",
 }
 UNVERIFIED = "(u)"
+PLACEHOLDER = re.compile(r"\{(?P<name>[a-z_]+)(?P<empty>\?)?(?::(?P<length>\d+))?\}")
+"""In a layout's path: {name}, {name?}, {name:4}."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Manifest:
     split: dict[str, Any] | None = None
     pretraining_sections: tuple[str, ...] | list[str] = ("training",)
     pretraining_images: list[str] | None = None
+    kinds: dict[str, str] = field(default_factory=dict)
+    targets: list[str] = field(default_factory=list)
     metric: dict[str, Any] | None = None
     files: list[dict[str, Any]] = field(default_factory=list)
     generated: dict[str, Any] | None = None
@@ -62,6 +68,15 @@ class Manifest:
     def image_names(self) -> list[str]:
         """The images of a case, in the order of the manifest."""
         return list(self.layouts[0]["parts"][0]["images"]) if self.layouts else []
+
+    @property
+    def input_names(self) -> list[str]:
+        """The images of a case that are not to be predicted."""
+        return [name for name in self.image_names if name not in self.targets]
+
+    def kind_of(self, image: str) -> str:
+        """Modality of an image of a case."""
+        return self.kinds.get(image, self.modality)
 
     @property
     def rule(self) -> str:
@@ -84,7 +99,7 @@ def load_manifest(manifest: str | Path) -> Manifest:
     """
     if str(manifest) in names():
         return _read(FOLDER.joinpath(f"{manifest}.json"))
-    file = Path(manifest).expanduser()
+    file = Path(os.path.expanduser(manifest))
     if file.suffix != ".json":
         raise FileNotFoundError(
             f"there is no manifest {str(manifest)!r}: give a .json file or one of {', '.join(names())}"
@@ -126,7 +141,32 @@ def _read(file: Any) -> Manifest:
         raise ValueError(f"{file} breaks the schema at {place}: {error.message}")
     if content["name"] != file.name.removesuffix(".json"):
         raise ValueError(f"{file} breaks the schema at name: it is {content['name']!r}, its file's is another")
-    return Manifest(**content)
+    manifest = Manifest(**content)
+    for place, names, known in _references(manifest):
+        if strange := sorted(set(names) - set(known)):
+            there = f"there are {', '.join(known)}" if known else "there is none"
+            raise ValueError(f"{file} breaks the schema at {place}: {', '.join(strange)} is no name of it, {there}")
+    return manifest
+
+
+def _references(manifest: Manifest) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
+    """What one field says of another: field, names in it, and the names that there are."""
+    images = manifest.image_names
+    for name in ("pretraining_images", "kinds", "targets"):
+        yield name, getattr(manifest, name) or (), images
+    for k, layout in enumerate(manifest.layouts):
+        for j, part in enumerate(layout["parts"]):
+            place = f"layouts[{k}].parts[{j}].images"
+            yield place, part["images"], images
+            yield f"{place} (all parts have the same)", images, list(part["images"])
+            for image, pattern in part["images"].items():
+                placeholders = [found["name"] for found in PLACEHOLDER.finditer(pattern)]
+                if manifest.classes:
+                    yield "classes.key", [manifest.classes["key"]], placeholders
+                if manifest.split["rule"] == "monai":
+                    yield f"{place}.{image} (of a split as MONAI's)", ["case"], placeholders
+    for region, numbers in manifest.regions.items():
+        yield f"regions.{region}", list(map(str, numbers)), list(manifest.labels)
 
 
 def describe(manifest: Manifest) -> str:

@@ -1,11 +1,11 @@
 """Data sets that share cases: what their manifests say of it, and leaving shared cases out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from s2dc_core.data.cases import Case
 from s2dc_core.data.dicom import series_uid
-from s2dc_core.data.manifests import Manifest, load_all
+from s2dc_core.data.layout import Case
+from s2dc_core.data.manifests import Manifest, load_all, members_of
 
 
 class Overlap(NamedTuple):
@@ -21,19 +21,19 @@ class Overlap(NamedTuple):
         return f"{self.one} {self.kind} {self.other}: {self.note}"
 
 
-def overlaps_between(manifests: Sequence[Manifest]) -> list[Overlap]:
-    """The known overlaps between data sets that are used together."""
-    used = {manifest.name for manifest in manifests}
-    return [overlap for overlap in _all(manifests) if {overlap.one, overlap.other} <= used]
+def overlaps_of(*manifests: Manifest) -> list[Overlap]:
+    """The known overlaps of one data set or collection with any other, or of several that are used together.
+
+    Of a collection those of its members count too, among each other and with others.
+    """
+    used = {each.name for manifest in manifests for each in (manifest, *members_of(manifest))}
+    known = _all({**load_all(), **{manifest.name: manifest for manifest in manifests}}.values())
+    if len(manifests) > 1:
+        return [overlap for overlap in known if {overlap.one, overlap.other} <= used]
+    return [overlap for overlap in known if used & {overlap.one, overlap.other}]
 
 
-def overlaps_of(manifest: Manifest) -> list[Overlap]:
-    """The known overlaps of a data set with any other that comes with the repository, by whichever manifest says it."""
-    others = {**load_all(), manifest.name: manifest}
-    return [overlap for overlap in _all(others.values()) if manifest.name in (overlap.one, overlap.other)]
-
-
-def _all(manifests) -> list[Overlap]:
+def _all(manifests: Iterable[Manifest]) -> list[Overlap]:
     return [
         Overlap(manifest.name, relation["kind"], relation["with"], relation["note"], relation.get("key"))
         for manifest in manifests
@@ -42,31 +42,42 @@ def _all(manifests) -> list[Overlap]:
 
 
 def exclude_overlaps(
-    manifests: Sequence[Manifest], cases: Mapping[str, Sequence[Case]]
+    trained: Mapping[str, Sequence[Case]], kept_apart: Mapping[str, Sequence[Case]], *manifests: Manifest
 ) -> tuple[dict[str, list[Case]], list[str]]:
-    """The cases without those that another data set in use holds too, where names tell, and a line on each overlap.
+    """The cases to train on without those that another data set holds too, where names tell; a line on each overlap.
 
-    Of two data sets the one whose manifest names the other gives way.
+    Of two data sets that are both trained on, the one whose manifest names the other gives way; what is kept apart
+    never does. A data set that a collection takes from a downstream task gives way as a whole.
 
     Args:
-        cases: {data set: its cases}.
+        trained: {data set: the cases that training would read}.
+        kept_apart: {data set: all its cases}, those of `trained` too if their other sections are scored on.
+        manifests: of all of them, and of the collection.
     """
-    kept, said = {name: list(found) for name, found in cases.items()}, []
-    for overlap in overlaps_between(manifests):
-        if overlap.key is None:
-            said.append(f"{overlap}. Nothing is left out: `s2dc data check` finds what is equal voxel by voxel")
+    left, said = {name: list(cases) for name, cases in trained.items()}, []
+    for overlap in overlaps_of(*manifests) if len(manifests) > 1 else ():
+        loser, winner = (overlap.one, overlap.other) if overlap.one in trained else (overlap.other, overlap.one)
+        if loser not in left:
             continue
-        theirs = {_value(case, overlap.key) for case in kept[overlap.other]} - {None}
-        ours = [case for case in kept[overlap.one] if _value(case, overlap.key) not in theirs]
-        gone = len(kept[overlap.one]) - len(ours)
-        said.append(
-            f"{gone} of {len(kept[overlap.one])} cases of {overlap.one} left out: {overlap.other} holds them too"
-        )
-        kept[overlap.one] = ours
-    return kept, said
+        before = len(left[loser])
+        if overlap.kind == "used in":
+            left[loser] = []
+            said.append(f"all {before} cases of {loser} left out: a downstream task trains on them")
+            continue
+        theirs = {_value(case, overlap.key) for case in kept_apart.get(winner, left.get(winner, ()))}
+        ours = [(_value(case, overlap.key), case) for case in left[loser]]
+        left[loser] = [case for value, case in ours if value is None or value not in theirs]
+        silent = sum(value is None for value, _ in ours) if None not in theirs else before
+        said.append(f"{before - len(left[loser])} of {before} cases of {loser} left out: {winner} holds them too")
+        if silent:
+            said.append(
+                f"names do not tell of {silent} cases of {loser} whether {winner} holds them ({overlap.note}): "
+                f"`s2dc data check {loser}` with {winner}=DIR in --root finds what is equal voxel by voxel"
+            )
+    return left, said
 
 
-def _value(case: Case, key: str) -> str | None:
+def _value(case: Case, key: str | None) -> str | None:
     """What a key is for a case. The download tools' folder names cut series identifiers short, so headers have them."""
     place = next(iter(case.images.values()))
     if key == "series" and place.is_dir():

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from s2dc_core.data.cases import Case
 from s2dc_core.data.files import read_label, read_volume
+from s2dc_core.data.layout import Case
 from s2dc_core.data.manifests import Manifest
 from s2dc_core.plots import SheetEntry, contact_sheet
 
@@ -27,7 +27,7 @@ def preview(manifest: Manifest, cases: Sequence[Case], count: int = 8) -> Figure
 
 def _entry(manifest: Manifest, case: Case) -> SheetEntry:
     path = next(iter(case.images.values()))
-    data, affine = read_volume(path)
+    data, affine = read_volume(path, any_unit=True)
     label = None if case.label is None else read_label(case.label, data.shape, affine, path)
     window = manifest.window if manifest.modality == "ct" else (None, None)
     title = case.name if case.target is None else f"{case.name}: {manifest.label_names.get(case.target, case.target)}"

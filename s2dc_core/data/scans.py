@@ -20,6 +20,7 @@ from torch import Tensor
 
 from s2dc_core.data.files import label_names, read_label, read_volume
 from s2dc_core.data.phantoms import MODALITIES, ORGANS, Phantom, make_phantom
+from s2dc_core.data.stacks import is_stack
 from s2dc_core.features import check_affine
 from s2dc_core.matching import check_choice
 
@@ -231,8 +232,7 @@ def load_scan(
     """
     kind = kind_of(modality)
     spacing = None if spacing is None else check_spacing(spacing)
-    data, affine = read_volume(image)
-    check_intensities(data, unit_of(kind, rule, window), image)
+    data, affine = read_checked(image, kind, rule)
     if label is None and labels is not None:
         raise ValueError(f"labels without a label map: give `label` with {image}")
     label_data = None if label is None else read_label(label, data.shape, affine, image)
@@ -267,10 +267,16 @@ def _as_scan(
     return Scan(volume[None], raw, affine, spacing, label, names, modality, background, mask, name)
 
 
-def unit_of(kind: str, rule: str, window: tuple[Real, Real]) -> str | None:
-    """The kind whose unit a scan must have; a z-score takes a PET in any, and CT as pictures holds no HU."""
-    free = (kind == "pet" and rule == "paper") or (kind == "ct" and window[0] >= 0)
-    return None if free else kind
+def read_checked(image: str | Path, kind: str, rule: str = "default") -> tuple[np.ndarray, np.ndarray]:
+    """As files.read_volume, with a ValueError too for what is plainly not in the unit of its kind.
+
+    A z-score (rule "paper") takes a PET in any unit, and pictures hold no HU.
+    """
+    any_unit = kind == "pet" and rule == "paper"
+    data, affine = read_volume(image, any_unit)
+    pictures = Path(image).is_dir() and is_stack(Path(image))
+    check_intensities(data, None if any_unit or pictures else kind, image)
+    return data, affine
 
 
 def check_intensities(data: np.ndarray, kind: str | None, image: str | Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+LITTER = ("Thumbs.db", "desktop.ini")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
@@ -32,8 +33,8 @@ def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_stack(folder: Path) -> bool:
-    """Whether a folder holds pictures and nothing else."""
-    inside = [each for each in folder.iterdir() if not each.name.startswith(".")]
+    """Whether a folder holds pictures and nothing else, but for what file managers leave."""
+    inside = [each for each in folder.iterdir() if not each.name.startswith(".") and each.name not in LITTER]
     return bool(inside) and all(each.suffix.lower() in PICTURES for each in inside)
 
 

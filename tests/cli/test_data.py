@@ -49,7 +49,7 @@ def test_a_mistake_is_one_line(tmp_path, arguments, message, capsys, monkeypatch
 def test_a_data_set_that_is_not_as_it_should_be_is_not_read(tmp_path, capsys):
     btcv(tmp_path)
     next(tmp_path.rglob("label0003.nii.gz")).unlink()
-    for command in (["data", "preview"], ["data", "export"], ["pretrain", "--dry-run", "--manifest"]):
+    for command in (["data", "preview"], ["data", "export"]):
         assert main([*command, "btcv", "--root", str(tmp_path)]) == 2
         error = capsys.readouterr().err
         assert "is not btcv as its manifest has it" in error and "label0003" in error
@@ -62,7 +62,7 @@ REAL = {
         "split": {"training": list("abcd"), "validation": list("efgh")}, "spacing": [4, 4, 4],
     },
     "sarcoma": {
-        "modality": "pet", "labels": {"1": "tumour"}, "pretraining_images": ["pet"],
+        "modality": "pet", "labels": {"1": "tumour"}, "pretraining_images": ["pet"], "kinds": {"ct": "ct", "t1": "mr"},
         "images": {"pet": "sarcoma_{patient:1}_pet.nii.gz", "ct": "sarcoma_{patient:1}_ct.nii.gz",
                    "t1": "sarcoma_{patient:1}_t1.nii.gz"}, "label": "sarcoma_{patient:1}_seg.nii.gz",
         "split": {"training": list("abcd"), "validation": list("ef")}, "spacing": [4, 4, 4],
@@ -87,7 +87,7 @@ def test_real_scans_go_through_check_preview_and_a_step(tmp_path, name, capsys):
         "layouts": [{"origin": "a test", "parts": [part]}],
         "split": {"rule": "listed", "origin": "a test, by patient", "sections": real["split"]},
         "preprocessing": {**CONTENT["preprocessing"], "spacing": real["spacing"]},
-        **({"pretraining_images": real["pretraining_images"]} if "pretraining_images" in real else {}),
+        **{key: real[key] for key in ("pretraining_images", "kinds") if key in real},
     }  # fmt: skip
     manifest = tmp_path / f"{name}.json"
     manifest.write_text(json.dumps(content))

@@ -198,6 +198,11 @@ def brats23(root: Path):
         for j, kind in enumerate(["t1n", "t1c", "t2w", "t2f", "seg"]):
             content = labels(k, [1]) if kind == "seg" else values(10 * k + j, "mr")
             nifti(root / f"ASNR-MICCAI-BraTS2023-GLI-Challenge-TrainingData/{name}/{name}-{kind}.nii.gz", content)
+    for k in range(8, 11):
+        name = f"BraTS-GLI-{k:05d}-000"
+        for j, kind in enumerate(["t1n", "t1c", "t2w", "t2f"]):
+            content = values(10 * k + j, "mr")
+            nifti(root / f"ASNR-MICCAI-BraTS2023-GLI-Challenge-ValidationData/{name}/{name}-{kind}.nii.gz", content)
 
 
 def autopet(root: Path):

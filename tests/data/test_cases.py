@@ -25,15 +25,16 @@ from s2dc_core.data import (
     require_cases,
     transforms_of,
 )
-from s2dc_core.data.cases import pattern_of
+from s2dc_core.data.layout import pattern_of
+from s2dc_core.data.splits import hashed_section
 from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.training import Pretraining
-from tests.data.miniature import MAKERS, btcv, cc_ccii, nifti, values
+from tests.data.miniature import MAKERS, btcv, cc_ccii, metaimage, nifti, series, values
 from tests.training.test_pretrain import CONFIG
 
 MANIFESTS = load_all()
 COUNTS = {
-    "adni": 3, "adni_cls": 12, "autopet": 20, "brats21": 8, "brats23": 8, "btcv": 31, "cc_ccii": 12, "flare23": 3,
+    "adni": 3, "adni_cls": 12, "autopet": 20, "brats21": 8, "brats23": 11, "btcv": 31, "cc_ccii": 12, "flare23": 3,
     "hnscc": 2, "lidc_idri": 3, "luna16": 3, "msd_liver": 11, "msd_lung": 11, "msd_spleen": 11, "oasis3": 3,
     "stoic21": 3, "tcia_covid19": 3, "totalsegmentator": 3, "udpet": 12, "udpet_low_dose": 12,
 }  # fmt: skip
@@ -90,7 +91,7 @@ def downstream_step(manifest, task, cases):
     separate = task in ("translation", "reconstruction")
     keys = images[:2] if separate else ["image", "label"] if task == "segmentation" else ["image"]
     crop = ResizeWithPadOrCropd(keys, (64, 64, 64))
-    data = Dataset(items_of(cases, "training"), Compose([transforms_of(manifest, keys), crop]))
+    data = Dataset(items_of(manifest, cases, "training"), Compose([transforms_of(manifest, keys), crop]))
     batch = next(iter(DataLoader(data, batch_size=2)))
     first = batch[keys[0]].as_tensor()
     torch.manual_seed(0)
@@ -136,7 +137,7 @@ def test_what_is_generated_is_fetched_checked_and_trained_on(name, tmp_path, mon
     assert check([(manifest, tmp_path)]).problems == []
     cases = require_cases(manifest, tmp_path)
     assert np.isfinite(pretraining_step(manifest, cases).total)
-    item = transforms_of(manifest, ("image", "label"))(items_of(cases)[0])
+    item = transforms_of(manifest, ("image", "label"))(items_of(manifest, cases)[0])
     assert item["image"].shape == item["label"].shape
     assert set(np.unique(item["label"]).tolist()) == {0, *manifest.label_names}
 
@@ -191,13 +192,11 @@ def test_a_patient_stays_in_one_section_whatever_else_is_missing(trees, name, tm
 
 
 def test_the_shares_of_a_hashed_split_are_those_asked_for():
-    from s2dc_core.data.cases import _hashed_section
-
     split = {"seed": 0, "validation": 0.1, "test": 0.2}
-    drawn = [_hashed_section(split, f"patient {k}") for k in range(20_000)]
+    drawn = [hashed_section(split, f"patient {k}") for k in range(20_000)]
     for section, share in (("validation", 0.1), ("test", 0.2), ("training", 0.7)):
         assert drawn.count(section) / len(drawn) == pytest.approx(share, abs=0.01)
-    other = [_hashed_section({**split, "seed": 1}, f"patient {k}") for k in range(100)]
+    other = [hashed_section({**split, "seed": 1}, f"patient {k}") for k in range(100)]
     assert other != drawn[:100]
 
 
@@ -217,6 +216,7 @@ def test_a_table_without_a_class_or_no_table_is_named(trees, tmp_path):
     table.write_text(table.read_text().replace('"I240003","003_S_0003","CN"', '"I240003","003_S_0003","Patient"'))
     _, problems = find_cases(MANIFESTS["adni_cls"], root)
     assert [problem.kind for problem in problems] == ["missing"] and "I240003" in problems[0].case
+    assert "no class: 'Patient' in *.csv is none of CN, SMC, MCI" in problems[0].message
     table.unlink()
     with pytest.raises(ValueError, match=r"adni_cls needs a table \*.csv under .* whose column Group"):
         find_cases(MANIFESTS["adni_cls"], root)
@@ -276,6 +276,92 @@ def test_a_wrong_root_is_named(tmp_path, capsys):
         assert words in str(raised.value)
     with pytest.raises(ValueError, match="ct_1k is a collection: give its members btcv, tcia_covid19"):
         find_cases(MANIFESTS["ct_1k"], tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_other_series_are_passed_over(tmp_path):
+    MAKERS["hnscc"](tmp_path)
+    manifest = MANIFESTS["hnscc"]
+    assert check([(manifest, tmp_path)]).problems == []
+    ct = sorted(tmp_path.rglob("*CT 5.0*"))[0]
+    for file in ct.iterdir():
+        file.write_bytes(b"")
+    (problem,) = check([(manifest, tmp_path)]).problems
+    assert problem.kind == "unreadable" and ct.name in problem.message
+
+
+def test_what_file_managers_leave_is_no_picture(tmp_path):
+    cc_ccii(tmp_path)
+    scan = next(tmp_path.rglob("0000.png")).parent
+    (scan / "Thumbs.db").write_bytes(b"x")
+    assert check([(MANIFESTS["cc_ccii"], tmp_path)]).problems == []
+    (scan / "0000.txt").write_bytes(b"x")
+    (problem,) = check([(MANIFESTS["cc_ccii"], tmp_path)]).problems
+    assert problem.kind == "unreadable" and scan.name in problem.message
+
+
+def test_a_mixture_of_layouts_is_named(tmp_path):
+    MAKERS["udpet"](tmp_path)
+    nifti(tmp_path / "Subject_50" / "full_dose.nii.gz", values(1, "pet"))
+    nifti(tmp_path / "Subject_03" / "full_dose.nii.gz", values(2, "pet"))  # the same patient, converted
+    cases, problems = find_cases(MANIFESTS["udpet"], tmp_path)
+    assert len(cases) == 12
+    assert [(problem.kind, problem.case) for problem in problems] == [("layout", "Subject_50")]
+    assert "it lies as in converted to NIfTI, the others as in DICOM series by patient" in problems[0].message
+
+
+def test_both_scanners_of_udpet_are_found(tmp_path):
+    for name, low, full in (("a", "1-50 dose", "Full_dose"), ("b", "D50", "NORMAL"), ("c", "DRF_50", "NORMAL")):
+        series(tmp_path / name / low, 1, "pet")
+        series(tmp_path / name / full, 2, "pet")
+    assert [case.name for case in require_cases(MANIFESTS["udpet_low_dose"], tmp_path)] == ["a", "b", "c"]
+    assert [case.name for case in require_cases(MANIFESTS["udpet"], tmp_path)] == ["a", "b", "c"]
+
+
+def test_the_lung_masks_of_luna16_are_no_scans(tmp_path):
+    MAKERS["luna16"](tmp_path)
+    for k, scan in enumerate(sorted(tmp_path.rglob("*.mhd"))):
+        metaimage(tmp_path / "seg-lungs-LUNA16" / scan.name, np.ones((24, 20, 16)) * k)
+    metaimage(tmp_path / "seg-lungs-LUNA16" / "1.2.3.mhd", np.ones((24, 20, 16)))
+    cases = require_cases(MANIFESTS["luna16"], tmp_path)
+    assert [case.images["image"].parent.name for case in cases] == ["subset0", "subset1", "subset2"]
+
+
+def test_the_decathlon_is_found_from_inside_and_its_broken_list_is_named(trees, tmp_path, monkeypatch):
+    shutil.copytree(trees("msd_spleen"), tmp_path / "msd")
+    inside = tmp_path / "msd" / "Task09_Spleen"
+    monkeypatch.chdir(inside)
+    assert len(require_cases(MANIFESTS["msd_spleen"], ".")) == 11
+    listed = json.loads((inside / "dataset.json").read_text())
+    for broken in ("{", json.dumps({key: value for key, value in listed.items() if key != "reference"})):
+        (inside / "dataset.json").write_text(broken)
+        with pytest.raises(ValueError, match="dataset.json is no list of the Decathlon"):
+            find_cases(MANIFESTS["msd_spleen"], inside)
+    (inside / "dataset.json").unlink()
+    with pytest.raises(ValueError, match="needs Task09_Spleen/dataset.json under"):
+        find_cases(MANIFESTS["msd_spleen"], inside)
+
+
+def test_a_table_that_cannot_be_read_is_named(trees, tmp_path):
+    root = tmp_path / "adni"
+    shutil.copytree(trees("adni_cls"), root)
+    (table,) = root.glob("*.csv")
+    text = table.read_text()
+    table.write_text(text.replace('"PET"', '"PET","one entry too many"'))
+    assert len(require_cases(MANIFESTS["adni_cls"], root)) == 12
+    table.write_bytes(text.encode("utf-16"))
+    with pytest.raises(ValueError, match="csv cannot be read as a table"):
+        find_cases(MANIFESTS["adni_cls"], root)
+
+
+def test_placeholders_may_stand_in_any_order(tmp_path):
+    content = json.loads(load_text("btcv"))
+    part = {"images": {"image": "{patient}_{visit}.nii"}, "label": "{visit}_{patient}_seg.nii"}
+    content |= {"name": "two", "layouts": [{"origin": "x", "parts": [part]}], "split": {"rule": "all", "origin": "x"}}
+    (tmp_path / "two.json").write_text(json.dumps(content))
+    nifti(tmp_path / "a_1.nii", values(0, "ct"))
+    nifti(tmp_path / "1_a_seg.nii", np.zeros((24, 20, 16)))
+    (case,) = require_cases(load_manifest(tmp_path / "two.json"), tmp_path)
+    assert case.name == "a/1" and case.label.name == "1_a_seg.nii"
 
 
 def test_a_link_back_does_not_go_round(tmp_path):

@@ -7,9 +7,11 @@ import http.server
 import importlib
 import io
 import json
+import shutil
 import tarfile
 import threading
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -175,7 +177,9 @@ def test_without_a_checksum_nothing_of_an_earlier_attempt_is_trusted(tmp_path, s
 
 def test_a_wrong_checksum_leaves_nothing(tmp_path, server):
     manifest = manifest_of(tmp_path, server, archive(GOOD), checksum="wrong")
-    with pytest.raises(ValueError, match=r"set.tar.part has the md5 \w{32}, not 0{32}: it was deleted, run again"):
+    with pytest.raises(
+        ValueError, match=r"set.tar does not have the checksum md5:0{32}: the download was deleted, run again"
+    ):
         fetch(manifest, tmp_path / "root", progress=False)
     assert left(tmp_path / "root") == []
 
@@ -185,7 +189,7 @@ def test_a_changed_file_behind_a_part_is_noticed(tmp_path, server):
     manifest = manifest_of(tmp_path, server, archive(GOOD))
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "set.tar.part").write_bytes(b"x" * 1000)
-    with pytest.raises(ValueError, match="it was deleted, run again"):
+    with pytest.raises(ValueError, match="the download was deleted, run again"):
         fetch(manifest, tmp_path / "root", progress=False)
     assert left(tmp_path / "root") == []
 
@@ -221,6 +225,28 @@ def test_an_archive_that_leads_elsewhere_is_refused_as_a_whole(tmp_path, server,
         fetch(manifest, root, progress=False)
     assert left(root) == [f"set.{kind}"]
     assert not (tmp_path / "in" / "evil.txt").exists() and not (tmp_path / "evil.txt").exists()
+    assert not Path("/tmp/evil_of_a_test.txt").exists()
+
+
+def test_what_was_fetched_and_is_gone_is_fetched_again(tmp_path, server):
+    manifest = manifest_of(tmp_path, server, archive(GOOD))
+    fetch(manifest, tmp_path / "root", progress=False)
+    shutil.rmtree(tmp_path / "root" / "Set")
+    (tmp_path / "root" / ".unpacking-set.tar-killed").mkdir()
+    assert [path.name for path in fetch(manifest, tmp_path / "root", progress=False)] == ["Set"]
+    assert not list((tmp_path / "root").glob(".unpacking-*"))
+
+
+def test_an_archive_that_the_user_brought_is_used_and_never_deleted(tmp_path, server):
+    content = archive(GOOD)
+    manifest = manifest_of(tmp_path, server, content)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "set.tar").write_bytes(content[:900])
+    with pytest.raises(ValueError, match="set.tar is there and has another checksum than sha256:.*: move it away"):
+        fetch(manifest, tmp_path / "root", progress=False)
+    (tmp_path / "root" / "set.tar").write_bytes(content)
+    fetch(manifest, tmp_path / "root", progress=False)
+    assert left(tmp_path / "root") == sorted([".set.tar.fetched", "set.tar", *GOOD]) and Handler.asked == []
 
 
 def test_a_damaged_archive_is_refused(tmp_path, server):
@@ -298,7 +324,12 @@ def test_a_zenodo_records_own_list_gives_files_and_checksums(tmp_path, server, m
 def test_what_needs_an_account_says_the_way(tmp_path, capsys):
     assert main(["data", "fetch", "btcv", "--root", str(tmp_path / "root")]) == 2
     error = capsys.readouterr().err
-    for words in ("btcv cannot be fetched without you", "register at Synapse", "syn3193805", "s2dc data check btcv"):
+    for words in (
+        "btcv cannot be fetched by this command",
+        "register at Synapse",
+        "syn3193805",
+        "s2dc data check btcv",
+    ):
         assert words in error
     with pytest.raises(ValueError, match="ct_1k is a collection: fetch its members btcv, tcia_covid19"):
         fetch(load_manifest("ct_1k"), tmp_path / "root")

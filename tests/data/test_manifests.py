@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from s2dc_core.cli import main
-from s2dc_core.data import ORGANS, describe, load_all, load_manifest, members_of, overlaps_between, overlaps_of, table
+from s2dc_core.data import ORGANS, describe, load_all, load_manifest, members_of, overlaps_of, table
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = load_all()
@@ -94,14 +94,16 @@ def test_the_contradiction_of_the_paper_is_noted():
 
 
 def test_known_overlaps_are_told():
-    found = {(overlap.one, overlap.other): overlap.key for overlap in overlaps_between(list(MANIFESTS.values()))}
+    found = {(overlap.one, overlap.other): overlap.key for overlap in overlaps_of(*MANIFESTS.values())}
     assert found[("luna16", "lidc_idri")] == "series"
     assert found[("brats21", "brats23")] == "patient"
     assert found[("adni", "adni_cls")] == found[("udpet", "udpet_low_dose")] == "patient"
     assert found[("flare23", "msd_liver")] is None
     assert {("btcv", "ct_1k"), ("btcv", "ct_10k")} <= set(found)
-    assert [overlap.one for overlap in overlaps_between(members_of(MANIFESTS["ct_10k"]))] == ["luna16"]
-    assert "btcv" in {overlap.one for overlap in overlaps_of(MANIFESTS["ct_1k"])}
+    assert [overlap.one for overlap in overlaps_of(*members_of(MANIFESTS["ct_10k"]))] == ["luna16"]
+    assert {overlap.one for overlap in overlaps_of(MANIFESTS["ct_1k"])} == {"btcv"}
+    assert {overlap.one for overlap in overlaps_of(MANIFESTS["ct_10k"])} == {"btcv", "luna16", "flare23"}
+    assert {overlap.other for overlap in overlaps_of(MANIFESTS["pet_3k"])} == {"udpet_low_dose", "adni_cls"}
 
 
 def test_the_readme_shows_the_table_of_the_manifests():
