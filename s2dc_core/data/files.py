@@ -52,10 +52,10 @@ def read_volume(path: str | Path, any_unit: bool = False) -> tuple[np.ndarray, n
             affine; a WrongShape for what is not one 3D volume; and as dicom.read_series and stacks.read_stack.
     """
     path = _expand(path)
-    if path.is_dir() and is_series(path):
-        return _canonical(path, *read_series(path, any_unit))
     if path.is_dir() and is_stack(path):
         return _canonical(path, *read_stack(path))
+    if path.is_dir() and is_series(path):
+        return _canonical(path, *read_series(path, any_unit))
     if path.is_dir():
         found = sorted(file.name for file in path.iterdir() if file.name.endswith(VOLUMES))
         mend = (
