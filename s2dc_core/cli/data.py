@@ -89,7 +89,9 @@ def _fetch(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     if options.workers is not None and options.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {options.workers}")
-    report = check(roots_of(load_manifest(options.name), options.root), options.workers, sys.stderr.isatty())
+    manifest = load_manifest(options.name)
+    report = check(roots_of(manifest, options.root), options.workers, sys.stderr.isatty())
+    report.overlaps = list(dict.fromkeys([*overlaps_of(manifest), *report.overlaps]))
     print(report)
     if options.json:
         Path(options.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")

@@ -27,7 +27,8 @@ class Report:
     """What `check` found.
 
     Attributes:
-        datasets: {data set: {"root": folder, section: number of cases, "shapes": (smallest, largest), ...}}.
+        datasets: {data set: {"root": folder, "cases": how many, "training" and so on: of each section, "count": how
+            many the source has or None, "expected": in words, "voxels" and "mm": their ranges}}.
         problems: in the order of the data sets and cases.
         overlaps: known ones with other data sets.
     """
@@ -68,9 +69,10 @@ def check(
 ) -> Report:
     """Compare data sets on disk with their manifests, and with each other.
 
-    Kinds of problems: "ambiguous", "missing" and "split" as find_cases; "unreadable" (also NaN, one value throughout,
-    or another unit than the modality's); "shape" (not one volume, or images and label on different grids); "labels"
-    (values that are none, or that the manifest does not name); "duplicate" (equal voxel by voxel, in whatever format).
+    Kinds of problems: "ambiguous", "missing", "layout" and "split" as find_cases; "unreadable" (also NaN, one value
+    throughout, or another unit than the modality's); "shape" (not one volume, or images and label on different grids);
+    "labels" (values that are none, or that the manifest does not name); "duplicate" (equal voxel by voxel, in whatever
+    format).
 
     Args:
         datasets: manifests and the folders that hold them.

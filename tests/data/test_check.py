@@ -108,6 +108,7 @@ def test_a_collection_is_checked_member_by_member(tmp_path, capsys):
     assert main(["data", "check", "ct_1k", "--root", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "btcv: 31 cases" in said and "tcia_covid19: 1 cases" in said
+    assert "known overlap: btcv used in ct_1k" in said
     assert main(["data", "check", "btcv", "--root", "a", "b"]) == 2
     assert "--root takes one folder without a name, got a, b: write NAME=DIR" in capsys.readouterr().err
 
