@@ -103,7 +103,10 @@ def _preview(options: argparse.Namespace) -> int:
         raise ValueError(f"--count must be at least 1, got {options.count}")
     manifest, root = _single(options)
     file = Path(options.out or f"{manifest.name}.png")
-    preview(manifest, require_cases(manifest, root), options.count).savefig(file)
+    cases, problems = find_cases(manifest, root)
+    preview(manifest, cases, options.count).savefig(file)
+    if problems:
+        print(f"{len(problems)} problems with the files: `s2dc data check` lists them", file=sys.stderr)
     print(_overlaps(manifest), end="", file=sys.stderr)
     print(f"written {file}")
     return 0

@@ -46,13 +46,14 @@ def test_a_mistake_is_one_line(tmp_path, arguments, message, capsys, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_data_set_that_is_not_as_it_should_be_is_not_read(tmp_path, capsys):
+def test_a_data_set_that_is_not_as_it_should_be_is_looked_at_and_not_listed(tmp_path, capsys):
     btcv(tmp_path)
     next(tmp_path.rglob("label0003.nii.gz")).unlink()
-    for command in (["data", "preview"], ["data", "export"]):
-        assert main([*command, "btcv", "--root", str(tmp_path)]) == 2
-        error = capsys.readouterr().err
-        assert "is not btcv as its manifest has it" in error and "label0003" in error
+    assert main(["data", "export", "btcv", "--root", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "is not btcv as its manifest has it" in error and "label0003" in error
+    assert main(["data", "preview", "btcv", "--root", str(tmp_path), "--out", str(tmp_path / "sheet.png")]) == 0
+    assert "1 problems with the files: `s2dc data check` lists them" in capsys.readouterr().err
 
 
 REAL = {
