@@ -11,14 +11,17 @@ import shutil
 import tarfile
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import requests
+from monai.apps import DecathlonDataset
 
 from s2dc_core.cli import main
-from s2dc_core.data import fetch, load_manifest
+from s2dc_core.data import fetch, load_manifest, require_cases
+from tests.data.miniature import msd_spleen
 from tests.data.test_manifests import CONTENT
 
 # The package holds the function under the module's name.
@@ -294,6 +297,27 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path, server, monk
     with pytest.raises(OSError, match="set.tar was not unpacked: No space left on device"):
         fetch(manifest, tmp_path / "root", progress=False)
     assert left(tmp_path / "root") == ["set.tar"]
+
+
+def test_what_was_fetched_of_the_decathlon_is_opened_by_monai(tmp_path, server):
+    """The small archive under the real one's name, in place of MONAI's own downloader, which cannot go on."""
+    msd_spleen(tmp_path / "made")
+    with tarfile.open(tmp_path / "made.tar", "w") as made:
+        made.add(tmp_path / "made" / "Task09_Spleen", "Task09_Spleen")
+    content = (tmp_path / "made.tar").read_bytes()
+    Handler.contents["/Task09_Spleen.tar"] = content
+    Handler.breaks[:] = [5000]
+    manifest = load_manifest("msd_spleen")
+    entry = {
+        **manifest.files[0],
+        "url": f"{server}/Task09_Spleen.tar",
+        "checksum": f"md5:{hashlib.md5(content).hexdigest()}",
+    }
+    manifest = replace(manifest, files=[entry])
+    fetch(manifest, tmp_path / "root", progress=False)
+    theirs = DecathlonDataset(tmp_path / "root", "Task09_Spleen", "validation", cache_num=0)
+    assert len(theirs) == 2 and theirs[0]["image"].shape == (24, 20, 16)
+    assert sum(case.section == "validation" for case in require_cases(manifest, tmp_path / "root")) == 2
 
 
 def test_a_zenodo_records_own_list_gives_files_and_checksums(tmp_path, server, monkeypatch):
