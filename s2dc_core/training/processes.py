@@ -1,8 +1,10 @@
 """Several processes, each with a GPU or some cores of its own, that take a training step together (accelerate)."""
 
 import atexit
+import gc
 import os
 import warnings
+import weakref
 from contextlib import nullcontext
 
 import torch
@@ -55,7 +57,9 @@ class Processes:
             return module
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has a new name for broadcast_buffers
-            return self._accelerator.prepare_model(module, device_placement=False)
+            shared = self._accelerator.prepare_model(module, device_placement=False)
+        _SHARED.add(shared)
+        return shared
 
     def gradients_stay(self, module: nn.Module):
         """A context in which backward() adds up gradients here and leaves the exchange to a later one."""
@@ -92,7 +96,16 @@ class Processes:
             self._accelerator.wait_for_everyone()
 
 
+_SHARED: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+
+
 def _part() -> None:
-    """Processes that end without taking leave of each other may be aborted in the middle of it."""
+    """End the group's threads before Python ends: one that then frees a tensor of the last exchange would be aborted.
+
+    They end with the group, and that when nothing holds it any longer, which DDP's reducer does.
+    """
+    for module in _SHARED:
+        module.reducer = module.logger = module.process_group = None
+    gc.collect()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
