@@ -1,10 +1,9 @@
 """Several processes, each with a GPU or some cores of its own, that take a training step together (accelerate)."""
 
 import atexit
-import gc
 import os
+import time
 import warnings
-import weakref
 from contextlib import nullcontext
 
 import torch
@@ -57,9 +56,7 @@ class Processes:
             return module
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has a new name for broadcast_buffers
-            shared = self._accelerator.prepare_model(module, device_placement=False)
-        _SHARED.add(shared)
-        return shared
+            return self._accelerator.prepare_model(module, device_placement=False)
 
     def gradients_stay(self, module: nn.Module):
         """A context in which backward() adds up gradients here and leaves the exchange to a later one."""
@@ -96,16 +93,16 @@ class Processes:
             self._accelerator.wait_for_everyone()
 
 
-_SHARED: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+LEAVE = 0.5
+"""Seconds at the end for gloo's threads to free the tensors of the last exchange."""
 
 
 def _part() -> None:
-    """End the group's threads before Python ends: one that then frees a tensor of the last exchange would be aborted.
+    """Take leave of the other processes.
 
-    They end with the group, and that when nothing holds it any longer, which DDP's reducer does.
+    A thread of gloo that frees a tensor while Python ends is aborted, and its process with it. The threads outlive the
+    group (destroying it does not end them), and nothing says when they are done, so they are given a moment.
     """
-    for module in _SHARED:
-        module.reducer = module.logger = module.process_group = None
-    gc.collect()
+    time.sleep(LEAVE)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
