@@ -3,12 +3,13 @@
 from s2dc_core.training.checkpoints import find_run
 from s2dc_core.training.draws import draw_views
 from s2dc_core.training.dryrun import dry_run
+from s2dc_core.training.engine import Run, StoppedElsewhere, UnreadableScans
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
 from s2dc_core.training.monitor import Monitor
 from s2dc_core.training.pretrain import PretrainResult, pretrain
 from s2dc_core.training.reach import GradientReach, gradient_reach
 from s2dc_core.training.recipe import RECIPES, PretrainConfig
-from s2dc_core.training.run import Pretraining, StoppedElsewhere, UnreadableScans
+from s2dc_core.training.run import Pretraining
 from s2dc_core.training.shipped import (
     ARMS,
     TITLES,
@@ -30,6 +31,7 @@ __all__ = [
     "PretrainConfig",
     "PretrainResult",
     "Pretraining",
+    "Run",
     "StoppedElsewhere",
     "UnreadableScans",
     "draw_views",

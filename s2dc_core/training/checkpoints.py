@@ -16,13 +16,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from s2dc_core.losses import LossTerms
 from s2dc_core.model import export_encoder
-from s2dc_core.training.recipe import PretrainConfig
+from s2dc_core.training.recipe import Recipe
 from s2dc_core.training.records import read_json, write_json
 
 if TYPE_CHECKING:
-    from s2dc_core.training.run import Pretraining
+    from s2dc_core.training.engine import Run
 
 MAY_CHANGE = ("learning_rate", "clip", "compile", "gradient_checkpointing")
 """Fields of a recipe that a resumed run may have otherwise: what bad losses, or too little memory, ask for."""
@@ -35,21 +34,21 @@ def checkpoint_of(folder: Path, step: int) -> Path:
     return folder / f"step_{step:07d}"
 
 
-def save_checkpoint(run: "Pretraining", folder: Path, keep: int = 3) -> Path:
+def save_checkpoint(run: "Run", folder: Path, keep: int = 3) -> Path:
     """Write ``folder/step_NNNNNNN`` and remove all but the last ``keep`` checkpoints.
 
-    It holds model.safetensors (student, teacher, queue), encoder.safetensors (the student's encoder, for
-    load_encoder), state.pt (optimiser, schedule, regions taken, history) and recipe.json.
+    It holds model.safetensors (what the run holds: student, teacher, queue; or network), encoder.safetensors (the
+    encoder that is trained, for load_encoder), state.pt (optimiser, schedule, regions taken, history) and recipe.json.
     """
     final = checkpoint_of(folder, len(run.history))
     beside = folder / f".{final.name}.part"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    tensors = {f"model.{name}": value for name, value in run.model.state_dict().items()}
-    tensors |= {f"queue.{name}": value for name, value in run.queue.state_dict().items()}
+    modules = run.held().items()
+    tensors = {f"{part}.{name}": value for part, module in modules for name, value in module.state_dict().items()}
     # Not save_file, which lets nobody but its owner read the file, whatever the folder's rules are.
     (beside / "model.safetensors").write_bytes(save({name: value.contiguous() for name, value in tensors.items()}))
-    export_encoder(run.model.student.encoder, beside / "encoder.safetensors")
+    export_encoder(run.encoder, beside / "encoder.safetensors")
     state = {
         "optimiser": run.optimiser.state_dict(),
         "schedule": run.schedule.state_dict(),
@@ -81,7 +80,7 @@ def newest_checkpoint(folder: Path, required: bool = True) -> Path | None:
     return found[-1] if found else None
 
 
-def find_run(folder: Path, config: PretrainConfig, resume: bool) -> Path | None:
+def find_run(folder: Path, config: Recipe, resume: bool) -> Path | None:
     """The checkpoint from which a run of this recipe goes on in a folder, which is made; None where none lies there.
 
     Raises:
@@ -94,7 +93,7 @@ def find_run(folder: Path, config: PretrainConfig, resume: bool) -> Path | None:
     if not resume:
         raise ValueError(f"{folder} holds the checkpoints of a run: give resume=True to go on with it, or a new folder")
     try:
-        old, new = _recipe(newest).as_dict(), config.as_dict()
+        old, new = _recipe(newest, type(config)).as_dict(), config.as_dict()
     except (OSError, ValueError) as error:
         raise _unreadable(newest, error) from error
     fixed = [name for name in new if name not in MAY_CHANGE]
@@ -103,15 +102,15 @@ def find_run(folder: Path, config: PretrainConfig, resume: bool) -> Path | None:
     return newest
 
 
-def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining"]) -> "Pretraining":
-    """Start a run with the checkpoint's recipe and put its state in place.
+def load_checkpoint(folder: Path, start: Callable[[Recipe], "Run"], kind: type[Recipe]) -> "Run":
+    """Start a run with the checkpoint's recipe, of the kind that the run follows, and put its state in place.
 
     Raises:
         ValueError: if a file is missing or damaged, if the tensors are those of another model, or if the run was made
             on other scans.
     """
     try:
-        config = _recipe(folder)
+        config = _recipe(folder, kind)
         tensors = load_file(folder / "model.safetensors")
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -119,7 +118,8 @@ def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining
     run = start(config)
     if (here := [str(facts) for facts in run.facts]) != state["scans"]:
         raise ValueError(f"the run in {folder} was made on other scans: {_difference(state['scans'], here)}")
-    for prefix, module in (("model.", run.model), ("queue.", run.queue)):
+    for part, module in run.held().items():
+        prefix = f"{part}."
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         try:
             module.load_state_dict(own)
@@ -129,7 +129,7 @@ def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining
         run.optimiser.load_state_dict(state["optimiser"])
         run.schedule.load_state_dict(state["schedule"])
         run.regions = state["regions"]
-        run.history[:] = [LossTerms(*terms) for terms in state["history"]]
+        run.history[:] = [run.Terms(*terms) for terms in state["history"]]
     except KeyError as error:
         raise _unreadable(folder, ValueError(f"an earlier version wrote it, without {error}")) from error
     run.schedule.base_lrs = [run.config.learning_rate]
@@ -138,8 +138,8 @@ def load_checkpoint(folder: Path, start: Callable[[PretrainConfig], "Pretraining
     return run
 
 
-def _recipe(checkpoint: Path) -> PretrainConfig:
-    return PretrainConfig.from_dict(read_json(checkpoint / "recipe.json"))
+def _recipe(checkpoint: Path, kind: type[Recipe]) -> Recipe:
+    return kind.from_dict(read_json(checkpoint / "recipe.json"))
 
 
 def _unreadable(checkpoint: Path, error: Exception) -> ValueError:

@@ -1,28 +1,18 @@
-"""Pre-training from start or checkpoint to end, with a progress bar, checkpoints and a clean stop; on any machine."""
+"""Pre-training from start or checkpoint to end."""
 
 import math
-import signal
-import sys
-import threading
-import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from tqdm.auto import tqdm
 
 from s2dc_core.data import Scans
 from s2dc_core.losses import LossTerms
 from s2dc_core.model import StudentTeacher
-from s2dc_core.training.checkpoints import find_run, load_checkpoint
+from s2dc_core.training.loop import drive, start_or_resume
 from s2dc_core.training.recipe import PretrainConfig
-from s2dc_core.training.records import read_json
-from s2dc_core.training.run import Pretraining, StoppedElsewhere, UnreadableScans
-
-TERMINATED = 128 + signal.SIGTERM
-"""The exit code that shells and schedulers give a process ended by SIGTERM."""
+from s2dc_core.training.run import Pretraining
 
 
 class PretrainResult(NamedTuple):
@@ -68,93 +58,6 @@ def pretrain(
             step, its scans and the terms. The state before that step is saved if there is a folder.
         UnreadableScans: once more scans cannot be read than most_damaged; the state is saved likewise.
     """
-    run = _start_or_resume(config, scans, folder, resume, device, **options)
-    run.refuse_other_runs()
-    if folder:
-        if run.history:
-            run.quarantine = {**_earlier_quarantine(Path(folder)), **run.quarantine}
-        run.note_quarantine(Path(folder))
-    on_step = on_step if run.processes.is_main else None
-    hidden = not (progress and run.processes.is_main)
-    bar = tqdm(total=config.steps, initial=len(run.history), disable=hidden, unit="step", leave=False)
-    with bar, closing(run), _Termination() as termination:
-        if on_step and not run.history:
-            on_step(run)
-        while len(run.history) < config.steps:
-            started = time.perf_counter()
-            terms = _step_or_save(run, folder)
-            if terms is None:
-                continue
-            _show(bar, terms, run.regions_a_step * math.prod(config.views.counts) / (time.perf_counter() - started))
-            due = len(run.history) % save_every == 0 or len(run.history) == config.steps
-            kept = run.save(folder) if folder and due else None
-            if on_step:
-                on_step(run)
-            if run.processes.any(termination.asked):
-                _stop(run, folder, kept)
+    run = start_or_resume(lambda recipe: Pretraining(recipe, scans, device, **options), config, folder, resume)
+    drive(run, folder, save_every, progress, on_step, a_region=("sub-volumes", math.prod(config.views.counts)))
     return PretrainResult(run.model.eval(), run.history)
-
-
-def _earlier_quarantine(folder: Path) -> dict[str, str]:
-    file = folder / "quarantine.json"
-    return read_json(file) if file.is_file() else {}
-
-
-def _show(bar: tqdm, terms: LossTerms, speed: float) -> None:
-    losses = {name: f"{value:.2f}" for name, value in terms._asdict().items()}
-    bar.set_postfix({**losses, "sub-volumes/s": f"{speed:.3g}"}, refresh=False)
-    bar.update()
-
-
-def _step_or_save(run: Pretraining, folder: str | Path | None) -> LossTerms | None:
-    """The step's terms; None if it was set apart, with a line that says so."""
-    try:
-        return run.step()
-    except Exception as error:
-        if run.set_apart(error):
-            if not isinstance(error, StoppedElsewhere):
-                tqdm.write(f"set apart: {error}", file=sys.stderr)
-            return None
-        advice = "; try a lower learning_rate, or a clip" if isinstance(error, FloatingPointError) else ""
-        kept = f"; the state before it is in {run.save(folder)}" if folder else ""
-        if not isinstance(error, (FloatingPointError, UnreadableScans, StoppedElsewhere)):
-            error.add_note(f"at step {len(run.history)}{kept}")
-            raise
-        raise type(error)(f"{error}{advice}{kept}") from error
-
-
-def _stop(run: Pretraining, folder: str | Path | None, kept: Path | None) -> None:
-    kept = kept or (run.save(folder) if folder else None)
-    advice = "and resume=True (s2dc: --resume) goes on from there"
-    where = f"its state is in {kept}, {advice}" if kept else "nothing was kept"
-    if run.processes.is_main:
-        print(f"stopped by SIGTERM after step {len(run.history)}: {where}", file=sys.stderr, flush=True)
-    raise SystemExit(TERMINATED)
-
-
-class _Termination:
-    """Notes SIGTERM instead of dying of it; outside the main thread, where Python cannot, it does nothing."""
-
-    asked = False
-
-    def __enter__(self) -> "_Termination":
-        self.main = threading.current_thread() is threading.main_thread()
-        self.before = signal.signal(signal.SIGTERM, self._note) if self.main else None
-        return self
-
-    def __exit__(self, kind, *_) -> None:
-        if self.main:
-            signal.signal(signal.SIGTERM, self.before or signal.SIG_DFL)
-        if self.asked and kind is None:  # it came after the last look, with the run complete
-            raise SystemExit(TERMINATED)
-
-    def _note(self, *_) -> None:
-        self.asked = True
-
-
-def _start_or_resume(config, scans, folder, resume, *options, **named) -> Pretraining:
-    if folder is None and resume:
-        raise ValueError("resume needs the folder of the run that is to go on")
-    newest = find_run(Path(folder), config, resume) if folder else None
-    run = Pretraining(config, scans, *options, **named)
-    return run if newest is None else load_checkpoint(newest, lambda _stored: run)

@@ -1,11 +1,11 @@
-"""Everything that decides a pre-training but the scans: model, views, loss, schedule, seed."""
+"""Everything that decides a training but the scans: model, views, loss, schedule, seed."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import ClassVar, get_args, get_type_hints
 
 import torch
 import yaml
@@ -20,27 +20,102 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class Recipe:
+    """Schedule, precision and seed, which every training has; and recipes in and out of plain values.
+
+    Attributes:
+        steps, batch: optimiser steps, and regions in each, a process.
+        accumulate: batches whose gradients are added up for one step; where no layer looks at a whole batch, a batch of
+            2 three times is a batch of 6.
+        learning_rate, weight_decay, warmup: AdamW with a linear warm-up over that many steps, then a cosine to 0.
+        clip: largest norm of the gradient, larger ones are scaled down to it; None for no limit.
+        precision: "bfloat16" runs the networks under autocast; the losses stay in float32.
+        seed: of the initial weights and of every draw.
+    """
+
+    steps: int = 100
+    batch: int = 4
+    accumulate: int = 1
+    learning_rate: float | int = 1e-3
+    weight_decay: float | int = 0.05
+    warmup: int = 10
+    clip: float | int | None = None
+    precision: str = "float32"
+    seed: int = 0
+
+    FOLDER: ClassVar[str] = "recipes"
+    """Where the project's own recipes of the kind lie."""
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "accumulate"):
+            self.check_positive(name)
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be positive, or None for no limit, got {self.clip}")
+        check_choice("precision", self.precision, PRECISIONS)
+
+    def check_positive(self, name: str) -> None:
+        """Raise a ValueError for a field that is set and below 1."""
+        value = getattr(self, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+    def as_dict(self) -> dict:
+        """The recipe in plain numbers, strings, lists and dicts, as YAML and JSON hold it; from_dict reads it."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "Recipe":
+        """A recipe from plain values; what is not named keeps its default.
+
+        Raises:
+            ValueError: for a field that does not exist, or a value that does not fit, naming it.
+        """
+        values = _checked("recipe", cls, values)
+        try:
+            for name, kind in _inner(cls).items():
+                if values.get(name) is not None:
+                    values[name] = kind(**_checked(name, kind, values[name]))
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"a value of the recipe has the wrong kind: {error}") from error
+
+    @classmethod
+    def from_recipe(cls, recipe: str | Path, assignments: Sequence[str] = (), **overrides) -> "Recipe":
+        """A recipe of the project by name, or any YAML file, with fields replaced.
+
+        Args:
+            recipe: name or file.
+            assignments: as a command line gives them: "steps=2000", "views.counts=[2, 2, 1]", values as in YAML.
+            overrides: fields and their values.
+
+        Raises:
+            ValueError: for an unknown name, a file that holds no recipe, what is no assignment, or as from_dict.
+            FileNotFoundError: if there is no such file.
+        """
+        values = _with_numbers({**_read_yaml(recipe, cls.FOLDER), **overrides})
+        for assignment in assignments:
+            _assign(values, assignment)
+        return cls.from_dict(values)
+
+
+@dataclass(frozen=True)
+class PretrainConfig(Recipe):
     """Model, views, schedule and loss of a run; the defaults suit a laptop and a minute or two.
 
     Attributes:
         encoder, levels, joined, hidden, out, momentum, token_head: see model.StudentTeacher.
-        norm: of the heads, "layer" or "batch"; None for "batch" with the official preset and "layer" otherwise.
+        norm: of the heads, "layer" or "batch"; None for "batch" with the official preset and "layer" otherwise. With
+            "batch" accumulated batches are not one larger batch.
         views: how regions and their counterparts are drawn.
         loss, loss_options: preset of S2DCLoss and what replaces its fields.
         matched_tokens, token_draws: the structure losses look at that many random samples of that many tokens of each
             region, see draws.draw_tokens; None for all tokens at once.
-        steps, batch: optimiser steps, and regions in each, a process.
-        accumulate: batches whose gradients are added up for one step; with LayerNorm heads a batch of 2 three times is
-            a batch of 6.
         gradient_checkpointing: sub-volumes that the networks take at a time, keeping only their token maps and
             computing the rest again for the gradient: less memory, a third more time; None keeps all.
         compile: run the encoders through torch.compile, which needs a C++ compiler and some minutes at the start.
-        learning_rate, weight_decay, warmup: AdamW with a linear warm-up over that many steps, then a cosine to 0.
-        clip: largest norm of the gradient, larger ones are scaled down to it; None for no limit.
         queue: teacher features kept as the negatives of L_g.
-        precision: "bfloat16" runs the networks under autocast; the losses stay in float32.
-        seed: of the initial weights and of every draw.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig.teaching)
@@ -56,34 +131,19 @@ class PretrainConfig:
     loss_options: dict = field(default_factory=dict)
     matched_tokens: int | None = None
     token_draws: int = 1
-    steps: int = 100
-    batch: int = 4
-    accumulate: int = 1
     gradient_checkpointing: int | None = None
     compile: bool = False
-    learning_rate: float | int = 1e-3
-    weight_decay: float | int = 0.05
-    warmup: int = 10
-    clip: float | int | None = None
     queue: int = 256
-    precision: str = "float32"
-    seed: int = 0
 
     def __post_init__(self):
+        super().__post_init__()
         if self.norm is None:
             object.__setattr__(self, "norm", "batch" if self.loss == "official" else "layer")
         object.__setattr__(self, "levels", tuple(self.levels))
         if not self.levels:
             raise ValueError("levels must name at least one token level")
-        for name in ("steps", "batch", "accumulate", "gradient_checkpointing", "matched_tokens", "token_draws"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip must be positive, or None for no limit, got {self.clip}")
-        check_choice("precision", self.precision, PRECISIONS)
+        for name in ("gradient_checkpointing", "matched_tokens", "token_draws"):
+            self.check_positive(name)
         S2DCLoss.from_preset(self.loss, **self.loss_options)  # an unknown option is an error now, not at the first step
 
     def build(self) -> StudentTeacher:
@@ -98,59 +158,26 @@ class PretrainConfig:
         """The levels whose grids need matches: all, or the finest if they are joined."""
         return self.levels[:1] if self.joined else self.levels
 
-    def as_dict(self) -> dict:
-        """The recipe in plain numbers, strings, lists and dicts, as YAML and JSON hold it; from_dict reads it."""
-        return _plain(asdict(self))
 
-    @classmethod
-    def from_dict(cls, values: Mapping) -> "PretrainConfig":
-        """A recipe from plain values; what is not named keeps its default.
-
-        Raises:
-            ValueError: for a field that does not exist, or a value that does not fit, naming it.
-        """
-        values = _checked("recipe", cls, values)
-        try:
-            if "encoder" in values:
-                values["encoder"] = EncoderConfig(**_checked("encoder", EncoderConfig, values["encoder"]))
-            if "views" in values:
-                values["views"] = ViewConfig(**_checked("views", ViewConfig, values["views"]))
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"a value of the recipe has the wrong kind: {error}") from error
-
-    @classmethod
-    def from_recipe(cls, recipe: str | Path, assignments: Sequence[str] = (), **overrides) -> "PretrainConfig":
-        """A recipe of the project by name (see RECIPES), or any YAML file, with fields replaced.
-
-        Args:
-            recipe: name or file.
-            assignments: as a command line gives them: "steps=2000", "views.counts=[2, 2, 1]", values as in YAML.
-            overrides: fields and their values.
-
-        Raises:
-            ValueError: for an unknown name, a file that holds no recipe, what is no assignment, or as from_dict.
-            FileNotFoundError: if there is no such file.
-        """
-        values = _with_numbers({**_read_yaml(recipe), **overrides})
-        for assignment in assignments:
-            _assign(values, assignment)
-        return cls.from_dict(values)
+def recipes_of(folder: str) -> tuple[str, ...]:
+    """Names of the project's own recipes in a folder."""
+    entries = resources.files("s2dc_core.training").joinpath(folder).iterdir()
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
 
 
-_FOLDER = resources.files("s2dc_core.training").joinpath("recipes")
-RECIPES = tuple(sorted(entry.name.removesuffix(".yaml") for entry in _FOLDER.iterdir() if entry.name.endswith(".yaml")))
+RECIPES = recipes_of(PretrainConfig.FOLDER)
 
 
-def _read_yaml(recipe: str | Path) -> dict:
-    if str(recipe) in RECIPES:
-        text = _FOLDER.joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
+def _read_yaml(recipe: str | Path, folder: str) -> dict:
+    if str(recipe) in recipes_of(folder):
+        file = resources.files("s2dc_core.training").joinpath(folder, f"{recipe}.yaml")
+        text = file.read_text(encoding="utf-8")
     elif Path(recipe).suffix in (".yaml", ".yml"):
         if not Path(recipe).is_file():
             raise FileNotFoundError(f"no recipe {recipe}")
         text = Path(recipe).read_text(encoding="utf-8")
     else:
-        raise ValueError(f"unknown recipe {str(recipe)!r}: give one of {', '.join(RECIPES)}, or a YAML file")
+        raise ValueError(f"unknown recipe {str(recipe)!r}: give one of {', '.join(recipes_of(folder))}, or a YAML file")
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -192,13 +219,26 @@ def _checked(where: str, kind: type, values: object) -> dict:
         values = asdict(values) if isinstance(values, kind) else values
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must name fields and their values, got {values!r}")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for name, value in values.items():
         if name not in hints:
             raise ValueError(f"{where} has no field {name!r}: there are {', '.join(hints)}")
-        if not (is_dataclass(hints[name]) or _suits(value, hints[name])):
+        if name not in _inner(kind) and not _suits(value, hints[name]):
             raise ValueError(f"{where} cannot take {name}={value!r}: it must be {_kind_of(hints[name])}")
     return dict(values)
+
+
+def _hints(kind: type) -> dict[str, object]:
+    hints = get_type_hints(kind)
+    return {each.name: hints[each.name] for each in fields(kind)}
+
+
+def _inner(kind: type) -> dict[str, type]:
+    """The fields of a recipe that are dataclasses themselves, or may be None instead."""
+    options = {
+        name: [each for each in (hint, *get_args(hint)) if is_dataclass(each)] for name, hint in _hints(kind).items()
+    }
+    return {name: found[0] for name, found in options.items() if found}
 
 
 def _suits(value: object, hint: object) -> bool:

@@ -11,8 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from s2dc_core.data import Scans
 from s2dc_core.training.draws import draw_views
+from s2dc_core.training.engine import autocast
 from s2dc_core.training.recipe import PretrainConfig
-from s2dc_core.training.run import Pretraining, autocast
+from s2dc_core.training.run import Pretraining
 
 
 def step_times(

@@ -9,7 +9,7 @@ import torch
 
 from s2dc_core.losses import LossTerms, S2DCLoss
 from s2dc_core.model import load_encoder
-from s2dc_core.training import Pretraining, checkpoints, pretrain
+from s2dc_core.training import PretrainConfig, Pretraining, checkpoints, pretrain
 from tests.training.test_pretrain import CONFIG, blobs
 
 SHORT = replace(CONFIG, steps=6, queue=8, matched_tokens=40, clip=1.0)
@@ -207,4 +207,6 @@ def test_a_state_file_that_would_run_code_is_refused(tmp_path):
 
     torch.save({"optimiser": Evil()}, tmp_path / "step_0000001" / "state.pt")
     with pytest.raises(ValueError, match="cannot be read"):
-        checkpoints.load_checkpoint(tmp_path / "step_0000001", lambda config: Pretraining(config, SCANS))
+        checkpoints.load_checkpoint(
+            tmp_path / "step_0000001", lambda config: Pretraining(config, SCANS), PretrainConfig
+        )

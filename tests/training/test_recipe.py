@@ -43,7 +43,7 @@ def test_a_recipe_survives_json_and_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"stepz": 3}, "recipe has no field 'stepz': there are encoder, .*steps"),
+        ({"stepz": 3}, "recipe has no field 'stepz': there are steps, .*encoder"),
         ({"encoder": {"window": 4, "depth": 2}}, "encoder has no field 'depth'"),
         ({"views": 3}, "views must name fields and their values, got 3"),
         ({"views": {"counts": [0, 1, 1]}}, "counts must be three numbers"),

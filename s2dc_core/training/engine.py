@@ -1,0 +1,308 @@
+"""What every training of the project is between two steps: pre-training, and fine-tuning for a task."""
+
+import atexit
+import hashlib
+import json
+import math
+import signal
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from s2dc_core.training.checkpoints import checkpoint_of, load_checkpoint, newest_checkpoint, save_checkpoint
+from s2dc_core.training.processes import Processes
+from s2dc_core.training.recipe import Recipe
+from s2dc_core.training.records import write_json
+
+Result = TypeVar("Result")
+
+
+class UnreadableScans(ValueError):
+    """More scans turned out to be unreadable than a run may lose."""
+
+
+class StoppedElsewhere(RuntimeError):
+    """Another process met an error; its message says which."""
+
+
+class Run(ABC):
+    """A training between two steps: all that a checkpoint holds, and what takes the next step.
+
+    With several processes each holds one and takes the same steps; what they hold stays equal.
+
+    Args:
+        config: the recipe.
+        device: None for the GPU if there is one, else the CPU.
+        workers: helper processes that read regions ahead; 0 reads them in between.
+        quarantine: {scan: what is wrong with it} of those already set apart.
+        most_damaged: scans and steps that may be set apart, then and during the run, before that ends it.
+
+    Attributes:
+        history: the terms of the loss as floats, one entry per step taken, means over the processes.
+        regions: how many were taken, by all processes: the position in the order of the scans.
+        quarantine: {scan or step: what is wrong with it}, of this process.
+        gradient_norm: of the last step, before clipping.
+    """
+
+    Config: ClassVar[type[Recipe]]
+    Terms: ClassVar[type]
+    """The NamedTuple of a loss; its field `total` is what is trained."""
+
+    def __init__(
+        self,
+        config: Recipe,
+        device: torch.device | str | None = None,
+        workers: int = 0,
+        quarantine: Mapping[str, str] | None = None,
+        most_damaged: int = 0,
+    ):
+        self.config, self.workers = config, workers
+        self.quarantine, self.most_damaged = dict(quarantine or {}), most_damaged
+        self.processes = Processes(device)
+        self.device = self.processes.device
+        self.history: list = []
+        self.regions, self.gradient_norm = 0, math.nan
+        self._seen: list[str] = []
+        self._coming: Iterator[list] | None = None
+
+    def optimise(self, network: nn.Module) -> nn.Module:
+        """Take charge of a network's weights; returns it as it is to be called, see Processes.share."""
+        self._trained = network
+        self.optimiser = torch.optim.AdamW(
+            network.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        rate = torch.optim.lr_scheduler.LambdaLR
+        self.schedule = rate(self.optimiser, lambda step: _warmup_then_cosine(step, self.config))
+        self._shared = self.processes.share(network)
+        return self._shared
+
+    @property
+    @abstractmethod
+    def facts(self) -> Sequence[object]:
+        """What the run is made on; a checkpoint holds their texts, and is not gone on with on others."""
+
+    @abstractmethod
+    def held(self) -> dict[str, nn.Module]:
+        """The modules whose tensors a checkpoint holds, each under a name."""
+
+    @property
+    @abstractmethod
+    def encoder(self) -> nn.Module:
+        """The encoder that is trained; a checkpoint holds it once more, as a file for load_encoder."""
+
+    @abstractmethod
+    def draws(self) -> Dataset:
+        """What a step reads, by its number in the run; entries have `scan`, a name, and `unreadable`."""
+
+    @abstractmethod
+    def losses(self, draws: Sequence[Any]) -> tuple[tuple, Any]:
+        """The `Terms` of a batch with their gradient, and what `after_step` is to get."""
+
+    def after_step(self, extras: Sequence[Any]) -> None:  # noqa: B027
+        """What else a step changes, once the weights have been; an entry for each batch of the step."""
+
+    @property
+    def regions_a_step(self) -> int:
+        """Regions of one optimiser step, of all processes."""
+        return self.config.batch * self.config.accumulate * self.processes.count
+
+    def step(self) -> tuple:
+        """One optimiser step; the terms as floats, also in `history`.
+
+        Raises:
+            FloatingPointError: if the loss or its gradient is not finite.
+            UnreadableScans: if more scans cannot be read than may be lost.
+            StoppedElsewhere: if another process met one of these.
+            In each case weights and history are as they were before the step.
+        """
+        try:
+            values, extras = self._gradients()
+        except Exception as error:
+            self._coming = None  # the same regions come again
+            if not isinstance(error, (FloatingPointError, UnreadableScans, StoppedElsewhere)):
+                raise
+            seen = f", on {', '.join(self._seen)}" if isinstance(error, FloatingPointError) else ""
+            raise type(error)(f"at step {len(self.history)}{seen}: {error}") from error
+        self.optimiser.step()
+        self.schedule.step()
+        self.after_step(extras)
+        self.regions += self.regions_a_step
+        self.history.append(values)
+        return values
+
+    def close(self) -> None:
+        """Let the helper processes go that read ahead; a further step would start others."""
+        self._coming = None
+
+    def set_apart(self, error: Exception) -> bool:
+        """Note an error of `step`; pass over its regions if a number was not finite and the quarantine has room.
+
+        All processes call it and get the same answer: whether the run may go on.
+        """
+        if isinstance(error, FloatingPointError):
+            self.quarantine[f"step {len(self.history)}, regions from {self.regions}"] = str(error)
+        ends = not isinstance(error, (FloatingPointError, StoppedElsewhere))
+        if self.processes.any(ends) or len(self.processes.union(self.quarantine)) > self.most_damaged:
+            return False
+        self.regions += self.regions_a_step
+        return True
+
+    def _gradients(self) -> tuple[tuple, list]:
+        """Leave the gradient of a step in the network; the terms, and what `after_step` is to get."""
+        self.optimiser.zero_grad()
+        terms, extras, self._seen = [], [], []
+        for part in range(1, self.config.accumulate + 1):
+            whole = part == self.config.accumulate
+            with nullcontext() if whole else self.processes.gradients_stay(self._shared):
+                found, extra = self._next_losses()
+                (found.total / self.config.accumulate).backward()
+            terms.append(torch.stack(tuple(found)).detach())
+            extras.append(extra)
+        values = self.Terms(*self.processes.mean(torch.stack(terms).mean(0)).tolist())
+        weights = [weight for weight in self._trained.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(weights, self.config.clip or math.inf)
+        self.gradient_norm = float(norm)
+        if not (math.isfinite(values.total) and math.isfinite(self.gradient_norm)):
+            what = "gradient" if math.isfinite(values.total) else "loss"
+            raise FloatingPointError(f"the {what} is not finite: {values._asdict()}")
+        return values, extras
+
+    def _next_losses(self) -> tuple[tuple, Any]:
+        draws = self._together(self._next_draws)
+        if self.processes.any(any(draw.unreadable for draw in draws)):
+            lost = self.processes.union(self.quarantine)
+            if len(lost) > self.most_damaged:
+                listed = "".join(f"\n  {reason}" for reason in lost.values())
+                raise UnreadableScans(f"{len(lost)} scans cannot be used, {self.most_damaged} may be{listed}")
+        return self._together(lambda: self.losses(draws))
+
+    def _together(self, work: Callable[[], Result]) -> Result:
+        """What the work returns, unless it fails in any process: the others would wait for that one for ever."""
+        problem = None
+        try:
+            done = work()
+        except Exception as error:
+            problem = error
+        if self.processes.any(problem is not None):
+            raise problem or StoppedElsewhere("another process met an error, and its message says which")
+        return done
+
+    def _next_draws(self) -> list:
+        if self._coming is None:
+            if self.workers:
+                # Else Python would end them at exit by a signal that they outlive, and wait.
+                atexit.register(_close, weakref.ref(self))
+            # Without a generator of its own a loader draws from the global one.
+            self._coming = iter(
+                DataLoader(
+                    self.draws(),
+                    batch_sampler=self._numbers(),
+                    collate_fn=list,
+                    num_workers=self.workers,
+                    worker_init_fn=_outlive_termination,
+                    pin_memory=self.device.type == "cuda",
+                    generator=torch.Generator(),
+                )
+            )
+        draws = next(self._coming)
+        for draw in draws:
+            self.quarantine |= draw.unreadable
+            self._seen.append(draw.scan)
+        return draws
+
+    def _numbers(self) -> Iterator[list[int]]:
+        """The regions of this process, batch by batch, from where the run stands."""
+        first = self.regions + self.processes.index * self.config.batch
+        while True:
+            yield list(range(first, first + self.config.batch))
+            first += self.config.batch * self.processes.count
+
+    def save(self, folder: str | Path, keep: int = 3) -> Path:
+        """Write a checkpoint of this moment into the run's folder, keeping the last few; returns its folder.
+
+        All processes call it and the first one writes. What was set apart is listed beside it, in quarantine.json.
+        """
+        folder = Path(folder)
+        self.note_quarantine(folder)
+        if self.processes.is_main:
+            save_checkpoint(self, folder, keep)
+        self.processes.wait()
+        return checkpoint_of(folder, len(self.history))
+
+    def refuse_other_runs(self) -> None:
+        """Several processes must hold one recipe, the same scans and the same moment; all call it.
+
+        Raises:
+            ValueError: if they do not, such as on nodes that do not share the run's folder.
+        """
+        facts = [self.config.as_dict(), [str(facts) for facts in self.facts], len(self.history), self.regions]
+        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        held = self.processes.union({digest: f"step {len(self.history)}, {len(self.facts)} scans"})
+        if len(held) > 1:
+            raise ValueError(
+                f"the processes hold different runs ({'; '.join(held.values())}): they need the same recipe, the same "
+                "scans and one folder"
+            )
+
+    def note_quarantine(self, folder: Path) -> None:
+        """Write what was set apart, by any process, into the run's folder; all call it."""
+        quarantine = self.processes.union(self.quarantine)
+        if self.processes.is_main:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "quarantine.json", quarantine)
+
+    @classmethod
+    def resume(cls, folder: str | Path, material: Any, *options, **named) -> "Run":
+        """The run whose newest checkpoint lies in a folder, with the recipe it was started with.
+
+        On the same device, with the same scans and versions, the steps that follow are those of a run that was never
+        interrupted, bit for bit. With another number of processes they are those of that number.
+
+        Args:
+            material: what it is made on, as the class takes it.
+            options, named: see the class.
+
+        Raises:
+            FileNotFoundError: if the folder holds no checkpoint.
+            ValueError: if the checkpoint is damaged or was made on other scans.
+        """
+        newest = newest_checkpoint(Path(folder))
+        return load_checkpoint(newest, lambda config: cls(config, material, *options, **named), cls.Config)
+
+
+GRACE = 300
+"""Seconds that a reader lives on after SIGTERM, which schedulers send to all processes of a run."""
+
+
+def _close(run: "weakref.ref[Run]") -> None:
+    if alive := run():
+        alive.close()
+
+
+def _outlive_termination(_worker: int) -> None:
+    """Without its readers a run could not finish its step; it lets them go itself."""
+
+    def wait(*_) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.alarm(GRACE)
+
+    signal.signal(signal.SIGTERM, wait)
+
+
+def autocast(config: Recipe, device: torch.device):
+    """The precision in which a recipe runs the networks, as a context."""
+    return torch.autocast(device.type, torch.bfloat16) if config.precision == "bfloat16" else nullcontext()
+
+
+def _warmup_then_cosine(step: int, config: Recipe) -> float:
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * done))
