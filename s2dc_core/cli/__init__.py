@@ -1,10 +1,10 @@
-"""The command `s2dc`: data sets and pre-training from a terminal or a batch script."""
+"""The command `s2dc`: data sets, pre-training and fine-tuning from a terminal or a batch script."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from s2dc_core.cli import data, pretrain
+from s2dc_core.cli import data, finetune, pretrain
 from s2dc_core.training import StoppedElsewhere
 
 
@@ -13,6 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="s2dc", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     pretrain.add_to(commands)
+    finetune.add_to(commands)
     data.add_to(commands)
     options = parser.parse_args(arguments)
     try:

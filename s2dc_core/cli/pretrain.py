@@ -138,13 +138,8 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 def _refuse_early(options: argparse.Namespace, config: PretrainConfig) -> None:
     """What would stop the run after an hour of reading scans stops it now."""
-    for name, least in (("save_every", 1), ("workers", 0), ("pictures_every", 0), ("most_damaged", 0)):
-        if getattr(options, name) < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(options, name)}")
-    try:
-        torch.empty(1, device=options.device)
-    except (RuntimeError, AssertionError) as error:  # a build of torch without CUDA asserts
-        raise ValueError(f"there is no device {options.device!r} here: give cpu, cuda or cuda:1") from error
+    refuse_counts(options, {"save_every": 1, "workers": 0, "pictures_every": 0, "most_damaged": 0})
+    refuse_device(options.device)
     if options.dry_run and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("a dry run is for one process: start it without a launcher")
     config.build()
@@ -152,3 +147,18 @@ def _refuse_early(options: argparse.Namespace, config: PretrainConfig) -> None:
         raise ValueError("a run needs --folder for its checkpoints (or --dry-run)")
     if not options.dry_run:
         find_run(Path(options.folder), config, options.resume)
+
+
+def refuse_counts(options: argparse.Namespace, least: dict[str, int]) -> None:
+    """Raise a ValueError for an option below its least value."""
+    for name, bound in least.items():
+        if getattr(options, name) < bound:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {bound}, got {getattr(options, name)}")
+
+
+def refuse_device(device: str | None) -> None:
+    """Raise a ValueError for a device that is not there."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a build of torch without CUDA asserts
+        raise ValueError(f"there is no device {device!r} here: give cpu, cuda or cuda:1") from error

@@ -3,10 +3,11 @@
 from s2dc_core.data.cache import CachedScans, ScanFacts, Scans, facts_of
 from s2dc_core.data.cases import find_cases, images_alone, problem_table, require_cases
 from s2dc_core.data.check import Report, check
+from s2dc_core.data.dose import dose_pair
 from s2dc_core.data.fetch import fetch
 from s2dc_core.data.folder import NO_IMAGES, open_scans
 from s2dc_core.data.layout import Case, Problem
-from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, transforms_of
+from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, labels_in, transforms_of
 from s2dc_core.data.manifests import SECTIONS, Manifest, describe, load_all, load_manifest, members_of, table
 from s2dc_core.data.overlaps import Overlap, exclude_overlaps, overlaps_of
 from s2dc_core.data.phantoms import FINDINGS, MODALITIES, ORGANS, TISSUES, Phantom, make_phantom
@@ -36,12 +37,14 @@ __all__ = [
     "check",
     "decathlon",
     "describe",
+    "dose_pair",
     "exclude_overlaps",
     "facts_of",
     "fetch",
     "find_cases",
     "images_alone",
     "items_of",
+    "labels_in",
     "load_all",
     "load_manifest",
     "load_mni152",

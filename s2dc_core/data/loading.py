@@ -13,7 +13,8 @@ from monai.transforms import Compose, MapTransform, NormalizeIntensityd, ScaleIn
 from s2dc_core.data.files import check_grid, read_label, read_volume
 from s2dc_core.data.layout import Case
 from s2dc_core.data.manifests import SECTIONS, Manifest
-from s2dc_core.data.scans import read_checked
+from s2dc_core.data.scans import CT_WINDOW, RULES, normalise, read_checked
+from s2dc_core.matching import check_choice
 
 
 def items_of(manifest: Manifest, cases: Sequence[Case], section: str | None = None) -> list[dict[str, Any]]:
@@ -82,7 +83,34 @@ class LoadVolumesd(MapTransform):
         return read_checked(path, self.manifest.kind_of(str(name)), self.manifest.rule)
 
 
-def transforms_of(manifest: Manifest, keys: Sequence[str] = ("image",)) -> Compose:
+class NormaliseAsTrainedd(MapTransform):
+    """Images as pre-training has them: `scans.normalise` by the manifest's kinds and window."""
+
+    def __init__(self, keys: Sequence[Hashable], manifest: Manifest, rule: str):
+        super().__init__(keys)
+        self.manifest, self.rule = manifest, rule
+
+    def __call__(self, item: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The item with other intensities."""
+        done = dict(item)
+        for key in self.keys:
+            kind = self.manifest.kind_of(str(key))
+            window = self.manifest.window if kind == self.manifest.modality else CT_WINDOW
+            channels = [normalise(channel, kind, None, self.rule, window) for channel in item[key].as_tensor()]
+            done[key] = MetaTensor(torch.stack(channels), meta=item[key].meta)
+        return done
+
+
+def labels_in(item: Mapping[str, Any]) -> set[int]:
+    """The values of an item's label map, without its images, which take much longer to read.
+
+    Raises:
+        FileNotFoundError, ValueError: for a file that cannot be read.
+    """
+    return set(np.round(np.unique(read_volume(item["label"])[0])).astype(int).tolist())
+
+
+def transforms_of(manifest: Manifest, keys: Sequence[str] = ("image",), rule: str = "manifest") -> Compose:
     """What brings an item of `items_of` to the manifest's orientation (RAS+), spacing and intensities, by MONAI.
 
     A window goes to 0..1; a z-score is taken per image, over its volume or its voxels that are not 0. Crops are left to
@@ -90,17 +118,27 @@ def transforms_of(manifest: Manifest, keys: Sequence[str] = ("image",)) -> Compo
 
     Args:
         keys: images, and "label" if it is wanted.
+        rule: of the intensities: "manifest"; or "default" or "paper" for what pre-training did, see scans.normalise,
+            which images that are to be predicted do not follow.
+
+    Raises:
+        ValueError: for another rule.
     """
+    check_choice("rule", rule, ("manifest", *RULES))
     images = [key for key in keys if key != "label"]
     steps: list[MapTransform] = [LoadVolumesd(keys, manifest)]
     if spacing := manifest.preprocessing["spacing"]:
         modes = ["nearest" if key == "label" else "bilinear" for key in keys]
         steps.append(Spacingd(keys, pixdim=spacing, mode=modes))
-    rule = manifest.preprocessing["intensity"]
-    if rule["rule"] == "window":
-        steps.append(ScaleIntensityRanged(images, rule["low"], rule["high"], 0.0, 1.0, clip=True))
+    if rule != "manifest":
+        inputs = [key for key in images if key not in manifest.targets]
+        steps.append(NormaliseAsTrainedd(inputs, manifest, rule))
+        images = [key for key in images if key in manifest.targets]
+    own = manifest.preprocessing["intensity"]
+    if own["rule"] == "window":
+        steps.append(ScaleIntensityRanged(images, own["low"], own["high"], 0.0, 1.0, clip=True))
     else:
-        steps.append(NormalizeIntensityd(images, nonzero=rule["over"] == "nonzero", channel_wise=True))
+        steps.append(NormalizeIntensityd(images, nonzero=own["over"] == "nonzero", channel_wise=True))
     return Compose(steps)
 
 

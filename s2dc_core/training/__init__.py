@@ -1,15 +1,21 @@
 """Pre-training on scans, the weights that come with the course, and what they are measured by."""
 
 from s2dc_core.training.checkpoints import find_run
+from s2dc_core.training.classification import Classification
+from s2dc_core.training.downstream import Downstream, downstream_of
 from s2dc_core.training.draws import draw_views
 from s2dc_core.training.dryrun import dry_run
 from s2dc_core.training.engine import Run, StoppedElsewhere, UnreadableScans
+from s2dc_core.training.examples import Example, Examples, examples_of
+from s2dc_core.training.finetune import FinetuneResult, Finetuning, Scores, evaluate, finetune
+from s2dc_core.training.image_to_image import ImageToImage
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
 from s2dc_core.training.monitor import Monitor
 from s2dc_core.training.pretrain import PretrainResult, pretrain
 from s2dc_core.training.reach import GradientReach, gradient_reach
-from s2dc_core.training.recipe import RECIPES, PretrainConfig
+from s2dc_core.training.recipe import FINETUNE_RECIPES, RECIPES, FinetuneConfig, PretrainConfig
 from s2dc_core.training.run import Pretraining
+from s2dc_core.training.segmentation import Segmentation
 from s2dc_core.training.shipped import (
     ARMS,
     TITLES,
@@ -23,6 +29,21 @@ from s2dc_core.training.shipped import (
 from s2dc_core.training.timing import peak_memory, step_times
 
 __all__ = [
+    "Classification",
+    "Downstream",
+    "downstream_of",
+    "Example",
+    "Examples",
+    "FINETUNE_RECIPES",
+    "FinetuneConfig",
+    "FinetuneResult",
+    "Finetuning",
+    "ImageToImage",
+    "Scores",
+    "Segmentation",
+    "evaluate",
+    "examples_of",
+    "finetune",
     "ARMS",
     "RECIPES",
     "GradientReach",

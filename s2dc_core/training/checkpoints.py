@@ -132,9 +132,7 @@ def load_checkpoint(folder: Path, start: Callable[[Recipe], "Run"], kind: type[R
         run.history[:] = [run.Terms(*terms) for terms in state["history"]]
     except KeyError as error:
         raise _unreadable(folder, ValueError(f"an earlier version wrote it, without {error}")) from error
-    run.schedule.base_lrs = [run.config.learning_rate]
-    for group, factor in zip(run.optimiser.param_groups, run.schedule.lr_lambdas, strict=True):
-        group["lr"] = run.config.learning_rate * factor(len(run.history))
+    run.set_rates()
     return run
 
 

@@ -4,9 +4,9 @@ A run counts the regions that it takes, from 0. Nothing else decides a draw, so 
 is the same run whether its regions pass through one process, through several, or in smaller batches one after another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from s2dc_core.data import Scans
+from s2dc_core.data import Scan, Scans
 from s2dc_core.geometry import Matches
 from s2dc_core.training.recipe import PretrainConfig
 from s2dc_core.views import Region, Views, augment_regions, crop_region
 
-ORDER, CROP, VIEWS, TOKENS = range(4)
+Read = TypeVar("Read")
+
+ORDER, CROP, VIEWS, TOKENS, CASES = range(5)
 """What random numbers are for; each has a stream of its own."""
 
 
@@ -50,22 +52,47 @@ class RegionDraws(Dataset):
         self.config, self.scans = config, scans
 
     def __getitem__(self, number: int) -> RegionDraw:
-        epoch, place = divmod(number, len(self.scans))
-        first, unreadable = _order(self.config.seed, epoch, len(self.scans))[place], {}
-        for index in (*range(first, len(self.scans)), *range(first)):
-            try:
-                scan = self.scans[index]
-            except (OSError, ValueError) as error:
-                name = self.scans.files[index] if hasattr(self.scans, "files") else f"scan {index}"
-                unreadable[str(name)] = str(error)
-                continue
+        def crop(index: int) -> tuple[Scan, Region]:
+            scan = self.scans[index]
             generator = random_numbers(self.config.seed, CROP, number)
             encoder, counts = self.config.encoder, self.config.views.counts
-            region = crop_region(scan.volume, encoder.sub_volume, counts, scan.background, scan.foreground, generator)
-            # A crop is a view, with which a worker would send the whole scan.
-            own = Region(*(part.clone() for part in region[:3]), region.background)
-            return RegionDraw(number, scan.name, own, scan.spacing, unreadable)
-        raise ValueError(f"no scan can be read any more: {'; '.join(unreadable.values())}")
+            return scan, crop_region(
+                scan.volume, encoder.sub_volume, counts, scan.background, scan.foreground, generator
+            )
+
+        names = getattr(self.scans, "files", None) or [f"scan {index}" for index in range(len(self.scans))]
+        (scan, region), unreadable = first_readable(self.config.seed, number, names, crop)
+        # A crop is a view, with which a worker would send the whole scan.
+        own = Region(*(part.clone() for part in region[:3]), region.background)
+        return RegionDraw(number, scan.name, own, scan.spacing, unreadable)
+
+
+def first_readable(
+    seed: int, number: int, names: Sequence[object], read: Callable[[int], Read]
+) -> tuple[Read, dict[str, str]]:
+    """What is read of the scan whose turn it is, or else of the next that can be read, in the order of the files.
+
+    Every scan has its turn once before any has it again, in an order that the seed gives.
+
+    Args:
+        number: of the draw in the run.
+        names: of all scans.
+        read: from the place of a scan.
+
+    Returns:
+        it, and {scan: what is wrong with it} of those that were tried before.
+
+    Raises:
+        ValueError: if none can be read.
+    """
+    epoch, place = divmod(number, len(names))
+    first, unreadable = _order(seed, epoch, len(names))[place], {}
+    for index in (*range(first, len(names)), *range(first)):
+        try:
+            return read(index), unreadable
+        except (OSError, ValueError) as error:
+            unreadable[str(names[index])] = str(error)
+    raise ValueError(f"no scan can be read any more: {'; '.join(unreadable.values())}")
 
 
 @lru_cache(maxsize=2)

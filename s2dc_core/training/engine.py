@@ -72,16 +72,34 @@ class Run(ABC):
         self._seen: list[str] = []
         self._coming: Iterator[list] | None = None
 
-    def optimise(self, network: nn.Module) -> nn.Module:
-        """Take charge of a network's weights; returns it as it is to be called, see Processes.share."""
-        self._trained = network
-        self.optimiser = torch.optim.AdamW(
-            network.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay
-        )
+    def optimise(self, network: nn.Module, slower: nn.Module | None = None, rate: float | int = 1.0) -> nn.Module:
+        """Take charge of a network's weights; returns it as it is to be called, see Processes.share.
+
+        Args:
+            slower: a part of it whose learning rate is `rate` times the recipe's; with 0 it stays as it is.
+        """
+        self._trained, self._rates = network, [1.0]
+        inside = set(slower.parameters()) if slower and rate != 1 else set()
+        groups = [{"params": [weight for weight in network.parameters() if weight not in inside]}]
+        if inside:
+            self._rates.append(float(rate))
+            groups.append({"params": [weight for weight in network.parameters() if weight in inside]})
+            for weight in inside if rate == 0 else ():
+                weight.requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(groups, self.config.learning_rate, weight_decay=self.config.weight_decay)
+        for group, share in zip(self.optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = self.config.learning_rate * share
         rate = torch.optim.lr_scheduler.LambdaLR
         self.schedule = rate(self.optimiser, lambda step: _warmup_then_cosine(step, self.config))
         self._shared = self.processes.share(network)
         return self._shared
+
+    def set_rates(self) -> None:
+        """Bring the learning rates to the recipe's, at the step where the run stands."""
+        self.schedule.base_lrs = [self.config.learning_rate * share for share in self._rates]
+        factor = _warmup_then_cosine(len(self.history), self.config)
+        for group, rate in zip(self.optimiser.param_groups, self.schedule.base_lrs, strict=True):
+            group["lr"] = rate * factor
 
     @property
     @abstractmethod

@@ -18,9 +18,9 @@ import yaml
 from s2dc_core.data import Scan, load_scan
 from s2dc_core.training.measure import scan_silhouettes
 from s2dc_core.training.pretrain import pretrain
-from s2dc_core.training.records import read_json, write_json
+from s2dc_core.training.records import read_json, versions, write_json
 from s2dc_core.training.shipped import WEIGHTS, open_weights
-from s2dc_core.training.study import export_half, recipe_of, rounded, versions
+from s2dc_core.training.study import export_half, recipe_of, rounded
 
 
 def load_groups() -> dict[str, dict]:

@@ -5,12 +5,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
+from types import UnionType
 from typing import ClassVar, get_args, get_type_hints
 
 import torch
 import yaml
 from beartype.door import is_bearable
 
+from s2dc_core.encoder import LEVELS
 from s2dc_core.losses import S2DCLoss
 from s2dc_core.matching import check_choice
 from s2dc_core.model import EncoderConfig, StudentTeacher
@@ -159,18 +161,77 @@ class PretrainConfig(Recipe):
         return self.levels[:1] if self.joined else self.levels
 
 
+@dataclass(frozen=True)
+class FinetuneConfig(Recipe):
+    """How a network is fine-tuned for a task; what it learns from is the task's and the examples'.
+
+    Attributes:
+        weights: of the encoder: "" for none (from scratch), an arm of the course, or any file that load_encoder takes.
+        encoder: its sizes; None for those of the weights, or from scratch the course's.
+        encoder_rate: its learning rate as a share of the others', 0 to leave it as it is.
+        region: voxels of a crop, and of the windows that slide over a whole case; a classification resizes cases to it.
+            None for the manifest's.
+        pad: whether a case that is smaller than the region is padded; else it is an error.
+        background_share: of the crops of a segmentation, how many are centred on background; the others are shared
+            alike between the classes.
+        flip: probability of a mirrored crop, for each axis. It makes a left kidney of a right one.
+        intensity: largest share by which a crop's intensities are scaled, and largest shift; 0 for neither.
+        pooled_levels: token levels that a classification pools.
+        windows, overlap: taken at a time, and shared by neighbours, when windows slide over a case.
+        selection: patients of the training cases that are set aside to choose the best step on; 0 takes the last step.
+        look_every: steps between two looks at them.
+    """
+
+    weights: str = ""
+    encoder: EncoderConfig | None = None
+    encoder_rate: float | int = 1.0
+    region: Sequence[int] | None = None
+    pad: bool = False
+    background_share: float | int = 0.25
+    flip: float | int = 0.0
+    intensity: float | int = 0.1
+    pooled_levels: Sequence[int] = (4,)
+    windows: int = 4
+    overlap: float | int = 0.25
+    selection: int = 0
+    look_every: int = 100
+
+    FOLDER: ClassVar[str] = "recipes/finetune"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.region is not None:
+            object.__setattr__(self, "region", tuple(self.region))
+            if len(self.region) != 3 or min(self.region) < 1:
+                raise ValueError(f"region must be three numbers of voxels, got {list(self.region)}")
+        object.__setattr__(self, "pooled_levels", tuple(self.pooled_levels))
+        if not self.pooled_levels or set(self.pooled_levels) - set(range(LEVELS)):
+            raise ValueError(f"pooled_levels must be of 0 to {LEVELS - 1}, got {list(self.pooled_levels)}")
+        for name in ("windows", "look_every"):
+            self.check_positive(name)
+        for name, top in (("background_share", 1), ("overlap", 1)):
+            if not 0 <= getattr(self, name) < top:
+                raise ValueError(f"{name} must be from 0 to less than {top}, got {getattr(self, name)}")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"flip must be from 0 to 1, got {self.flip}")
+        for name in ("encoder_rate", "intensity", "selection"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+
 def recipes_of(folder: str) -> tuple[str, ...]:
     """Names of the project's own recipes in a folder."""
-    entries = resources.files("s2dc_core.training").joinpath(folder).iterdir()
+    entries = resources.files("s2dc_core.training").joinpath(*folder.split("/")).iterdir()
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
 
 
 RECIPES = recipes_of(PretrainConfig.FOLDER)
+FINETUNE_RECIPES = recipes_of(FinetuneConfig.FOLDER)
 
 
 def _read_yaml(recipe: str | Path, folder: str) -> dict:
     if str(recipe) in recipes_of(folder):
-        file = resources.files("s2dc_core.training").joinpath(folder, f"{recipe}.yaml")
+        file = resources.files("s2dc_core.training").joinpath(*folder.split("/"), f"{recipe}.yaml")
         text = file.read_text(encoding="utf-8")
     elif Path(recipe).suffix in (".yaml", ".yml"):
         if not Path(recipe).is_file():
@@ -242,6 +303,8 @@ def _inner(kind: type) -> dict[str, type]:
 
 
 def _suits(value: object, hint: object) -> bool:
+    if isinstance(hint, UnionType):
+        return any(_suits(value, option) for option in get_args(hint))
     if isinstance(value, (list, tuple)) and get_args(hint):  # beartype alone looks at one entry, drawn at random
         return is_bearable(value, hint) and all(_suits(entry, get_args(hint)[0]) for entry in value)
     return is_bearable(value, hint) and not (isinstance(value, bool) and hint is not bool)

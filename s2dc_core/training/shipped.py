@@ -34,28 +34,31 @@ TITLES = {
 WEIGHTS = Path(str(resources.files("s2dc_core.training").joinpath("weights")))
 
 
-def open_weights(name: str | Path = "s2dc") -> Encoder:
+def open_weights(name: str | Path = "s2dc", in_channels: int | None = None) -> Encoder:
     """An encoder in evaluation mode.
 
     Args:
         name: an arm of ARMS; "untrained" for the weights that all arms start from; or the file of an encoder of your
             own (what `export_encoder` writes, or the encoder.safetensors of a checkpoint, or the checkpoint's folder).
+        in_channels: of the encoder; None for those of the file, see load_encoder.
 
     Raises:
         ValueError: for an unknown name, or a file some of whose tensors do not fit; the message says which.
         FileNotFoundError: if there is no such file.
     """
     if str(name) == "untrained":
+        if in_channels not in (None, 1):
+            raise ValueError(f"the untrained encoder has one channel, not {in_channels}: take scratch")
         return PretrainConfig.from_dict(shipped_record("s2dc")["recipe"]).build().student.encoder.eval()
     if str(name) in ARMS:
-        return _open(WEIGHTS / f"{name}.safetensors")
+        return _open(WEIGHTS / f"{name}.safetensors", in_channels)
     file = Path(name)
     if file.is_dir():
         file = file / "encoder.safetensors"
     if not file.suffix and not file.exists():
         known = ", ".join(("untrained", *ARMS))
         raise ValueError(f"there are no weights {str(name)!r}: give one of {known}, or the file of an encoder")
-    return _open(file)
+    return _open(file, in_channels)
 
 
 def snapshot_steps() -> list[int]:
@@ -103,8 +106,8 @@ def _read(name: str) -> dict:
     return read_json(WEIGHTS / name)
 
 
-def _open(file: Path) -> Encoder:
-    encoder, report = load_encoder(file)
+def _open(file: Path, in_channels: int | None = None) -> Encoder:
+    encoder, report = load_encoder(file, in_channels)
     if report.missing or report.wrong_shape:  # what else a file holds (heads, a teacher) is no concern of the encoder
         raise ValueError(f"{file} does not fit the encoder it describes: {report}")
     return encoder.eval()

@@ -6,13 +6,11 @@ their records and study.json into FOLDER/weights; ``--install`` puts these where
 
 import argparse
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -22,7 +20,7 @@ from s2dc_core.model import Encoder, export_encoder
 from s2dc_core.training.measure import mean_interval, scan_silhouettes
 from s2dc_core.training.pretrain import Pretraining, pretrain
 from s2dc_core.training.recipe import PretrainConfig
-from s2dc_core.training.records import read_json, write_json
+from s2dc_core.training.records import read_json, versions, write_json
 from s2dc_core.training.shipped import ARMS, RATES, WEIGHTS, open_weights
 
 TRAINING_IMAGES = ("phantom_ct", "phantom_ct", "phantom_pet", "phantom_mr_t1")
@@ -116,12 +114,6 @@ def measure(encoder: torch.nn.Module, levels: Sequence[int]) -> dict:
 @lru_cache
 def _unseen(image: str, body: int) -> Scan:
     return open_scan(image, seed=body)
-
-
-def versions() -> dict[str, str]:
-    """What the numbers were made with."""
-    names = ("s2dc_core", "torch", "monai", "numpy", "scipy", "scikit-learn")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:

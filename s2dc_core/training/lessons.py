@@ -1,0 +1,94 @@
+"""The four downstream tasks on generated bodies, for a laptop: what notebooks 08 to 11 learn from and are scored on.
+
+Seeds 0 to 99 train and from 1000 on they score, as in pre-training, so nothing that scores was ever seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+
+from s2dc_core.data import ORGANS, Scan, dose_pair, open_scan
+from s2dc_core.training.classification import Classification
+from s2dc_core.training.downstream import Downstream
+from s2dc_core.training.examples import Example, Examples
+from s2dc_core.training.image_to_image import ImageToImage
+from s2dc_core.training.segmentation import Segmentation
+
+SHAPE, SPACING = (96, 64, 96), (3.75, 3.75, 3.75)
+"""Voxels, and mm: a whole trunk that a laptop can learn from."""
+
+LUNGS = {0: "normal", 1: "focal", 2: "diffuse"}
+SUV_TOP = 10.0
+
+
+def organ_lesson(
+    training: Sequence[int],
+    scored: Sequence[int],
+    image: str = "phantom_ct",
+    labels: Mapping[int, str] = ORGANS,
+    **grid,
+) -> Downstream:
+    """The 13 organs of generated bodies.
+
+    Args:
+        training, scored: seeds of the bodies.
+        image: "phantom_ct", "phantom_pet", "phantom_mr_t1" ...
+        labels: organs to be told apart; the others are background.
+        grid: shape and spacing.
+    """
+
+    def read(entry: Mapping[str, Any]) -> Example:
+        scan = _body(image, entry["seed"], **grid)
+        truth = torch.where(torch.isin(scan.label, torch.tensor(list(labels))), scan.label, 0)
+        return Example(entry["name"], scan.volume, truth, scan.background)
+
+    return Downstream(Segmentation(labels), *(Examples(_entries(seeds), read) for seeds in (training, scored)))
+
+
+def lung_lesson(training: Sequence[int], scored: Sequence[int], **grid) -> Downstream:
+    """Normal lungs, a focal and a diffuse opacity, in CT; the class of a body follows from its seed modulo 3."""
+
+    def read(entry: Mapping[str, Any]) -> Example:
+        findings = ((), ("focal_lung",), ("diffuse_lung",))[entry["target"]]
+        scan = _body("phantom_ct", entry["seed"], findings=findings, **grid)
+        return Example(entry["name"], scan.volume, entry["target"], scan.background)
+
+    sections = ([{**entry, "target": entry["seed"] % 3} for entry in _entries(seeds)] for seeds in (training, scored))
+    return Downstream(Classification(LUNGS), *(Examples(entries, read) for entries in sections))
+
+
+def dose_lesson(training: Sequence[int], scored: Sequence[int], factor: Real = 50, **grid) -> Downstream:
+    """PET of a share of the dose to PET of the full dose, both in SUV / 10."""
+
+    def read(entry: Mapping[str, Any]) -> Example:
+        scan = _body("phantom_pet", entry["seed"], **grid)
+        low, full = (
+            torch.from_numpy(dose) / SUV_TOP
+            for dose in dose_pair(scan.raw.numpy(), scan.spacing, factor, entry["seed"])
+        )
+        return Example(entry["name"], low[None], full)
+
+    task = ImageToImage(residual=True, data_range=1.0)
+    return Downstream(task, *(Examples(_entries(seeds), read) for seeds in (training, scored)))
+
+
+def contrast_lesson(
+    training: Sequence[int], scored: Sequence[int], source: str = "mr_t1", target: str = "mr_t2", **grid
+) -> Downstream:
+    """One MR contrast of a body to another one; both z-scored over the body, which alone is scored."""
+
+    def read(entry: Mapping[str, Any]) -> Example:
+        first, other = (_body(f"phantom_{kind}", entry["seed"], **grid) for kind in (source, target))
+        return Example(entry["name"], first.volume, other.volume[0], first.background)
+
+    return Downstream(ImageToImage(), *(Examples(_entries(seeds), read) for seeds in (training, scored)))
+
+
+def _entries(seeds: Sequence[int]) -> list[dict[str, Any]]:
+    return [{"name": f"body {seed}", "seed": seed} for seed in seeds]
+
+
+def _body(image: str, seed: int, shape: Sequence[int] = SHAPE, spacing: Sequence[Real] = SPACING, findings=()) -> Scan:
+    return open_scan(image, seed=seed, shape=shape, spacing=spacing, findings=findings)
