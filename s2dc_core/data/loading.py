@@ -135,6 +135,8 @@ def transforms_of(manifest: Manifest, keys: Sequence[str] = ("image",), rule: st
         steps.append(NormaliseAsTrainedd(inputs, manifest, rule))
         images = [key for key in images if key in manifest.targets]
     own = manifest.preprocessing["intensity"]
+    if not images:
+        return Compose(steps)
     if own["rule"] == "window":
         steps.append(ScaleIntensityRanged(images, own["low"], own["high"], 0.0, 1.0, clip=True))
     else:

@@ -65,7 +65,7 @@ def _task_name(manifest: Manifest, task: str | None) -> str:
     if task is None and len(known) > 1:
         raise ValueError(f"{manifest.name} has several tasks, name one: {', '.join(known)}")
     task = task or known[0]
-    check_choice("task", task, known)
+    check_choice("task", task, tuple(known))
     return task
 
 

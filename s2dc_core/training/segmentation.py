@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
-from monai.losses import DiceCELoss
+from monai.losses import DiceCELoss, DiceLoss
 from monai.transforms import RandCropByLabelClassesd, RandScaleIntensityd, RandShiftIntensityd
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ MOST_CENTRES = 20_000
 
 
 class Segmentation(VoxelTask):
-    """Dice and cross-entropy together (MONAI's DiceCELoss), over all classes or over each region by itself.
+    """Dice and cross-entropy together, over all classes or over each region by itself.
 
     Args:
         names: {number in the label map: name} of the classes; 0, the background, is not among them.
@@ -36,7 +36,7 @@ class Segmentation(VoxelTask):
         self.scored = list(self.regions) or list(self.names.values())
         self.outputs = len(self.regions) or 1 + len(self.names)
         self._numbers = torch.tensor([0, *self.names])
-        self._criterion = DiceCELoss(sigmoid=True) if regions else DiceCELoss(to_onehot_y=True, softmax=True)
+        self._one_class, self._overlap = DiceCELoss(to_onehot_y=True, softmax=True), DiceLoss(sigmoid=True)
 
     def draw(self, example: Example, config: FinetuneConfig, seed: int) -> tuple[Tensor, Tensor]:
         """A crop around a voxel of a class that is drawn first, so that small structures are seen as often as large."""
@@ -56,10 +56,14 @@ class Segmentation(VoxelTask):
         return draw_crop(example, self._encoded(example)[None], config, crop, changes if size else [], seed)
 
     def loss(self, output: Float[Tensor, "b k x y z"], truth: Int[Tensor, "b 1 x y z"]) -> Float[Tensor, ""]:
-        """DiceCELoss."""
-        if self.regions:
-            truth = torch.stack([self._masks(each) for each in truth[:, 0]]).float()
-        return self._criterion(output, truth)
+        """DiceCELoss; for regions, Dice and the cross-entropy of each region's yes or no.
+
+        MONAI's DiceCELoss would make the regions compete for a voxel, though one lies in the other.
+        """
+        if not self.regions:
+            return self._one_class(output, truth)
+        masks = torch.stack([self._masks(each) for each in truth[:, 0]]).float()
+        return self._overlap(output, masks) + nn.functional.binary_cross_entropy_with_logits(output, masks)
 
     def predict(
         self, network: nn.Module, example: Example, config: FinetuneConfig, device: torch.device

@@ -37,8 +37,9 @@ def nifti(file: Path, content, dtype=np.float32, side=SIDE):
 def labels(seed, numbers):
     """A label map with boxes of the given numbers."""
     result = np.zeros(SHAPE, dtype=np.uint8)
+    thick = 13 // max(len(numbers), 1)
     for k, number in enumerate(numbers):
-        result[2 + seed % 3 : 20, 3:17, 1 + k : 2 + k] = number
+        result[2 + seed % 3 : 20, 3:17, 1 + k * thick : 1 + (k + 1) * thick] = number
     return result
 
 
