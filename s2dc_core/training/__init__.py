@@ -25,6 +25,7 @@ from s2dc_core.training.shipped import (
     shipped_record,
     snapshot_steps,
     study_results,
+    transfer_results,
 )
 from s2dc_core.training.timing import peak_memory, step_times
 
@@ -71,4 +72,5 @@ __all__ = [
     "snapshot_steps",
     "step_times",
     "study_results",
+    "transfer_results",
 ]

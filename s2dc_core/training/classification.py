@@ -11,7 +11,7 @@ from s2dc_core.model import EncoderConfig
 from s2dc_core.training.examples import Example, Examples
 from s2dc_core.training.networks import Classifier
 from s2dc_core.training.recipe import FinetuneConfig
-from s2dc_core.training.tasks import Task, seeded
+from s2dc_core.training.tasks import POOLED_LEVELS, Task, seeded
 
 
 class Classification(Task):
@@ -31,7 +31,7 @@ class Classification(Task):
 
     def network(self, encoder: EncoderConfig, config: FinetuneConfig) -> nn.Module:
         """Encoder, pooling, linear layer."""
-        return Classifier(encoder, len(self.names), tuple(config.pooled_levels))
+        return Classifier(encoder, len(self.names), config.levels or POOLED_LEVELS)
 
     def draw(self, example: Example, config: FinetuneConfig, seed: int) -> tuple[Tensor, Tensor]:
         """The whole case, flipped and its intensities changed as the recipe says, and the place of its class."""

@@ -1,5 +1,7 @@
 """Networks for the downstream tasks, with the encoder from scratch or from any file that load_encoder accepts."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,23 +17,46 @@ SCRATCH = ""
 """The name of no weights: the encoder starts from random numbers."""
 
 
-class Classifier(nn.Module):
-    """A linear layer on the encoder's tokens, each level averaged over the volume and the levels joined."""
+class TokenNetwork(nn.Module):
+    """The encoder, and one linear layer on the token maps of some of its levels."""
 
-    def __init__(self, config: EncoderConfig, classes: int, levels: tuple[int, ...] = (4,)):
+    def __init__(self, config: EncoderConfig, outputs: int, levels: Sequence[int]):
         super().__init__()
-        self.encoder, self.levels = Encoder(config), levels
-        self.linear = nn.Linear(sum(config.embed_dim * 2**level for level in levels), classes)
+        self.encoder, self.levels = Encoder(config), tuple(levels)
+        self.linear = nn.Linear(sum(config.embed_dim * 2**level for level in self.levels), outputs)
 
     @property
     def swinViT(self) -> nn.Module:
-        """The Swin transformer."""
+        """The Swin transformer, under its name in MONAI's SwinUNETR."""
         return self.encoder.swinViT
+
+
+class Classifier(TokenNetwork):
+    """Each level averaged over the volume, the levels joined, a linear layer."""
 
     def forward(self, volume: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b k"]:
         """A score for each class."""
         maps = self.encoder(volume)
         return self.linear(torch.cat([maps[level].mean((2, 3, 4)) for level in self.levels], dim=1))
+
+
+class LinearDecoder(TokenNetwork):
+    """The levels joined on the grid of the finest, a linear layer for each token, answers interpolated to voxels.
+
+    What it can tell apart is in the tokens, so it measures them, and it needs fewer steps than a decoder of its own.
+    """
+
+    def forward(self, volume: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b k x y z"]:
+        """A score for each class at each voxel."""
+        maps = self.encoder(volume)
+        chosen = [maps[level] for level in self.levels]
+        grid = max((each.shape[2:] for each in chosen), key=math.prod)
+        joined = torch.cat([_resized(each, grid) for each in chosen], dim=1)
+        return _resized(self.linear(joined.movedim(1, -1)).movedim(-1, 1), volume.shape[2:])
+
+
+def _resized(volume: Float[Tensor, "b c _ _ _"], shape: Sequence[int]) -> Float[Tensor, "b c _ _ _"]:
+    return nn.functional.interpolate(volume, size=tuple(shape), mode="trilinear", align_corners=False)
 
 
 def swin_unetr(config: EncoderConfig, outputs: int) -> SwinUNETR:

@@ -19,6 +19,7 @@ from s2dc_core.model import EncoderConfig, StudentTeacher
 from s2dc_core.views import ViewConfig
 
 PRECISIONS = ("float32", "bfloat16")
+HEADS = ("unetr", "linear")
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,9 @@ class FinetuneConfig(Recipe):
             alike between the classes.
         flip: probability of a mirrored crop, for each axis. It makes a left kidney of a right one.
         intensity: largest share by which a crop's intensities are scaled, and largest shift; 0 for neither.
-        pooled_levels: token levels that a classification pools.
+        head: "unetr" for MONAI's SwinUNETR, "linear" for one linear layer on the tokens, see networks.LinearDecoder; a
+            classification has its own.
+        levels: token levels that the linear layer reads, or a classification pools; None for 0 to 3, or for 4.
         windows, overlap: taken at a time, and shared by neighbours, when windows slide over a case.
         selection: patients of the training cases that are set aside to choose the best step on; 0 takes the last step.
         look_every: steps between two looks at them.
@@ -190,7 +193,8 @@ class FinetuneConfig(Recipe):
     background_share: float | int = 0.25
     flip: float | int = 0.0
     intensity: float | int = 0.1
-    pooled_levels: Sequence[int] = (4,)
+    head: str = "unetr"
+    levels: Sequence[int] | None = None
     windows: int = 4
     overlap: float | int = 0.25
     selection: int = 0
@@ -204,9 +208,11 @@ class FinetuneConfig(Recipe):
             object.__setattr__(self, "region", tuple(self.region))
             if len(self.region) != 3 or min(self.region) < 1:
                 raise ValueError(f"region must be three numbers of voxels, got {list(self.region)}")
-        object.__setattr__(self, "pooled_levels", tuple(self.pooled_levels))
-        if not self.pooled_levels or set(self.pooled_levels) - set(range(LEVELS)):
-            raise ValueError(f"pooled_levels must be of 0 to {LEVELS - 1}, got {list(self.pooled_levels)}")
+        if self.levels is not None:
+            object.__setattr__(self, "levels", tuple(self.levels))
+            if not self.levels or set(self.levels) - set(range(LEVELS)):
+                raise ValueError(f"levels must be of 0 to {LEVELS - 1}, got {list(self.levels)}")
+        check_choice("head", self.head, HEADS)
         for name in ("windows", "look_every"):
             self.check_positive(name)
         for name, top in (("background_share", 1), ("overlap", 1)):

@@ -31,6 +31,8 @@ TITLES = {
     "s2dc": "S2DC (all three)",
 }
 
+TRANSFER = "transfer.json"
+
 WEIGHTS = Path(str(resources.files("s2dc_core.training").joinpath("weights")))
 
 
@@ -99,6 +101,11 @@ def study_results() -> dict:
 def real_results() -> dict:
     """Silhouettes on real scans, of encoders trained on phantoms alone and on such scans, as `real` measured them."""
     return _read("real.json")
+
+
+def transfer_results() -> dict:
+    """Scores of every downstream question, share of the labels, start and seed, as `transfer` measured them."""
+    return _read(TRANSFER)
 
 
 @lru_cache

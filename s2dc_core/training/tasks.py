@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from s2dc_core.model import EncoderConfig
 from s2dc_core.training.examples import Example, Examples
-from s2dc_core.training.networks import swin_unetr
+from s2dc_core.training.networks import LinearDecoder, swin_unetr
 from s2dc_core.training.recipe import FinetuneConfig
 
 DEPTH = 16
 """SwinUNETR halves its tokens four times."""
+
+LINEAR_LEVELS = (0, 1, 2, 3)
+POOLED_LEVELS = (4,)
 
 
 class Task(ABC):
@@ -65,7 +68,7 @@ class Task(ABC):
 
 
 class VoxelTask(Task):
-    """A task with an answer for every voxel: MONAI's SwinUNETR on crops, windows that slide over a whole case.
+    """A task with an answer for every voxel: a decoder on crops, windows that slide over a whole case.
 
     Attributes:
         outputs: channels of the answer.
@@ -74,14 +77,16 @@ class VoxelTask(Task):
     outputs: int
 
     def network(self, encoder: EncoderConfig, config: FinetuneConfig) -> nn.Module:
-        """SwinUNETR with a channel for each answer.
+        """MONAI's SwinUNETR, or the linear decoder, with a channel for each answer.
 
         Raises:
             ValueError: for a region whose sides it cannot halve often enough.
         """
         least = encoder.patch * DEPTH
         if any(side % least for side in config.region) or max(config.region) == least:
-            raise ValueError(f"region {list(config.region)}: SwinUNETR needs multiples of {least}, one of them larger")
+            raise ValueError(f"region {list(config.region)} must be multiples of {least}, one of them larger")
+        if config.head == "linear":
+            return LinearDecoder(encoder, self.outputs, config.levels or LINEAR_LEVELS)
         return swin_unetr(encoder, self.outputs)
 
     def answers(self, network: nn.Module, example: Example, config: FinetuneConfig, device: torch.device) -> Tensor:

@@ -123,7 +123,7 @@ def test_a_case_smaller_than_the_region_is_named_unless_it_may_be_padded():
 @pytest.mark.parametrize("region", [(32, 32, 32), (48, 64, 64)])
 def test_a_region_that_the_network_cannot_halve_is_named(region):
     config = FinetuneConfig(region=region)
-    with pytest.raises(ValueError, match="needs multiples of 32, one of them larger"):
+    with pytest.raises(ValueError, match="must be multiples of 32, one of them larger"):
         Segmentation(NAMES).network(EncoderConfig.teaching(), config)
 
 

@@ -1,0 +1,174 @@
+"""The study behind notebooks 08 to 10: does pre-training help to segment, classify, reconstruct and translate?
+
+``python -m s2dc_core.training.transfer FOLDER`` fine-tunes what FOLDER does not hold yet, on generated bodies, and
+writes FOLDER/transfer.json; ``--install`` puts it where `transfer_results` looks for it.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from s2dc_core.training.downstream import Downstream
+from s2dc_core.training.finetune import finetune
+from s2dc_core.training.lessons import contrast_lesson, dose_lesson, lung_lesson, organ_lesson
+from s2dc_core.training.recipe import FinetuneConfig
+from s2dc_core.training.records import read_json, versions, write_json
+from s2dc_core.training.shipped import TRANSFER, WEIGHTS
+
+BOTH = ("scratch", "s2dc")
+ARMS = ("scratch", "contrast", "p2p", "p2s", "s2dc")
+
+
+class Question(NamedTuple):
+    """One line of a table: a task, how much of its labels, which starts.
+
+    Attributes:
+        lesson: makes the task with its bodies.
+        shares: of the training bodies that are labelled.
+        recipe: what differs from the teaching recipe.
+        starts: where the encoder's weights come from; "scratch", or an arm of the course.
+    """
+
+    lesson: Callable[[], Downstream]
+    shares: Sequence[float]
+    recipe: dict
+    starts: Sequence[str] = BOTH
+
+
+SCORED = range(1000, 1008)
+UNETR = {"head": "unetr", "learning_rate": 6e-3, "steps": 150}
+
+QUESTIONS = {
+    "organs": Question(lambda: organ_lesson(range(12), SCORED), (1 / 12, 3 / 12, 6 / 12, 1.0), {}),
+    "organs, arms": Question(lambda: organ_lesson(range(12), SCORED), (3 / 12,), {}, ARMS),
+    "organs, SwinUNETR": Question(lambda: organ_lesson(range(12), SCORED), (3 / 12,), UNETR),
+    "lungs": Question(lambda: lung_lesson(range(60), range(1000, 1060)), (0.1, 0.5, 1.0), {"batch": 4, "steps": 60}),
+    "dose": Question(lambda: dose_lesson(range(6), SCORED), (1.0,), {**UNETR, "steps": 60}),
+    "T1 to T2": Question(lambda: contrast_lesson(range(6), SCORED), (1.0,), UNETR),
+    "T1 to T1ce": Question(lambda: contrast_lesson(range(6), SCORED, target="mr_t1ce"), (1.0,), UNETR),
+}
+
+
+def recipe_for(question: Question, start: str, seed: int) -> FinetuneConfig:
+    """The recipe of one training; between starts only the weights differ, and how fast the encoder leaves them."""
+    config = replace(FinetuneConfig.from_recipe("teaching"), **question.recipe, seed=seed)
+    return replace(config, encoder_rate=1.0) if start == "scratch" else replace(config, weights=start)
+
+
+def answer(name: str, share: float, start: str, seed: int, folder: Path) -> None:
+    """Train once and leave the scores of every body in the folder; what lies there is kept.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
+    """
+    question = QUESTIONS[name]
+    config = recipe_for(question, start, seed)
+    # The arms of one question are those of another where both ask the same.
+    file = _file(name, share, start, seed, folder)
+    if file.exists():
+        if read_json(file)["recipe"] != config.as_dict():
+            raise ValueError(f"{file} followed another recipe: give a new folder")
+        return
+    lesson = _lesson(name)
+    labelled = lesson.training.share(share, seed)
+    result = finetune(config, lesson._replace(training=labelled), progress=False)
+    cases = {
+        case: {key: round(value, 5) for key, value in found.items()} for case, found in result.scores.cases.items()
+    }
+    loss = [round(value, 4) for value in result.history[::10]]
+    record = {"recipe": config.as_dict(), "labelled": labelled.names, "scores": cases, "loss_every_10": loss}
+    write_json(file, {**record, "versions": versions()})
+
+
+def _file(name: str, share: float, start: str, seed: int, folder: Path) -> Path:
+    return folder / f"{name.split(', arms')[0]}_{share:.2f}_{start}_seed{seed}.json".replace(" ", "_")
+
+
+@lru_cache(maxsize=2)
+def _lesson(name: str) -> Downstream:
+    return QUESTIONS[name].lesson()
+
+
+def jobs_of(names: Sequence[str], seeds: Sequence[int], folder: Path) -> list[tuple]:
+    """What is to be trained for some questions, seed by seed, so that an interrupted study has whole seeds."""
+    return [
+        (name, share, start, seed, folder)
+        for name in names
+        for seed in seeds
+        for share in QUESTIONS[name].shares
+        for start in QUESTIONS[name].starts
+    ]
+
+
+def collect(names: Sequence[str], seeds: Sequence[int], folder: Path) -> None:
+    """folder/transfer.json: {question: {"recipe", "labelled": {share: cases}, "scores": {share: {start: [per seed]}}}}.
+
+    A question counts with the seeds that all its trainings have; one without any is left out.
+    """
+    questions = {}
+    for name in names:
+        asked = QUESTIONS[name]
+        whole = [
+            seed
+            for seed in seeds
+            if all(_file(name, share, start, seed, folder).exists() for share in asked.shares for start in asked.starts)
+        ]
+        if not whole:
+            continue
+        found = {
+            f"{share:.2f}": {
+                start: [read_json(_file(name, share, start, seed, folder)) for seed in whole] for start in asked.starts
+            }
+            for share in asked.shares
+        }
+        questions[name] = {
+            "seeds": whole,
+            "recipe": recipe_for(asked, "scratch", whole[0]).as_dict(),
+            "labelled": {share: len(runs[asked.starts[0]][0]["labelled"]) for share, runs in found.items()},
+            "scores": {
+                share: {start: [record["scores"] for record in records] for start, records in runs.items()}
+                for share, runs in found.items()
+            },
+        }
+    write_json(folder / TRANSFER, {"versions": versions(), "questions": questions})
+
+
+def _work(job: tuple) -> str:
+    torch.set_num_threads(1)  # two processes of two threads on two cores would slow each other tenfold
+    answer(*job)
+    return f"{job[0]}, {job[1]:.0%} of the labels, {job[2]}, seed {job[3]}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: train what is missing, in as many processes as asked for, then collect."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--questions", nargs="+", default=list(QUESTIONS), choices=list(QUESTIONS))
+    parser.add_argument("--seeds", type=int, default=5, help="repetitions, from seed 0 on; 2 at least")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="trainings at a time, one core each")
+    parser.add_argument("--install", action="store_true", help="put transfer.json where the notebooks look for it")
+    options = parser.parse_args(arguments)
+    if options.seeds < 2:
+        parser.error("an interval needs two seeds at least")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    seeds = range(options.seeds)
+    with ProcessPoolExecutor(options.processes) as pool:
+        for done in pool.map(_work, jobs_of(options.questions, seeds, options.folder)):
+            print("done:", done, flush=True)
+    collect(list(QUESTIONS), seeds, options.folder)
+    if options.install:
+        shutil.copyfile(options.folder / TRANSFER, WEIGHTS / TRANSFER)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
