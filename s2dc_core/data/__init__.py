@@ -12,7 +12,17 @@ from s2dc_core.data.manifests import SECTIONS, Manifest, describe, load_all, loa
 from s2dc_core.data.overlaps import Overlap, exclude_overlaps, overlaps_of
 from s2dc_core.data.phantoms import FINDINGS, MODALITIES, ORGANS, TISSUES, Phantom, make_phantom
 from s2dc_core.data.preview import preview
-from s2dc_core.data.scans import CT_WINDOW, RULES, Scan, load_mni152, load_scan, open_scan, scan_from_phantom
+from s2dc_core.data.scans import (
+    CT_WINDOW,
+    RULES,
+    Scan,
+    load_mni152,
+    load_scan,
+    normalise,
+    open_scan,
+    scan_from_phantom,
+    suv_of,
+)
 
 __all__ = [
     "CT_WINDOW",
@@ -57,7 +67,9 @@ __all__ = [
     "preview",
     "problem_table",
     "require_cases",
+    "normalise",
     "scan_from_phantom",
+    "suv_of",
     "table",
     "transforms_of",
 ]

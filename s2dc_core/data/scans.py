@@ -175,6 +175,11 @@ def normalise(
     return ((volume - inside.mean()) / inside.std().clamp(min=1e-6)).clamp(-MR_LIMIT, MR_LIMIT)
 
 
+def suv_of(normalised: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """SUV of what `normalise` made of a PET by its default rule; what was above the ceiling of 20 stays there."""
+    return torch.sinh((normalised / SPAN + 0.5).clamp(min=0) * float(np.arcsinh(SUV_CEILING)))
+
+
 def foreground(volume: Float[Tensor, "x y z"], modality: str) -> Bool[Tensor, "x y z"]:
     """The body: what is brighter than air, without table and noise, holes filled slice by slice.
 

@@ -64,8 +64,22 @@ from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, p
 from s2dc_core.plots.scaling import plot_cost_of_ways, plot_memory_against_tokens
 from s2dc_core.plots.sheet import SheetEntry, contact_sheet
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, oriented_slice, show_slice
+from s2dc_core.plots.transfer import (
+    Panel,
+    plot_confusion,
+    plot_label_curve,
+    plot_loss_curves,
+    plot_scores_against,
+    plot_side_by_side,
+)
 
 __all__ = [
+    "Panel",
+    "plot_confusion",
+    "plot_label_curve",
+    "plot_loss_curves",
+    "plot_scores_against",
+    "plot_side_by_side",
     "SheetEntry",
     "contact_sheet",
     "PALETTE",

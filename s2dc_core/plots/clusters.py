@@ -19,6 +19,7 @@ GREY = "#BBBBBB"
 OWN = "#000000"
 STYLES = {
     "untrained": ("#888888", "o"),
+    "scratch": ("#888888", "o"),
     "contrast": (SKY, "s"),
     "p2p": (ORANGE, "^"),
     "p2s": (GREEN, "v"),

@@ -7,7 +7,7 @@ from s2dc_core.training.draws import draw_views
 from s2dc_core.training.dryrun import dry_run
 from s2dc_core.training.engine import Run, StoppedElsewhere, UnreadableScans
 from s2dc_core.training.examples import Example, Examples, examples_of
-from s2dc_core.training.finetune import FinetuneResult, Finetuning, Scores, evaluate, finetune
+from s2dc_core.training.finetune import FinetuneResult, Finetuning, Scores, build_network, evaluate, finetune
 from s2dc_core.training.image_to_image import ImageToImage
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
 from s2dc_core.training.monitor import Monitor
@@ -32,6 +32,7 @@ from s2dc_core.training.timing import peak_memory, step_times
 __all__ = [
     "Classification",
     "Downstream",
+    "build_network",
     "downstream_of",
     "Example",
     "Examples",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,12 +21,14 @@ class Example(NamedTuple):
         image: [C, X, Y, Z] float32, normalised.
         truth: label map [X, Y, Z] int; image to be predicted [X, Y, Z] float32; or class, a number.
         background: what the image is padded with where a crop reaches beyond it.
+        affine: [4, 4], voxel to world mm, for pictures.
     """
 
     name: str
     image: Tensor
     truth: Tensor | int
     background: float = 0.0
+    affine: np.ndarray | None = None
 
 
 class Examples(Sequence):
@@ -153,10 +156,11 @@ def examples_of(
     def read(item: Mapping[str, Any]) -> Example:
         item = prepare(item)
         image = torch.cat([item[name].as_tensor() for name in inputs]).float()
+        facts = {"background": float(image.min()), "affine": item[inputs[0]].affine.numpy()}
         if truth is None:
-            return Example(item["name"], image, int(item["target"]), float(image.min()))
+            return Example(item["name"], image, int(item["target"]), **facts)
         volume = item[truth].as_tensor()[0]
-        return Example(item["name"], image, volume.round().int() if labelled else volume.float(), float(image.min()))
+        return Example(item["name"], image, volume.round().int() if labelled else volume.float(), **facts)
 
     entries = [{**item, "name": item["case"]} for item in found]
     return Examples(entries, read, keep, labels_in if labelled else None)

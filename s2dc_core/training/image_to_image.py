@@ -1,5 +1,6 @@
 """Reconstruction and translation (tables 5 and 6): an image from another one, scored by PSNR, NMSE and SSIM."""
 
+from collections.abc import Callable
 from numbers import Real
 
 import torch
@@ -21,13 +22,20 @@ class ImageToImage(VoxelTask):
             estimate on the target's scale, such as PET of a low dose.
         data_range: of PSNR and SSIM; None for each target's own largest minus smallest value.
         foreground: only voxels whose target is at least this are scored; None for all.
+        units: brings prediction and target to the units that they are scored in; None to score them as they are.
     """
 
     main = "PSNR"
     outputs = 1
 
-    def __init__(self, residual: bool = False, data_range: Real | None = None, foreground: Real | None = None):
-        self.residual, self.data_range, self.foreground = residual, data_range, foreground
+    def __init__(
+        self,
+        residual: bool = False,
+        data_range: Real | None = None,
+        foreground: Real | None = None,
+        units: Callable[[Tensor], Tensor] | None = None,
+    ):
+        self.residual, self.data_range, self.foreground, self.units = residual, data_range, foreground, units
 
     def draw(self, example: Example, config: FinetuneConfig, seed: int) -> tuple[Tensor, Tensor]:
         """A crop from anywhere. Intensities stay: the target's would have to change with them."""
@@ -51,6 +59,8 @@ class ImageToImage(VoxelTask):
     def score(self, prediction: Float[Tensor, "x y z"], example: Example) -> dict[str, float]:
         """PSNR in dB, NMSE, SSIM."""
         target = example.truth
+        if self.units:
+            prediction, target = self.units(prediction), self.units(target)
         mask = None if self.foreground is None else target >= self.foreground
         data_range = float(target.max() - target.min()) if self.data_range is None else self.data_range
         return {

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from s2dc_core.data import ORGANS, Scan, dose_pair, open_scan
+from s2dc_core.data import ORGANS, Scan, dose_pair, normalise, open_scan, suv_of
 from s2dc_core.training.classification import Classification
 from s2dc_core.training.downstream import Downstream
 from s2dc_core.training.examples import Example, Examples
@@ -19,8 +19,15 @@ from s2dc_core.training.segmentation import Segmentation
 SHAPE, SPACING = (96, 64, 96), (3.75, 3.75, 3.75)
 """Voxels, and mm: a whole trunk that a laptop can learn from."""
 
+LUNG_WINDOW = (-1000.0, 250.0)
+"""HU; in the window of the organs a diffuse opacity is as black as air."""
+
+CHEST = 0.4
+"""Where the upper part of a body that is looked at begins, as a share of its height."""
+
 LUNGS = {0: "normal", 1: "focal", 2: "diffuse"}
-SUV_TOP = 10.0
+SUV_CEILING = 20.0
+"""Largest SUV that the encoder tells apart, and the data range of the scores."""
 
 
 def organ_lesson(
@@ -42,7 +49,7 @@ def organ_lesson(
     def read(entry: Mapping[str, Any]) -> Example:
         scan = _body(image, entry["seed"], **grid)
         truth = torch.where(torch.isin(scan.label, torch.tensor(list(labels))), scan.label, 0)
-        return Example(entry["name"], scan.volume, truth, scan.background)
+        return Example(entry["name"], scan.volume, truth, scan.background, scan.affine)
 
     return Downstream(Segmentation(labels), *(Examples(_entries(seeds), read) for seeds in (training, scored)))
 
@@ -53,24 +60,26 @@ def lung_lesson(training: Sequence[int], scored: Sequence[int], **grid) -> Downs
     def read(entry: Mapping[str, Any]) -> Example:
         findings = ((), ("focal_lung",), ("diffuse_lung",))[entry["target"]]
         scan = _body("phantom_ct", entry["seed"], findings=findings, **grid)
-        return Example(entry["name"], scan.volume, entry["target"], scan.background)
+        first = int(CHEST * scan.raw.shape[2])
+        affine = scan.affine.copy()
+        affine[:3, 3] += affine[:3, 2] * first
+        image = normalise(scan.raw[..., first:], "ct", window=LUNG_WINDOW)
+        return Example(entry["name"], image[None], entry["target"], scan.background, affine)
 
     sections = ([{**entry, "target": entry["seed"] % 3} for entry in _entries(seeds)] for seeds in (training, scored))
     return Downstream(Classification(LUNGS), *(Examples(entries, read) for entries in sections))
 
 
 def dose_lesson(training: Sequence[int], scored: Sequence[int], factor: Real = 50, **grid) -> Downstream:
-    """PET of a share of the dose to PET of the full dose, both in SUV / 10."""
+    """PET of a share of the dose to PET of the full dose, learnt as the encoder sees PET and scored in SUV up to 20."""
 
     def read(entry: Mapping[str, Any]) -> Example:
-        scan = _body("phantom_pet", entry["seed"], **grid)
-        low, full = (
-            torch.from_numpy(dose) / SUV_TOP
-            for dose in dose_pair(scan.raw.numpy(), scan.spacing, factor, entry["seed"])
-        )
-        return Example(entry["name"], low[None], full)
+        pet = _body("phantom_pet", entry["seed"], **grid)
+        pair = dose_pair(pet.raw.numpy(), pet.spacing, factor, entry["seed"])
+        low, full = (normalise(torch.from_numpy(dose), "pet") for dose in pair)
+        return Example(entry["name"], low[None], full, pet.background, pet.affine)
 
-    task = ImageToImage(residual=True, data_range=1.0)
+    task = ImageToImage(residual=True, data_range=SUV_CEILING, units=suv_of)
     return Downstream(task, *(Examples(_entries(seeds), read) for seeds in (training, scored)))
 
 
@@ -81,7 +90,7 @@ def contrast_lesson(
 
     def read(entry: Mapping[str, Any]) -> Example:
         first, other = (_body(f"phantom_{kind}", entry["seed"], **grid) for kind in (source, target))
-        return Example(entry["name"], first.volume, other.volume[0], first.background)
+        return Example(entry["name"], first.volume, other.volume[0], first.background, first.affine)
 
     return Downstream(ImageToImage(), *(Examples(_entries(seeds), read) for seeds in (training, scored)))
 

@@ -77,7 +77,7 @@ class Segmentation(VoxelTask):
 
         A class that it lacks is left out of that mean; "invented NAME" is then 1 if the network found any of it, or 0.
         """
-        found = class_scores(prediction, self._masks(self._encoded(example)), self.scored)
+        found = class_scores(prediction, self.masks(example), self.scored)
         known = {name: value for name, value in found.dice.items() if not math.isnan(value)}
         invented = {f"invented {name}": float(said) for name, said in found.invented.items() if name not in known}
         return {"Dice": sum(known.values()) / len(known) if known else math.nan, **known, **invented}
@@ -94,6 +94,10 @@ class Segmentation(VoxelTask):
                 f"none of the {len(examples)} training cases holds {', '.join(missing)}: nothing can be learnt of it. "
                 "Take other cases, or leave the class out of the labels"
             )
+
+    def masks(self, example: Example) -> Bool[Tensor, "k x y z"]:
+        """Where each scored class is, by the truth."""
+        return self._masks(self._encoded(example))
 
     def _encoded(self, example: Example) -> Int[Tensor, "x y z"]:
         """The label map with its classes numbered 0, 1, 2 in the order of their numbers."""

@@ -25,6 +25,7 @@ of `teaching`, seed 0, its loss is 3.7; at a quarter 2.2, at a tenth 1.8, the lo
 
 TITLES = {
     "untrained": "untrained",
+    "scratch": "from scratch",
     "contrast": "$L_g$",
     "p2p": "$L_g + L_{p2p}$",
     "p2s": "$L_g + L_{p2s}$",

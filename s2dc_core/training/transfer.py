@@ -5,6 +5,7 @@ writes FOLDER/transfer.json; ``--install`` puts it where `transfer_results` look
 """
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -20,8 +21,10 @@ import torch
 from s2dc_core.training.downstream import Downstream
 from s2dc_core.training.finetune import finetune
 from s2dc_core.training.lessons import contrast_lesson, dose_lesson, lung_lesson, organ_lesson
+from s2dc_core.training.measure import mean_interval
 from s2dc_core.training.recipe import FinetuneConfig
 from s2dc_core.training.records import read_json, versions, write_json
+from s2dc_core.training.scores import mean_of
 from s2dc_core.training.shipped import TRANSFER, WEIGHTS
 
 BOTH = ("scratch", "s2dc")
@@ -45,13 +48,14 @@ class Question(NamedTuple):
 
 
 SCORED = range(1000, 1008)
+POOLED = {"batch": 4, "steps": 60, "levels": (1, 2, 3, 4), "encoder_rate": 0.1}
 UNETR = {"head": "unetr", "learning_rate": 6e-3, "steps": 150}
 
 QUESTIONS = {
     "organs": Question(lambda: organ_lesson(range(12), SCORED), (1 / 12, 3 / 12, 6 / 12, 1.0), {}),
     "organs, arms": Question(lambda: organ_lesson(range(12), SCORED), (3 / 12,), {}, ARMS),
     "organs, SwinUNETR": Question(lambda: organ_lesson(range(12), SCORED), (3 / 12,), UNETR),
-    "lungs": Question(lambda: lung_lesson(range(60), range(1000, 1060)), (0.1, 0.5, 1.0), {"batch": 4, "steps": 60}),
+    "lungs": Question(lambda: lung_lesson(range(60), range(1000, 1060)), (0.1, 0.5, 1.0), POOLED),
     "dose": Question(lambda: dose_lesson(range(6), SCORED), (1.0,), {**UNETR, "steps": 60}),
     "T1 to T2": Question(lambda: contrast_lesson(range(6), SCORED), (1.0,), UNETR),
     "T1 to T1ce": Question(lambda: contrast_lesson(range(6), SCORED, target="mr_t1ce"), (1.0,), UNETR),
@@ -140,6 +144,29 @@ def collect(names: Sequence[str], seeds: Sequence[int], folder: Path) -> None:
             },
         }
     write_json(folder / TRANSFER, {"versions": versions(), "questions": questions})
+
+
+def per_seed(runs: Sequence[dict[str, dict[str, float]]], score: str) -> list[float]:
+    """Mean of a score over the cases that have it, one number for every training.
+
+    Args:
+        runs: {case: {score: number}} of each training.
+    """
+    return [mean_of(list(cases.values())).get(score, math.nan) for cases in runs]
+
+
+def paired_gains(runs: dict[str, Sequence], score: str) -> dict[str, tuple[float, float, float]]:
+    """S2DC minus each other start, paired by seed: mean and 95 % Student-t interval over the seeds.
+
+    Args:
+        runs: start to its trainings, as per_seed takes them.
+    """
+    ours = per_seed(runs["s2dc"], score)
+    others = {start: per_seed(found, score) for start, found in runs.items() if start != "s2dc"}
+    return {
+        start: mean_interval([one - other for one, other in zip(ours, theirs, strict=True)])
+        for start, theirs in others.items()
+    }
 
 
 def _work(job: tuple) -> str:

@@ -21,6 +21,7 @@ from s2dc_core.training import (
 )
 from s2dc_core.training.finetune import build_network
 from tests.data.miniature import MAKERS
+from tests.training.test_processes import launch
 
 SIZES = EncoderConfig(embed_dim=12, heads=(1, 2, 2, 2), window=4, use_v2=False)
 CONFIG = FinetuneConfig(
@@ -76,6 +77,27 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
     others = BALLS._replace(training=balls(0, 1, 2, 4))
     with pytest.raises(ValueError, match="made on other scans"):
         finetune(config, others, progress=False, folder=tmp_path, resume=True)
+
+
+TOGETHER = """
+import sys
+from tests.training.test_finetune import BALLS, CONFIG, finetune, replace
+
+config = replace(CONFIG, selection=2, look_every=2)
+finetune(config, BALLS, progress=False, folder=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(tmp_path):
+    config = replace(CONFIG, selection=2, look_every=2, batch=2)
+    one = finetune(config, BALLS, progress=False, device="cpu", folder=tmp_path / "one")
+    done = launch(tmp_path, TOGETHER, tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    two = Finetuning.resume(tmp_path / "two", BALLS, "cpu")
+    assert [terms.total for terms in two.history] == pytest.approx(one.history, abs=1e-4)
+    records = [json.loads((tmp_path / name / "scores.json").read_text()) for name in ("one", "two")]
+    assert records[0]["chosen_on"] == records[1]["chosen_on"] and list(records[1]["cases"]) == ["ball 10", "ball 11"]
 
 
 def test_what_is_written_says_how_it_was_made(tmp_path):

@@ -73,10 +73,11 @@ pretrain(LAYER, SCANS[: 2 - own.index], progress=False)
 """
 TERMINATED = """
 import os, signal, sys
+from s2dc_core.training import loop
 from tests.training.test_processes import LAYER, SCANS, pretrain
 
 if os.environ["RANK"] == "1":
-    pretrain.__globals__["_Termination"].asked = True
+    loop._Termination.asked = True
 pretrain(LAYER, SCANS, progress=False, folder=sys.argv[1])
 """
 

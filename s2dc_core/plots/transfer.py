@@ -1,0 +1,164 @@
+"""Figures of lessons 08 to 10: predictions side by side, curves over labels, scores against clusters."""
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from s2dc_core.plots.clusters import GREY, Interval, arm_style
+from s2dc_core.plots.slices import Array, Position, figure_grid, label_colour, show_slice
+
+
+class Panel(NamedTuple):
+    """A picture of a row.
+
+    Attributes:
+        title: above it.
+        volume: [X, Y, Z].
+        labels: [X, Y, Z] whole numbers to outline, or None.
+        window: (lowest, highest) value shown; None for that of the row's first panel.
+        cmap: matplotlib's name of the colours.
+    """
+
+    title: str
+    volume: Array
+    labels: Array | None = None
+    window: tuple[Real, Real] | None = None
+    cmap: str = "gray"
+
+
+def plot_side_by_side(
+    rows: Mapping[str, Sequence[Panel]],
+    affine: Array | Mapping[str, Array],
+    positions: Mapping[str, Position],
+    plane: str = "axial",
+    title: str = "",
+) -> Figure:
+    """A row per case, a panel per way of looking at it, all at the same place.
+
+    Args:
+        rows: case to its panels; all rows have as many.
+        affine: of the volumes, or of each row's.
+        positions: where each case is cut, as show_slice takes it.
+    """
+    columns = len(next(iter(rows.values())))
+    with figure_grid(len(rows), columns, size=(3.1, 3.0)) as (figure, axes):
+        for line, (case, panels) in zip(axes, rows.items(), strict=True):
+            own = affine[case] if isinstance(affine, Mapping) else affine
+            first = np.asarray(panels[0].volume)
+            shown = panels[0].window or tuple(np.percentile(first, (0.5, 99.5)))
+            for axis, panel in zip(line, panels, strict=True):
+                low, high = panel.window or shown
+                look = {"vmin": low, "vmax": high, "labels": panel.labels, "cmap": panel.cmap}
+                show_slice(axis, panel.volume, own, plane, positions[case], title=panel.title, **look)
+            line[0].set_ylabel(case)
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def plot_label_curve(
+    curves: Mapping[str, Mapping[Real, Interval]],
+    differences: Mapping[Real, Interval],
+    titles: Mapping[str, str],
+    score: str,
+    words: tuple[str, str],
+    title: str = "",
+) -> Figure:
+    """Left: a score against the number of labelled cases, a line per start; right: what pre-training adds.
+
+    Args:
+        curves: start to {labelled cases: (mean, low, high)}.
+        differences: labelled cases to (mean, low, high) of the paired difference.
+        titles: start to title.
+        score: name of the score, for the left axis.
+        words: labels of the lower axis and of the right one.
+    """
+    with figure_grid(1, 2, size=(5.2, 3.9)) as (figure, axes):
+        left, right = axes[0]
+        for number, (start, points) in enumerate(curves.items()):
+            counts = np.array(list(points), dtype=float) * (1 + 0.03 * (number - (len(curves) - 1) / 2))
+            mean, low, high = np.transpose(list(points.values()))
+            style = arm_style(start)
+            left.errorbar(
+                counts, mean, [mean - low, high - mean], label=titles[start], capsize=3, markersize=7, **style
+            )
+        counts = np.array(list(differences), dtype=float)
+        mean, low, high = np.transpose(list(differences.values()))
+        right.errorbar(counts, mean, [mean - low, high - mean], capsize=3, markersize=7, **arm_style("s2dc"))
+        right.axhline(0, color="black", linewidth=0.8)
+        for axis in (left, right):
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(FixedLocator(counts))
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_xlabel(words[0])
+        left.set_ylabel(score)
+        right.set_ylabel(words[1])
+        left.legend(fontsize=10)
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def plot_scores_against(
+    across: Mapping[str, Real],
+    up: Mapping[str, Real],
+    numbers: Mapping[str, int],
+    words: tuple[str, str],
+    title: str = "",
+) -> Figure:
+    """A point per organ, in its colour and with its name.
+
+    Args:
+        across, up: name to value.
+        numbers: name to label, for the colour.
+        words: labels of the two axes.
+    """
+    with figure_grid(1, 1, size=(6.6, 4.6)) as (figure, axes):
+        axis = axes[0, 0]
+        for name, value in across.items():
+            axis.plot(value, up[name], "o", markersize=9, color=label_colour(numbers[name]), markeredgecolor="black")
+            axis.annotate(
+                name.replace("_", " "), (value, up[name]), xytext=(7, 3), textcoords="offset points", fontsize=9
+            )
+        axis.axvline(0, color=GREY, linewidth=0.8, zorder=0)
+        axis.set(xlabel=words[0], ylabel=words[1], title=title)
+        axis.margins(x=0.18, y=0.1)
+    return figure
+
+
+def plot_loss_curves(
+    losses: Mapping[str, Sequence[Real]], titles: Mapping[str, str], window: int, title: str
+) -> Figure:
+    """The loss of each start against the step, faint, and its running mean over a window of steps."""
+    with figure_grid(1, 1, size=(6.6, 3.6)) as (figure, axes):
+        axis = axes[0, 0]
+        for start, values in losses.items():
+            colour = arm_style(start)["color"]
+            steps = np.arange(1, len(values) + 1)
+            axis.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
+            width = min(window, len(values))
+            mean = np.convolve(values, np.ones(width) / width, mode="valid")
+            axis.plot(steps[width - 1 :], mean, color=colour, linewidth=2.2, label=titles[start])
+        axis.set(xlabel="step", ylabel="loss", title=title)
+        axis.legend(fontsize=10)
+    return figure
+
+
+def plot_confusion(tables: Mapping[str, Array], names: Sequence[str]) -> Figure:
+    """A panel per start: how many cases of each class (rows) were taken for each (columns)."""
+    with figure_grid(1, len(tables), size=(3.6, 3.7)) as (figure, axes):
+        for axis, (title, counts) in zip(axes[0], tables.items(), strict=True):
+            counts = np.asarray(counts)
+            axis.imshow(counts, cmap="Blues", vmin=0, vmax=counts.sum(1).max())
+            for row, column in np.ndindex(counts.shape):
+                dark = counts[row, column] > 0.6 * counts.sum(1).max()
+                word = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
+                axis.text(column, row, int(counts[row, column]), **word)
+            axis.set_xticks(range(len(names)), names)
+            axis.set_yticks(range(len(names)), names if axis is axes[0, 0] else [""] * len(names))
+            axis.set(xlabel="taken for", ylabel="is" if axis is axes[0, 0] else "")
+            axis.set_title(f"{title}: {np.trace(counts) / counts.sum():.0%} right")
+    return figure
