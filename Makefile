@@ -13,7 +13,7 @@ help:
 	@echo "make notebooks   run every notebook; results in outputs/   (PROFILE=ci|teaching|gpu|paper, ARGS='--only 01')"
 	@echo "make test        run every test, the notebooks in seconds among them   (ARGS='-k geometry')"
 	@echo "make lab         open the notebooks in JupyterLab"
-	@echo "make study       train the shipped weights again (45 minutes); results in outputs/study   (with S2DC_DATA also real scans)"
+	@echo "make study       train the shipped weights again and measure what they give (3 hours); results in outputs/study   (with S2DC_DATA also real scans)"
 	@echo "make bench       measure the structure losses, Sinkhorn and the step (45 minutes)   (ARGS='--sizes 432 1728')"
 	@echo "make lint        check the form of code and notebooks"
 	@echo "make format      mend it: format the code, strip the notebooks' outputs"
@@ -32,6 +32,7 @@ lab: $(STAMP)
 # What lies in outputs/study already is kept, so an interrupted study goes on.
 study: $(STAMP)
 	$(BIN)/python -m s2dc_core.training.study outputs/study --install $(ARGS)
+	$(BIN)/python -m s2dc_core.training.transfer outputs/study/transfer --install
 	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.training.real outputs/study "$$S2DC_DATA" --install
 
 bench: $(STAMP)

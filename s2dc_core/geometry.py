@@ -260,13 +260,16 @@ def random_affine(
     scale: Reals,
     translation_mm: float | int,
     generator: torch.Generator | None = None,
+    in_plane: bool = False,
 ) -> Float[Tensor, "4 4"]:
     """A random H about the region's centre: rotation about any axis, one scale, translation; see affine_about_centre.
 
     The axis is uniform on the sphere, the angle uniform in +-rotation_deg, the scale uniform in the given interval
-    and each component of the translation uniform in +-translation_mm.
+    and each component of the translation uniform in +-translation_mm. In plane, as in the published recipe, the axis is
+    the last one and nothing moves along it.
     """
     axis = F.normalize(torch.randn(3, generator=generator, dtype=torch.float64), dim=0)
+    axis = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) if in_plane else axis
     angle, where, *shift = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
     low, high = scale
     return affine_about_centre(
@@ -274,7 +277,7 @@ def random_affine(
         spacing,
         rotation_deg=(axis * (2 * angle - 1) * rotation_deg).tolist(),
         scale=low + (high - low) * where,
-        translation_mm=[(2 * s - 1) * translation_mm for s in shift],
+        translation_mm=[(2 * s - 1) * translation_mm * (k < 2 or not in_plane) for k, s in enumerate(shift)],
     )
 
 

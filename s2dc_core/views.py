@@ -26,7 +26,7 @@ class ViewConfig:
 
     Attributes:
         counts: sub-volumes of a region along each axis.
-        rotation_deg, scale, translation_mm: ranges of H, see geometry.random_affine.
+        rotation_deg, scale, translation_mm, in_plane: ranges of H, see geometry.random_affine.
         positive_rotation_deg, positive_scale, positive_translation_mm: the same for each sub-volume's own
             counterpart, the positive of L_g.
         intensity_scale, intensity_shift, noise: largest relative gain, offset and standard deviation of
@@ -38,6 +38,7 @@ class ViewConfig:
     rotation_deg: float | int = 30.0
     scale: Reals = (0.9, 1.2)
     translation_mm: float | int = 24.0
+    in_plane: bool = False
     positive_rotation_deg: float | int = 15.0
     positive_scale: Reals = (0.9, 1.1)
     positive_translation_mm: float | int = 8.0
@@ -267,7 +268,7 @@ def augment_regions(
     mask = torch.stack([each.to(device, non_blocking=True) for each in may_match])[:, None].to(source.dtype)
     background = torch.tensor([region.background for region in regions], device=source.device)
     ranges = (config.rotation_deg, config.scale, config.translation_mm)
-    H = _draw_affines(source.shape[2:], spacings, ranges, generators).to(source.device)
+    H = _draw_affines(source.shape[2:], spacings, ranges, generators, config.in_plane).to(source.device)
     target = change_intensities(warp(source, H, fill=background), config, generators)
     strides = [encoder.stride(level) for level in levels]
     valid = zip(strides, valid_in_both(mask, H, strides), strict=True)
@@ -294,9 +295,11 @@ def make_positives(
     return change_intensities(warp(parts, H, fill=fill), config, owners)
 
 
-def _draw_affines(shape: Sequence[int], spacings: Sequence[Reals], ranges: tuple, generators: Sequence) -> Tensor:
-    drawn = [random_affine(shape, mm, *ranges, generator) for mm, generator in zip(spacings, generators, strict=True)]
-    return torch.stack(drawn)
+def _draw_affines(
+    shape: Sequence[int], spacings: Sequence[Reals], ranges: tuple, generators: Sequence, in_plane: bool = False
+) -> Tensor:
+    each = zip(spacings, generators, strict=True)
+    return torch.stack([random_affine(shape, mm, *ranges, generator, in_plane) for mm, generator in each])
 
 
 def _each(generators: Generators, count: int) -> Sequence[torch.Generator | None]:

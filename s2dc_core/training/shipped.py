@@ -32,7 +32,7 @@ TITLES = {
     "s2dc": "S2DC (all three)",
 }
 
-TRANSFER = "transfer.json"
+TRANSFER, ABLATION = "transfer.json", "ablation.json"
 
 WEIGHTS = Path(str(resources.files("s2dc_core.training").joinpath("weights")))
 
@@ -107,6 +107,11 @@ def real_results() -> dict:
 def transfer_results() -> dict:
     """Scores of every downstream question, share of the labels, start and seed, as `transfer` measured them."""
     return _read(TRANSFER)
+
+
+def ablation_results() -> dict:
+    """Silhouettes and few-label Dice of every row of the ablation and seed, as `ablation` measured them."""
+    return _read(ABLATION)
 
 
 @lru_cache
