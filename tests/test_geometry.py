@@ -333,7 +333,7 @@ def test_in_plane_nothing_moves_along_the_last_axis_and_elsewhere_it_does():
     shape, spacing = (32, 32, 16), (1.0, 1.0, 2.0)
     generator = torch.Generator().manual_seed(0)
     for in_plane in (True, False):
-        H = geo.random_affine(shape, spacing, 30, (1.0, 1.0), 10, generator, in_plane)
+        H = random_affine(shape, spacing, 30, (1.0, 1.0), 10, generator, in_plane)
         along = H[2, :3] - torch.tensor([0.0, 0.0, 1.0], dtype=H.dtype)
         assert (along.abs().max() < 1e-12 and abs(float(H[2, 3])) < 1e-12) == in_plane
         assert abs(float(torch.linalg.det(H[:3, :3])) - 1) < 1e-9 and not torch.equal(H[:2, :2], torch.eye(2).double())
