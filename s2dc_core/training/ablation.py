@@ -8,12 +8,8 @@ see the same regions; each is measured by silhouettes on unseen bodies before an
 decoder that three labelled bodies, the same for all, have fine-tuned.
 """
 
-import argparse
-import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,12 +22,13 @@ from s2dc_core.geometry import grid_of, ground_truth_matches
 from s2dc_core.losses import LossTerms
 from s2dc_core.training.draws import RegionDraw, views_of
 from s2dc_core.training.finetune import finetune
+from s2dc_core.training.jobs import in_processes, install, study_options
 from s2dc_core.training.lessons import organ_lesson
 from s2dc_core.training.loop import drive
 from s2dc_core.training.recipe import FinetuneConfig, PretrainConfig
 from s2dc_core.training.records import read_json, versions, write_json
 from s2dc_core.training.run import Pretraining
-from s2dc_core.training.shipped import ABLATION, ARMS, RATES, WEIGHTS, open_weights
+from s2dc_core.training.shipped import ABLATION, ARMS, RATES, open_weights
 from s2dc_core.training.study import export_half, measure, training_scans
 from s2dc_core.views import valid_in_both
 
@@ -185,32 +182,20 @@ def collect(seeds: Sequence[int], folder: Path, recipe: str = "teaching") -> Non
     write_json(folder / ABLATION, {"versions": versions(), "default": DEFAULT, "rows": rows})
 
 
-def _work(job: tuple) -> str:
-    torch.set_num_threads(1)  # two processes of two threads on two cores would slow each other tenfold
-    measure_row(*job)
-    return f"{job[0]}, seed {job[1]}"
+def _work(name: str, seed: int, folder: Path) -> str:
+    measure_row(name, seed, folder)
+    return f"{name}, seed {seed}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: train and measure what is missing, in as many processes as asked for, then collect."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions, from seed 0 on; 2 at least")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="rows at a time, one core each")
-    parser.add_argument("--install", action="store_true", help="put ablation.json where the notebook looks for it")
-    options = parser.parse_args(arguments)
-    if options.seeds < 2:
-        parser.error("an interval needs two seeds at least")
-    options.folder.mkdir(parents=True, exist_ok=True)
+    options = study_options(arguments, __doc__.splitlines()[0], "rows", list(ROWS), seeds=3)
     seeds = range(options.seeds)
-    jobs = [(name, seed, options.folder) for seed in seeds for name in options.rows]
-    with ProcessPoolExecutor(options.processes) as pool:
-        for done in pool.map(_work, jobs):
-            print("done:", done, flush=True)
+    jobs = [(name, seed, options.folder) for seed in seeds for name in options.names]
+    in_processes(_work, jobs, options.processes)
     collect(seeds, options.folder)
     if options.install:
-        shutil.copyfile(options.folder / ABLATION, WEIGHTS / ABLATION)
+        install(options.folder / ABLATION)
     return 0
 
 

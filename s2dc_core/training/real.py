@@ -8,7 +8,6 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch
 import yaml
 
 from s2dc_core.data import Scan, load_scan
+from s2dc_core.training.jobs import in_processes
 from s2dc_core.training.measure import scan_silhouettes
 from s2dc_core.training.pretrain import pretrain
 from s2dc_core.training.records import read_json, versions, write_json
@@ -84,8 +84,7 @@ def _gather(name: str, group: dict, arm: str, seed: int, folder: Path) -> dict:
     return {scan: found for file in records if file.exists() for scan, found in read_json(file)["silhouettes"].items()}
 
 
-def _work(job: tuple) -> str:
-    torch.set_num_threads(1)
+def _work(*job) -> str:
     train_on_real(*job)
     return f"{job[0]}, seed {job[2]}, {job[3]} split {job[4]}"
 
@@ -118,9 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for split in range(len(load_groups()[name]["splits"]))
         for arm in options.arms
     ]
-    with ProcessPoolExecutor(options.processes) as pool:
-        for done in pool.map(_work, jobs):
-            print("done:", done, flush=True)
+    in_processes(_work, jobs, options.processes)
     seeds = range(options.phantom_seeds), range(options.seeds)
     collect_real(options.arms, options.recipe, *seeds, options.folder, options.data)
     if options.install:

@@ -9,7 +9,6 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 
 from s2dc_core.data import Scan, open_scan
 from s2dc_core.model import Encoder, export_encoder
+from s2dc_core.training.jobs import in_processes
 from s2dc_core.training.measure import mean_interval, scan_silhouettes
 from s2dc_core.training.pretrain import Pretraining, pretrain
 from s2dc_core.training.recipe import PretrainConfig
@@ -173,12 +173,11 @@ def rounded(values: dict[int, float]) -> dict[str, float]:
     return {str(organ): round(value, 5) for organ, value in values.items()}
 
 
-def _work(job: tuple[str, str, int, Path]) -> str:
-    torch.set_num_threads(1)  # two processes of two threads on two cores would slow each other tenfold
-    if job[0] in ARMS:
-        train_arm(*job)
-    measure_arm(*job)
-    return f"{job[0]}, seed {job[2]}"
+def _work(arm: str, recipe: str, seed: int, folder: Path) -> str:
+    if arm in ARMS:
+        train_arm(arm, recipe, seed, folder)
+    measure_arm(arm, recipe, seed, folder)
+    return f"{arm}, seed {seed}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -196,9 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jobs = [
         (arm, options.recipe, seed, options.folder) for seed in range(options.seeds) for arm in ("untrained", *ARMS)
     ]
-    with ProcessPoolExecutor(options.processes) as pool:
-        for done in pool.map(_work, jobs):
-            print("done:", done, flush=True)
+    in_processes(_work, jobs, options.processes)
     collect(options.folder, options.recipe, range(options.seeds))
     print((options.folder / "weights" / "study.json").read_text().split('"differences"')[1])
     if options.install:

@@ -4,28 +4,23 @@
 writes FOLDER/transfer.json; ``--install`` puts it where `transfer_results` looks for it.
 """
 
-import argparse
 import math
-import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from s2dc_core.training.downstream import Downstream
 from s2dc_core.training.finetune import finetune
+from s2dc_core.training.jobs import in_processes, install, study_options
 from s2dc_core.training.lessons import contrast_lesson, dose_lesson, lung_lesson, organ_lesson
 from s2dc_core.training.measure import mean_interval
 from s2dc_core.training.recipe import FinetuneConfig
 from s2dc_core.training.records import read_json, versions, write_json
 from s2dc_core.training.scores import mean_of
-from s2dc_core.training.shipped import TRANSFER, WEIGHTS
+from s2dc_core.training.shipped import TRANSFER
 
 BOTH = ("scratch", "s2dc")
 ARMS = ("scratch", "contrast", "p2p", "p2s", "s2dc")
@@ -169,31 +164,19 @@ def paired_gains(runs: dict[str, Sequence], score: str) -> dict[str, tuple[float
     }
 
 
-def _work(job: tuple) -> str:
-    torch.set_num_threads(1)  # two processes of two threads on two cores would slow each other tenfold
-    answer(*job)
-    return f"{job[0]}, {job[1]:.0%} of the labels, {job[2]}, seed {job[3]}"
+def _work(name: str, share: float, start: str, seed: int, folder: Path) -> str:
+    answer(name, share, start, seed, folder)
+    return f"{name}, {share:.0%} of the labels, {start}, seed {seed}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: train what is missing, in as many processes as asked for, then collect."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--questions", nargs="+", default=list(QUESTIONS), choices=list(QUESTIONS))
-    parser.add_argument("--seeds", type=int, default=5, help="repetitions, from seed 0 on; 2 at least")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="trainings at a time, one core each")
-    parser.add_argument("--install", action="store_true", help="put transfer.json where the notebooks look for it")
-    options = parser.parse_args(arguments)
-    if options.seeds < 2:
-        parser.error("an interval needs two seeds at least")
-    options.folder.mkdir(parents=True, exist_ok=True)
+    options = study_options(arguments, __doc__.splitlines()[0], "questions", list(QUESTIONS), seeds=5)
     seeds = range(options.seeds)
-    with ProcessPoolExecutor(options.processes) as pool:
-        for done in pool.map(_work, jobs_of(options.questions, seeds, options.folder)):
-            print("done:", done, flush=True)
+    in_processes(_work, jobs_of(options.names, seeds, options.folder), options.processes)
     collect(list(QUESTIONS), seeds, options.folder)
     if options.install:
-        shutil.copyfile(options.folder / TRANSFER, WEIGHTS / TRANSFER)
+        install(options.folder / TRANSFER)
     return 0
 
 
