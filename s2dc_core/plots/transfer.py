@@ -118,11 +118,15 @@ def plot_scores_against(
     """
     with figure_grid(1, 1, size=(6.6, 4.6)) as (figure, axes):
         axis = axes[0, 0]
-        for name, value in across.items():
-            axis.plot(value, up[name], "o", markersize=9, color=label_colour(numbers[name]), markeredgecolor="black")
-            axis.annotate(
-                name.replace("_", " "), (value, up[name]), xytext=(7, 3), textcoords="offset points", fontsize=9
-            )
+        spread = [np.ptp(list(values.values())) or 1 for values in (across, up)]
+        placed: list[tuple[Real, Real]] = []
+        for name in sorted(across, key=lambda name: -up[name]):
+            point = (across[name], up[name])
+            axis.plot(*point, "o", markersize=9, color=label_colour(numbers[name]), markeredgecolor="black")
+            crowded = any(abs(point[0] - x) < 0.3 * spread[0] and y - point[1] < 0.06 * spread[1] for x, y in placed)
+            below = {"xytext": (7, -11) if crowded else (7, 3), "textcoords": "offset points"}
+            axis.annotate(name.replace("_", " "), point, fontsize=9, **below)
+            placed.append(point)
         axis.axvline(0, color=GREY, linewidth=0.8, zorder=0)
         axis.set(xlabel=words[0], ylabel=words[1], title=title)
         axis.margins(x=0.18, y=0.1)
