@@ -22,7 +22,7 @@ PRECISIONS = ("float32", "bfloat16")
 HEADS = ("unetr", "linear")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Schedule, precision and seed, which every training has; and recipes in and out of plain values.
 
@@ -103,7 +103,7 @@ class Recipe:
         return cls.from_dict(values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PretrainConfig(Recipe):
     """Model, views, schedule and loss of a run; the defaults suit a laptop and a minute or two.
 
@@ -162,7 +162,7 @@ class PretrainConfig(Recipe):
         return self.levels[:1] if self.joined else self.levels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(Recipe):
     """How a network is fine-tuned for a task; what it learns from is the task's and the examples'.
 
