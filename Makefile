@@ -33,6 +33,7 @@ lab: $(STAMP)
 study: $(STAMP)
 	$(BIN)/python -m s2dc_core.training.study outputs/study --install $(ARGS)
 	$(BIN)/python -m s2dc_core.training.transfer outputs/study/transfer --install
+	$(BIN)/python -m s2dc_core.training.ablation outputs/study/ablation --install
 	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.training.real outputs/study "$$S2DC_DATA" --install
 
 bench: $(STAMP)

@@ -1,5 +1,6 @@
 """The figures of the course, one function per figure, one file per lesson; each returns a matplotlib Figure."""
 
+from s2dc_core.plots.ablation import plot_differences
 from s2dc_core.plots.assignment import (
     plot_assignment_maps,
     plot_clamped_confidences,
@@ -76,6 +77,7 @@ from s2dc_core.plots.transfer import (
 __all__ = [
     "Panel",
     "plot_confusion",
+    "plot_differences",
     "plot_label_curve",
     "plot_loss_curves",
     "plot_scores_against",

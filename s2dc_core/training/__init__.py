@@ -19,6 +19,7 @@ from s2dc_core.training.segmentation import Segmentation
 from s2dc_core.training.shipped import (
     ARMS,
     TITLES,
+    ablation_results,
     open_snapshot,
     open_weights,
     real_results,
@@ -73,5 +74,6 @@ __all__ = [
     "snapshot_steps",
     "step_times",
     "study_results",
+    "ablation_results",
     "transfer_results",
 ]

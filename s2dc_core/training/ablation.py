@@ -4,8 +4,9 @@
 FOLDER/ablation.json; ``--install`` puts it where `ablation_results` looks for it.
 
 A row differs from the default, the `teaching` recipe, in one thing. All rows of a seed start from the same weights and
-see the same regions; each is measured by silhouettes on unseen bodies before any label, and by the Dice of a linear
-decoder that three labelled bodies, the same for all, have fine-tuned.
+see the same regions. Each is measured on unseen bodies: before any label by silhouettes; frozen, by the Dice of a
+linear probe after 1, 3 and 12 labelled bodies; fine-tuned, by the Dice of a linear decoder after 3. A seed's labelled
+bodies are the same for all rows.
 """
 
 import sys
@@ -13,26 +14,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from statistics import mean
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from s2dc_core.geometry import grid_of, ground_truth_matches
+from s2dc_core.geometry import Matches, grid_of, ground_truth_matches
 from s2dc_core.losses import LossTerms
+from s2dc_core.training.downstream import Downstream
 from s2dc_core.training.draws import RegionDraw, views_of
 from s2dc_core.training.finetune import finetune
 from s2dc_core.training.jobs import in_processes, install, study_options
 from s2dc_core.training.lessons import organ_lesson
 from s2dc_core.training.loop import drive
+from s2dc_core.training.measure import mean_interval
+from s2dc_core.training.probe import example_tokens, probe_dice
 from s2dc_core.training.recipe import FinetuneConfig, PretrainConfig
 from s2dc_core.training.records import read_json, versions, write_json
 from s2dc_core.training.run import Pretraining
 from s2dc_core.training.shipped import ABLATION, ARMS, RATES, open_weights
 from s2dc_core.training.study import export_half, measure, training_scans
-from s2dc_core.views import valid_in_both
+from s2dc_core.views import Views, valid_in_both
 
-DEFAULT = "S2DC"
+DEFAULT, UNTRAINED = "S2DC", "untrained"
+
+BODIES = 12
+"""Labelled bodies there are to learn from, seeds 0 to 11; 1000 to 1007 score."""
+
+PROBED, TUNED = (1, 3, 12), 3
+"""How many of them a linear probe of frozen tokens learns from, and how many fine-tuning does."""
 
 
 class PublishedMatches(Pretraining):
@@ -44,13 +55,17 @@ class PublishedMatches(Pretraining):
     def losses(self, draws: Sequence[RegionDraw]) -> tuple[LossTerms, Tensor]:
         """The terms of a batch, with the matches that the published matrix gives."""
         views = views_of(self.config, draws, self.device)
-        inside = torch.stack([draw.region.body for draw in draws])[:, None].to(views.source)
-        strides = [self.config.encoder.stride(level) for level in self.config.matched_levels]
-        shape = views.source.shape[2:]
-        slipped = published_matrix(views.H, shape)
-        valid = zip(strides, valid_in_both(inside.to(self.device), views.H, strides), strict=True)
-        matches = [ground_truth_matches(slipped, grid_of(shape, patch), patch, *both) for patch, both in valid]
-        return self.compute(views._replace(matches=matches), [draw.number for draw in draws])
+        views = views._replace(matches=published_matches(self.config, draws, views))
+        return self.compute(views, [draw.number for draw in draws])
+
+
+def published_matches(config: PretrainConfig, draws: Sequence[RegionDraw], views: Views) -> list[Matches]:
+    """What the published code would list, level by level, for the views of these draws: see `published_matrix`."""
+    inside = torch.stack([draw.region.body for draw in draws])[:, None].to(views.source)
+    strides = [config.encoder.stride(level) for level in config.matched_levels]
+    shape, slipped = views.source.shape[2:], published_matrix(views.H, views.source.shape[2:])
+    valid = zip(strides, valid_in_both(inside, views.H, strides), strict=True)
+    return [ground_truth_matches(slipped, grid_of(shape, patch), patch, *both) for patch, both in valid]
 
 
 def published_matrix(H: Float[Tensor, "b 4 4"], shape: Sequence[int]) -> Float[Tensor, "b 4 4"]:
@@ -77,18 +92,19 @@ class Row:
         loss: fields of the loss.
         views: fields of the views.
         fields: of the recipe itself.
-        run: what takes its steps.
+        run: what takes its steps; None for the start that all rows of a seed share.
     """
 
     group: str
     loss: Mapping[str, object] = field(default_factory=dict)
     views: Mapping[str, object] = field(default_factory=dict)
     fields: Mapping[str, object] = field(default_factory=dict)
-    run: type[Pretraining] = Pretraining
+    run: type[Pretraining] | None = Pretraining
 
 
 ROWS = {
     DEFAULT: Row("default"),
+    UNTRAINED: Row("start", run=None),
     "L_g": Row("losses", ARMS["contrast"], fields={"rate": RATES["contrast"]}),
     "L_g + L_p2p": Row("losses", ARMS["p2p"]),
     "L_g + L_p2s": Row("losses", ARMS["p2s"]),
@@ -118,18 +134,26 @@ def recipe_of(name: str, seed: int, recipe: str = "teaching") -> PretrainConfig:
     return replace(plain, seed=seed, learning_rate=rate, views=views, loss_options=loss, **own)
 
 
+def file_of(name: str, seed: int, folder: Path) -> Path:
+    """Where the encoder of a row and seed lies."""
+    return folder / f"{name}_seed{seed}.safetensors".replace(" ", "_").replace(",", "")
+
+
 def pretrain_row(name: str, seed: int, folder: Path, recipe: str = "teaching") -> Path:
     """Pre-train a row and leave its encoder in the folder; one that lies there is kept.
 
     Raises:
         ValueError: if what lies there followed another recipe.
     """
-    config = recipe_of(name, seed, recipe)
-    file = folder / f"{name}_seed{seed}.safetensors".replace(" ", "_").replace(",", "")
+    config, file = recipe_of(name, seed, recipe), file_of(name, seed, folder)
     record = file.with_suffix(".json")
     if record.exists():
         if read_json(record)["recipe"] != config.as_dict():
             raise ValueError(f"{record} followed another recipe: give a new folder")
+        return file
+    if ROWS[name].run is None:
+        export_half(config.build().student.encoder, file)
+        write_json(record, {"recipe": config.as_dict(), "steps": 0, "versions": versions()})
         return file
     run = ROWS[name].run(config, _scans())
     drive(run, progress=False)
@@ -140,17 +164,38 @@ def pretrain_row(name: str, seed: int, folder: Path, recipe: str = "teaching") -
 
 
 def measure_row(name: str, seed: int, folder: Path, recipe: str = "teaching") -> None:
-    """Pre-train a row, unless it was, and leave its silhouettes and its few-label scores in the folder."""
+    """Pre-train a row, unless it was, and leave what its frozen tokens know, and its few-label Dice, in the folder."""
     file = pretrain_row(name, seed, folder, recipe)
-    target = file.with_name(f"measured_{file.stem}.json")
-    if target.exists():
-        return
     levels = PretrainConfig.from_recipe(recipe).levels  # every row is read at the default's levels
-    silhouettes = measure(open_weights(file), levels)
-    config = replace(FinetuneConfig.from_recipe("teaching"), weights=str(file), seed=seed)
-    result = finetune(config, _lesson(seed), progress=False)
-    dice = {case: {key: round(value, 5) for key, value in found.items()} for case, found in result.scores.cases.items()}
-    write_json(target, {"silhouettes": silhouettes, "dice": dice})
+    frozen, tuned = measured(file, "frozen"), measured(file, "tuned")
+    if not frozen.exists():
+        encoder = open_weights(file)
+        write_json(frozen, {"silhouettes": measure(encoder, levels), "probe": _probe(encoder, levels, seed)})
+    if not tuned.exists():
+        config = replace(FinetuneConfig.from_recipe("teaching"), weights=str(file), seed=seed)
+        lesson = _lesson()
+        lesson = lesson._replace(training=lesson.training.share(TUNED / BODIES, seed))
+        cases = finetune(config, lesson, progress=False).scores.cases
+        write_json(tuned, {"dice": {case: _rounded(found) for case, found in cases.items()}})
+
+
+def measured(file: Path, how: str) -> Path:
+    """Where the measurements, "frozen" or "tuned", of an encoder's file lie."""
+    return file.with_name(f"{how}_{file.stem}.json")
+
+
+def _probe(encoder: nn.Module, levels: Sequence[int], seed: int) -> dict[str, dict[str, float]]:
+    """Dice of a linear probe after so many bodies, {bodies: {organ: Dice}}; fewer are part of more."""
+    lesson = _lesson()
+    scored = example_tokens(encoder, lesson.scored, levels)
+    known = dict(zip(lesson.training.names, example_tokens(encoder, lesson.training, levels), strict=True))
+    chosen = {bodies: lesson.training.share(bodies / BODIES, seed).names for bodies in PROBED}
+    dice = {bodies: probe_dice([known[name] for name in names], scored) for bodies, names in chosen.items()}
+    return {str(bodies): _rounded(found) for bodies, found in dice.items()}
+
+
+def _rounded(values: Mapping) -> dict[str, float]:
+    return {str(key): round(float(value), 5) for key, value in values.items()}
 
 
 @lru_cache(maxsize=1)
@@ -159,27 +204,63 @@ def _scans() -> list:
 
 
 @lru_cache(maxsize=1)
-def _lesson(seed: int):
-    lesson = organ_lesson(range(12), range(1000, 1008))
-    return lesson._replace(training=lesson.training.share(3 / 12, seed))
+def _lesson() -> Downstream:
+    return organ_lesson(range(BODIES), range(1000, 1008))
 
 
 def collect(seeds: Sequence[int], folder: Path, recipe: str = "teaching") -> None:
-    """folder/ablation.json: {row: {"group", "recipe", "seeds", "silhouettes": [per seed], "dice": [per seed]}}."""
+    """folder/ablation.json: {row: {"group", "recipe", "seeds", and per seed "silhouettes", "probe", "dice"}}.
+
+    A seed enters once its frozen half is measured; its "dice" is null until it was fine-tuned.
+    """
     rows = {}
     for name, row in ROWS.items():
-        stem = f"{name}_seed{{}}".replace(" ", "_").replace(",", "")
-        files = {seed: folder / f"measured_{stem.format(seed)}.json" for seed in seeds}
-        found = {seed: read_json(file) for seed, file in files.items() if file.exists()}
-        if not found:
-            continue
-        rows[name] = {
-            "group": row.group,
-            "recipe": recipe_of(name, 0, recipe).as_dict(),
-            "seeds": list(found),
-            **{key: [record[key] for record in found.values()] for key in ("silhouettes", "dice")},
-        }
+        files = {seed: file_of(name, seed, folder) for seed in seeds}
+        found = {seed: read_json(part) for seed, file in files.items() if (part := measured(file, "frozen")).exists()}
+        tuned = {seed: measured(files[seed], "tuned") for seed in found}
+        if found:
+            rows[name] = {
+                "group": row.group,
+                "recipe": recipe_of(name, 0, recipe).as_dict(),
+                "seeds": list(found),
+                **{key: [record[key] for record in found.values()] for key in ("silhouettes", "probe")},
+                "dice": [read_json(part)["dice"] if part.exists() else None for part in tuned.values()],
+            }
     write_json(folder / ABLATION, {"versions": versions(), "default": DEFAULT, "rows": rows})
+
+
+def scores_of(results: Mapping) -> dict[str, dict[str, dict[int, float]]]:
+    """{measure: {row: {seed: score}}} of what `ablation_results` returns; each a mean over organs, then bodies.
+
+    The measures are "silhouette" (its mean over CT, PET and MR), "probe, 1 labelled" and so on, and "fine-tuned".
+    """
+    scores: dict[str, dict[str, dict[int, float]]] = {}
+    for name, row in results["rows"].items():
+        for place, seed in enumerate(row["seeds"]):
+            images = row["silhouettes"][place].values()
+            found = {"silhouette": mean(mean(mean(organs.values()) for organs in image.values()) for image in images)}
+            for bodies, organs in row["probe"][place].items():
+                found[f"probe, {bodies} labelled"] = mean(organs.values())
+            if row["dice"][place]:
+                found["fine-tuned"] = mean(case["Dice"] for case in row["dice"][place].values())
+            for what, score in found.items():
+                scores.setdefault(what, {}).setdefault(name, {})[seed] = score
+    return scores
+
+
+def differences_from(scores: Mapping[str, Mapping[int, float]], other: str = DEFAULT) -> dict[str, tuple]:
+    """Each row minus another one, paired by seed: {row: (mean, low, high)}, 95 % Student-t intervals over the seeds.
+
+    A row that shares fewer than two seeds with the other has no interval and is left out.
+
+    Args:
+        scores: {row: {seed: score}}, one measure of `scores_of`.
+    """
+    base = scores[other]
+    pairs = {
+        name: [score - base[seed] for seed, score in found.items() if seed in base] for name, found in scores.items()
+    }
+    return {name: mean_interval(values) for name, values in pairs.items() if name != other and len(values) > 1}
 
 
 def _work(name: str, seed: int, folder: Path) -> str:

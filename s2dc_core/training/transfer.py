@@ -71,7 +71,6 @@ def answer(name: str, share: float, start: str, seed: int, folder: Path) -> None
     """
     question = QUESTIONS[name]
     config = recipe_for(question, start, seed)
-    # The arms of one question are those of another where both ask the same.
     file = _file(name, share, start, seed, folder)
     if file.exists():
         if read_json(file)["recipe"] != config.as_dict():

@@ -9,6 +9,7 @@ import io
 import json
 import shutil
 import tarfile
+import tempfile
 import threading
 import zipfile
 from dataclasses import replace
@@ -207,6 +208,7 @@ def test_what_is_not_there_is_one_error(tmp_path, server, capsys):
 
 
 SYM, HARD = tarfile.SYMTYPE, tarfile.LNKTYPE
+ABSOLUTE = f"{tempfile.gettempdir()}/evil_of_a_test.txt"
 
 
 @pytest.mark.parametrize(
@@ -214,8 +216,8 @@ SYM, HARD = tarfile.SYMTYPE, tarfile.LNKTYPE
     [
         ({**GOOD, "../evil.txt": b"x"}, "tar", ()),
         ({**GOOD, "Set/../../evil.txt": b"x"}, "zip", ()),
-        ({**GOOD, "/tmp/evil_of_a_test.txt": b"x"}, "tar.gz", ()),
-        ({**GOOD, "/tmp/evil_of_a_test.txt": b"x"}, "zip", ()),
+        ({**GOOD, ABSOLUTE: b"x"}, "tar.gz", ()),
+        ({**GOOD, ABSOLUTE: b"x"}, "zip", ()),
         (GOOD, "tar", [("Set/out", "/etc", SYM)]),
         (GOOD, "tar", [("Set/passwords", "/etc/passwd", HARD)]),
         (GOOD, "tar", [("Set/inside", "images/a.nii.gz", SYM)]),
@@ -228,7 +230,7 @@ def test_an_archive_that_leads_elsewhere_is_refused_as_a_whole(tmp_path, server,
         fetch(manifest, root, progress=False)
     assert left(root) == [f"set.{kind}"]
     assert not (tmp_path / "in" / "evil.txt").exists() and not (tmp_path / "evil.txt").exists()
-    assert not Path("/tmp/evil_of_a_test.txt").exists()
+    assert not Path(ABSOLUTE).exists()
 
 
 def test_what_was_fetched_and_is_gone_is_fetched_again(tmp_path, server):

@@ -1,13 +1,16 @@
 """Rows of the ablation differ from the default in what they say; the published matches are the published ones."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
 from s2dc_core import geometry as geo
-from s2dc_core.training import PretrainConfig, ablation
+from s2dc_core.training import FinetuneConfig, PretrainConfig, ablation, ablation_results
 from s2dc_core.training.ablation import ROWS, PublishedMatches, published_matrix, recipe_of
+from s2dc_core.training.lessons import organ_lesson
+from s2dc_core.training.records import read_json
 from s2dc_core.training.run import Pretraining
 from tests.training.test_checkpoints import SCANS, SHORT
 
@@ -67,3 +70,67 @@ def test_what_lies_there_is_kept_and_not_mixed(tmp_path, monkeypatch):
     small["steps"] = 2
     with pytest.raises(ValueError, match="followed another recipe"):
         ablation.pretrain_row("S2DC", 0, tmp_path)
+
+
+def test_scores_are_means_of_what_was_measured_and_differences_are_paired():
+    def row(shift, seeds):
+        noise = {0: 0.0, 1: 0.3, 2: 0.7}
+        organs = [{"1": noise[seed] + shift, "2": noise[seed] + shift + 0.2} for seed in seeds]
+        return {
+            "seeds": seeds,
+            "silhouettes": [{"ct": {"1000": o}, "pet": {"1000": o}} for o in organs],
+            "probe": [{"3": o} for o in organs],
+            "dice": [{"a": {"Dice": o["1"]}, "b": {"Dice": o["2"]}} for o in organs],
+        }
+
+    scores = ablation.scores_of({"rows": {"S2DC": row(0.0, [0, 1, 2]), "other": row(0.05, [1, 2])}})
+    assert set(scores) == {"silhouette", "probe, 3 labelled", "fine-tuned"}
+    for found in scores.values():
+        found["of one seed"] = {1: 0.9}
+        assert "of one seed" not in ablation.differences_from(found)
+        assert found["S2DC"] == pytest.approx({0: 0.1, 1: 0.4, 2: 0.8})
+        assert ablation.differences_from(found)["other"] == pytest.approx((0.05, 0.05, 0.05))
+        assert "S2DC" not in ablation.differences_from(found)
+
+
+def test_a_study_of_two_rows_from_weights_to_results(tmp_path, monkeypatch):
+    """The whole command on two small bodies: frozen and tuned halves, collected, and nothing made twice."""
+    monkeypatch.setattr(ablation, "_scans", lambda: SCANS)
+    monkeypatch.setattr(ablation, "in_processes", lambda work, jobs, _: [work(*job) for job in jobs])
+    plain, tune = PretrainConfig.from_recipe, FinetuneConfig.from_recipe
+    short = {"steps": 1, "batch": 1}
+    monkeypatch.setattr(PretrainConfig, "from_recipe", lambda name: replace(plain(name), **short))
+    monkeypatch.setattr(FinetuneConfig, "from_recipe", lambda name: replace(tune(name), **short))
+    monkeypatch.setattr(ablation, "measure", lambda encoder, levels: {"phantom_ct": {"1000": {"6": 0.1, "1": 0.2}}})
+    small = organ_lesson(range(2), range(1000, 1001), shape=(64, 64, 64), spacing=(5.6, 5, 5.6))
+    monkeypatch.setattr(ablation, "_lesson", lambda: small)
+    monkeypatch.setattr(ablation, "BODIES", 2)
+    monkeypatch.setattr(ablation, "PROBED", (1, 2))
+    monkeypatch.setattr(ablation, "TUNED", 1)
+    command = [str(tmp_path), "--rows", "untrained", "temperature 1", "--seeds", "2"]
+    assert ablation.main(command) == 0
+    results = read_json(tmp_path / "ablation.json")
+    assert set(results["rows"]) == {"untrained", "temperature 1"}
+    scores = ablation.scores_of(results)
+    assert set(scores) == {"silhouette", "probe, 1 labelled", "probe, 2 labelled", "fine-tuned"}
+    assert all(set(seeds) == {0, 1} for found in scores.values() for seeds in found.values())
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*_seed*")}
+    ablation.main(command)
+    assert before == {file: file.stat().st_mtime_ns for file in tmp_path.glob("*_seed*")}
+
+
+def test_the_committed_results_are_whole():
+    """Every row, three seeds, the recipe of today; the default's numbers are there for each difference."""
+    results = ablation_results()
+    assert set(results["rows"]) == set(ROWS) and results["default"] == ablation.DEFAULT
+    for name, row in results["rows"].items():
+        assert row["seeds"] == [0, 1, 2] and row["group"] == ROWS[name].group, name
+        assert row["recipe"] == json.loads(json.dumps(recipe_of(name, 0).as_dict())), name
+        for silhouettes, probe in zip(row["silhouettes"], row["probe"], strict=True):
+            assert len(silhouettes) == 3 and set(probe) == {"1", "3", "12"}
+            assert all(len(organs) == 13 for organs in probe.values())
+        assert None not in row["dice"] or row["group"] not in ("default", "start", "losses"), name
+    for found in ablation.scores_of(results).values():
+        assert all(-1 < score < 1 for seeds in found.values() for score in seeds.values())
+        paired = {name for name, seeds in found.items() if len(seeds) > 1}
+        assert set(ablation.differences_from(found)) == paired - {ablation.DEFAULT}
