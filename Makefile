@@ -35,6 +35,7 @@ study: $(STAMP)
 	$(BIN)/python -m s2dc_core.training.transfer outputs/study/transfer --install
 	$(BIN)/python -m s2dc_core.training.ablation outputs/study/ablation --install
 	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.training.real outputs/study "$$S2DC_DATA" --install
+	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.training.few_labels outputs/study/few_labels "$$S2DC_DATA" --install
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/matching.py $(ARGS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CORE = ("geometry", "streaming", "matching", "losses", "encoder", "weights", "model", "views", "features", "plots")
-WINGS = ("data", "training", "explorer")
+WINGS = ("data", "training", "explorer", "exercises")
 FREE = ("__init__", "__main__", "cli")
 """Files that tie the others together. __init__ is held to the core: importing geometry must not load a wing."""
 

@@ -20,6 +20,7 @@ from s2dc_core.training.shipped import (
     ARMS,
     TITLES,
     ablation_results,
+    few_label_results,
     open_snapshot,
     open_weights,
     real_results,
@@ -75,5 +76,6 @@ __all__ = [
     "step_times",
     "study_results",
     "ablation_results",
+    "few_label_results",
     "transfer_results",
 ]

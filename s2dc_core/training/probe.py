@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
@@ -31,21 +31,31 @@ def probe_dice(
     scored: Sequence[tuple[np.ndarray, np.ndarray]],
     penalty: float = 100.0,
 ) -> dict[int, float]:
-    """Dice of tokens, by label: multinomial logistic regression on standardised features, over all scored examples.
+    """Dice of tokens, by label, over all scored examples; see `fit_probe` and `token_dice`."""
+    return token_dice(fit_probe(training, penalty), scored)
 
-    Dice = 2 |P and T| / (|P| + |T|), counted in tokens; a label that was never trained on scores 0.
+
+def fit_probe(training: Sequence[tuple[np.ndarray, np.ndarray]], penalty: float = 100.0) -> Pipeline:
+    """Multinomial logistic regression on standardised features.
 
     Args:
-        training, scored: as `example_tokens` returns them.
+        training: as `example_tokens` returns them.
         penalty: on the square of the weights, 1 / C of scikit-learn.
 
     Raises:
         ValueError: if no training token lies in an organ.
     """
-    (features, label), (others, truth) = (map(np.concatenate, zip(*part, strict=True)) for part in (training, scored))
+    features, label = map(np.concatenate, zip(*training, strict=True))
     if not label.any():
         raise ValueError("no training token lies in an organ: there is nothing to learn from")
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / penalty, max_iter=1000))
-    found = model.fit(features, label).predict(others)
-    organs = np.unique(truth[truth > 0])
+    return make_pipeline(StandardScaler(), LogisticRegression(C=1 / penalty, max_iter=1000)).fit(features, label)
+
+
+def token_dice(probe: Pipeline, scored: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[int, float]:
+    """Dice = 2 |P and T| / (|P| + |T|), counted in tokens over all scored examples, for each label that they have.
+
+    A label that was never trained on scores 0.
+    """
+    features, truth = map(np.concatenate, zip(*scored, strict=True))
+    found, organs = probe.predict(features), np.unique(truth[truth > 0])
     return dict(zip(organs.tolist(), f1_score(truth, found, labels=organs, average=None, zero_division=0), strict=True))

@@ -32,7 +32,7 @@ TITLES = {
     "s2dc": "S2DC (all three)",
 }
 
-TRANSFER, ABLATION = "transfer.json", "ablation.json"
+TRANSFER, ABLATION, FEW_LABELS = "transfer.json", "ablation.json", "few_labels.json"
 
 WEIGHTS = Path(str(resources.files("s2dc_core.training").joinpath("weights")))
 
@@ -112,6 +112,11 @@ def transfer_results() -> dict:
 def ablation_results() -> dict:
     """Silhouettes and few-label Dice of every row of the ablation and seed, as `ablation` measured them."""
     return _read(ABLATION)
+
+
+def few_label_results() -> dict:
+    """Scores of real patients after few labels, by group, number of labels and arm, as `few_labels` measured them."""
+    return _read(FEW_LABELS)
 
 
 @lru_cache

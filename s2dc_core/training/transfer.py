@@ -20,7 +20,7 @@ from s2dc_core.training.measure import mean_interval
 from s2dc_core.training.recipe import FinetuneConfig
 from s2dc_core.training.records import read_json, versions, write_json
 from s2dc_core.training.scores import mean_of
-from s2dc_core.training.shipped import TRANSFER
+from s2dc_core.training.shipped import TRANSFER, transfer_results
 
 BOTH = ("scratch", "s2dc")
 ARMS = ("scratch", "contrast", "p2p", "p2s", "s2dc")
@@ -45,15 +45,16 @@ class Question(NamedTuple):
 SCORED = range(1000, 1008)
 POOLED = {"batch": 4, "steps": 60, "levels": (1, 2, 3, 4), "encoder_rate": 0.1}
 UNETR = {"head": "unetr", "learning_rate": 6e-3, "steps": 150}
+IMAGES = {**UNETR, "steps": 60}
 
 QUESTIONS = {
     "organs": Question(lambda: organ_lesson(range(12), SCORED), (1 / 12, 3 / 12, 6 / 12, 1.0), {}),
     "organs, arms": Question(lambda: organ_lesson(range(12), SCORED), (3 / 12,), {}, ARMS),
     "organs, SwinUNETR": Question(lambda: organ_lesson(range(12), SCORED), (3 / 12,), UNETR),
     "lungs": Question(lambda: lung_lesson(range(60), range(1000, 1060)), (0.1, 0.5, 1.0), POOLED),
-    "dose": Question(lambda: dose_lesson(range(6), SCORED), (1.0,), {**UNETR, "steps": 60}),
-    "T1 to T2": Question(lambda: contrast_lesson(range(6), SCORED), (1.0,), UNETR),
-    "T1 to T1ce": Question(lambda: contrast_lesson(range(6), SCORED, target="mr_t1ce"), (1.0,), UNETR),
+    "dose": Question(lambda: dose_lesson(range(6), SCORED), (1.0,), IMAGES),
+    "T1 to T2": Question(lambda: contrast_lesson(range(6), SCORED), (1.0,), IMAGES),
+    "T1 to T1ce": Question(lambda: contrast_lesson(range(6), SCORED, target="mr_t1ce"), (1.0,), IMAGES),
 }
 
 
@@ -140,6 +141,17 @@ def collect(names: Sequence[str], seeds: Sequence[int], folder: Path) -> None:
     write_json(folder / TRANSFER, {"versions": versions(), "questions": questions})
 
 
+def keep_answers(file: Path) -> None:
+    """Add to a study's results the installed answers to questions that it did not ask."""
+    study, known = read_json(file), transfer_results()
+    kept = {
+        name: {"versions": known["versions"], **found}
+        for name, found in known["questions"].items()
+        if name not in study["questions"]
+    }
+    write_json(file, {**study, "questions": {**kept, **study["questions"]}})
+
+
 def per_seed(runs: Sequence[dict[str, dict[str, float]]], score: str) -> list[float]:
     """Mean of a score over the cases that have it, one number for every training.
 
@@ -175,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     in_processes(_work, jobs_of(options.names, seeds, options.folder), options.processes)
     collect(list(QUESTIONS), seeds, options.folder)
     if options.install:
+        keep_answers(options.folder / TRANSFER)
         install(options.folder / TRANSFER)
     return 0
 

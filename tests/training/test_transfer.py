@@ -9,6 +9,7 @@ import pytest
 
 from s2dc_core.training import FinetuneConfig, transfer, transfer_results
 from s2dc_core.training.lessons import organ_lesson
+from s2dc_core.training.records import write_json
 from s2dc_core.training.transfer import Question, paired_gains, per_seed
 
 GRID = {"shape": (48, 32, 48), "spacing": (7.5, 7.5, 7.5)}
@@ -87,3 +88,14 @@ def test_what_comes_with_the_course_is_whole():
             ]
             assert all(len(runs) == len(question["seeds"]) for runs in starts.values())
             assert np.all((np.array(values) >= 0) & (np.array(values) <= 1))
+
+
+def test_answers_to_questions_that_were_not_asked_again_are_kept(tmp_path):
+    study = {"versions": {"torch": "1"}, "questions": {"organs": {"seeds": [7]}, "new": {"seeds": [0, 1]}}}
+    write_json(tmp_path / "transfer.json", study)
+    transfer.keep_answers(tmp_path / "transfer.json")
+    found = json.loads((tmp_path / "transfer.json").read_text())
+    assert found["versions"] == {"torch": "1"}
+    assert found["questions"]["organs"] == {"seeds": [7]} and found["questions"]["new"] == {"seeds": [0, 1]}
+    lungs = found["questions"]["lungs"]
+    assert lungs["scores"] == transfer_results()["questions"]["lungs"]["scores"] and "torch" in lungs["versions"]

@@ -1,0 +1,118 @@
+"""One exercise: its stub, its solution, the mistakes that are easily made, and the check that tells them apart."""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+LEVELS = {"easy": 1, "medium": 2, "hard": 3}
+"""The points that an exercise of each level is worth."""
+
+
+class Mistake(NamedTuple):
+    """A wrong answer: what is wrong with it, what the check must say of it, and the answer."""
+
+    name: str
+    says: str
+    answer: Callable
+
+
+@dataclass
+class Exercise:
+    """A function to write.
+
+    Attributes:
+        title: a few words.
+        level: "easy", "medium" or "hard", which decides the points.
+        task: what to write, Markdown; the notebook shows it above the stub.
+        hints: Markdown each, folded away.
+        imports: lines of code that the answer needs, above the stub.
+        use: code for the notebook, run there once the check has passed; it may use the notebook's variables.
+        identity: notebook and number, "02.1"; given when the file is loaded.
+    """
+
+    title: str
+    level: str
+    task: str
+    hints: Sequence[str] = ()
+    imports: str = ""
+    use: str = ""
+    identity: str = ""
+    answers: dict[str, Callable] = field(default_factory=dict, repr=False)
+    mistakes: list[Mistake] = field(default_factory=list, repr=False)
+    checker: Callable | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if self.level not in LEVELS:
+            raise ValueError(f"level {self.level!r} of {self.title!r}: use one of {', '.join(LEVELS)}")
+        texts = ("task", "imports", "use")
+        vars(self).update({name: textwrap.dedent(getattr(self, name)).strip() for name in texts})
+        self.hints = [textwrap.dedent(hint).strip() for hint in self.hints]
+
+    @property
+    def points(self) -> int:
+        """What a right answer is worth."""
+        return LEVELS[self.level]
+
+    def stub(self, function: Callable) -> Callable:
+        """Decorator: what the student gets; it raises NotImplementedError."""
+        return self._keep("stub", function)
+
+    def solution(self, function: Callable) -> Callable:
+        """Decorator: a right answer."""
+        return self._keep("solution", function)
+
+    def check(self, function: Callable) -> Callable:
+        """Decorator: takes an answer and raises an AssertionError that says what is wrong with it."""
+        self.checker = function
+        return function
+
+    def mistake(self, name: str, says: str) -> Callable[[Callable], Callable]:
+        """Decorator: a wrong answer.
+
+        Args:
+            name: of the mistake, for the table.
+            says: words that the check's message must hold.
+        """
+
+        def keep(function: Callable) -> Callable:
+            self.mistakes.append(Mistake(name, says, function))
+            return function
+
+        return keep
+
+    def _keep(self, part: str, function: Callable) -> Callable:
+        self.answers[part] = function
+        return function
+
+    @property
+    def name(self) -> str:
+        """Of the function to write."""
+        return self.answers["stub"].__name__
+
+    def code(self, part: str) -> str:
+        """The text of the stub or of the solution, with the imports above it: what a cell holds."""
+        lines = textwrap.dedent(inspect.getsource(self.answers[part])).splitlines()
+        start = next(number for number, line in enumerate(lines) if line.startswith("def "))
+        body = "\n".join(lines[start:])
+        return f"{self.imports}\n\n\n{body}" if self.imports else body
+
+    def verdict(self, answer: Callable) -> tuple[bool, str]:
+        """Whether an answer is right, and what to tell whoever wrote it."""
+        try:
+            note = self.checker(answer)
+        except NotImplementedError:
+            return False, "not done yet"
+        except AssertionError as error:
+            return False, f"not yet: {error}"
+        except Exception as error:
+            return False, f"not yet: your code ended with {type(error).__name__}: {error}"
+        return True, f"right. {note}" if note else "right"
+
+
+class Points(float):
+    """Points as a number that a notebook shows plainly, which is what nbgrader reads as a score."""
+
+    def __repr__(self) -> str:
+        return f"{float(self):g}"

@@ -1,0 +1,115 @@
+"""What is made from the exercises: the cells of the notebooks, and the page of solutions."""
+
+import re
+from copy import deepcopy
+from typing import Any
+
+from s2dc_core.exercises.exercise import Exercise
+from s2dc_core.exercises.sources import load, module_of
+
+START, END = "## Exercise", "## What to take away"
+"""The headings between which a notebook's exercises stand."""
+
+WORDS = (
+    "## Exercises\n\nWrite each function in place of its `raise NotImplementedError`, then run the cell below it: it "
+    "says what is wrong, or gives the points. Solutions: [exercises/solutions.md](exercises/solutions.md)."
+)
+
+
+def cells_of(number: str) -> list[dict[str, Any]]:
+    """The cells that a notebook's exercises become, as nbformat 4 has them; stub and check as nbgrader marks them."""
+    cells = [_markdown(f"ex-{number}", WORDS, {"exercise": {"id": number, "part": "start"}})]
+    for exercise in load(number):
+        cells += _cells(exercise)
+    if more := getattr(module_of(number), "EXPLORE", ""):
+        part = {"exercise": {"id": number, "part": "explore"}}
+        cells.append(_markdown(f"ex-{number}-explore", f"**To explore**\n\n{more.strip()}", part))
+    return cells
+
+
+def _cells(exercise: Exercise) -> list[dict[str, Any]]:
+    name = f"ex-{exercise.identity.replace('.', '-')}"
+    call = f'exercises.check("{exercise.identity}", {exercise.name})'
+    stub, grade = _graded(f"{name}-stub", solution=True), _graded(f"{name}-check", solution=False)
+    grade["points"] = exercise.points
+    cells = [
+        _markdown(f"{name}-task", _task(exercise), _part(exercise, "task")),
+        _code(f"{name}-stub", exercise.code("stub"), _part(exercise, "stub") | {"nbgrader": stub}),
+        _code(
+            f"{name}-check",
+            f"from s2dc_core import exercises\n\n{call}",
+            _part(exercise, "check") | {"nbgrader": grade},
+        ),
+    ]
+    if exercise.use:
+        code = "\n".join(f"    {line}" if line else "" for line in exercise.use.splitlines())
+        guarded = f'if exercises.passed("{exercise.identity}"):\n{code}'
+        cells.append(_code(f"{name}-use", guarded, _part(exercise, "use")))
+    return cells
+
+
+def _task(exercise: Exercise) -> str:
+    number, points = exercise.identity.split(".")[1], exercise.points
+    worth = f"{points} point" + "s" * (points > 1)
+    text = f"**{number} {exercise.title}** ({exercise.level}, {worth}). {exercise.task}"
+    return text + "".join(f"\n\n{_folded('Hint', hint)}" for hint in exercise.hints)
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def _part(exercise: Exercise, part: str) -> dict[str, Any]:
+    return {"exercise": {"id": exercise.identity, "part": part}}
+
+
+def _graded(name: str, solution: bool) -> dict[str, Any]:
+    flags = {"grade": not solution, "locked": not solution, "solution": solution, "task": False}
+    return {"grade_id": name, "schema_version": 3, **flags}
+
+
+def _markdown(name: str, text: str, metadata: dict) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": name, "metadata": metadata, "source": text}
+
+
+def _code(name: str, text: str, metadata: dict) -> dict[str, Any]:
+    empty = {"execution_count": None, "outputs": []}
+    return {"cell_type": "code", "id": name, "metadata": metadata, "source": text, **empty}
+
+
+def with_exercises(notebook: dict[str, Any], number: str) -> dict[str, Any]:
+    """A copy of a notebook, as nbformat reads it, whose part of exercises is what their file says now.
+
+    Raises:
+        ValueError: if the notebook does not have the two headings, in order.
+    """
+    heads = [cell["source"].split("\n")[0] if cell["cell_type"] == "markdown" else "" for cell in notebook["cells"]]
+    starts = [place for place, head in enumerate(heads) if re.fullmatch(f"{START}s?", head)]
+    ends = [place for place, head in enumerate(heads) if head == END]
+    if len(starts) != 1 or len(ends) != 1 or starts > ends:
+        raise ValueError(f"notebook {number} needs one cell that begins {START!r} and a later one that begins {END!r}")
+    changed = deepcopy(notebook)
+    changed["cells"][starts[0] : ends[0]] = cells_of(number)
+    return changed
+
+
+def with_solutions(notebook: dict[str, Any], number: str) -> dict[str, Any]:
+    """A copy of a notebook with each stub replaced by the solution: what a teacher runs."""
+    answers = {exercise.identity: exercise.code("solution") for exercise in load(number)}
+    changed = deepcopy(notebook)
+    for cell in changed["cells"]:
+        part = cell["metadata"].get("exercise", {})
+        if part.get("part") == "stub":
+            cell["source"] = answers[part["id"]]
+    return changed
+
+
+def solutions_page(numbers: list[str]) -> str:
+    """All tasks, Markdown, each with its solution folded away."""
+    lines = ["# Solutions", "", "Try first. Each notebook's cells say what is wrong with an answer."]
+    for number in numbers:
+        lines += ["", f"## Notebook {number}"]
+        for exercise in load(number):
+            code = f"```python\n{exercise.code('solution')}\n```"
+            lines += ["", _task(exercise), "", _folded("Solution", code)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,113 @@
+"""The exercises of notebooks/exercises: read, checked, and tried themselves."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from s2dc_core.exercises.exercise import Exercise, Points
+
+SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "exercises"
+_passed: set[str] = set()
+
+
+def numbers() -> list[str]:
+    """The notebooks that have exercises: "01", "02" and so on."""
+    return sorted(path.stem for path in SOURCES.glob("[0-9][0-9].py"))
+
+
+def load(number: str) -> list[Exercise]:
+    """The exercises of a notebook, in order.
+
+    Raises:
+        ValueError: if it has none, or one of them is not whole.
+    """
+    return [value for value in vars(module_of(number)).values() if isinstance(value, Exercise)]
+
+
+@lru_cache
+def module_of(number: str) -> ModuleType:
+    """The module notebooks/exercises/NN.py.
+
+    Raises:
+        ValueError: as load.
+    """
+    file = SOURCES / f"{number}.py"
+    if not file.is_file():
+        known = ", ".join(numbers()) or f"none in {SOURCES}: install the course with pip install -e in its folder"
+        raise ValueError(f"there are no exercises of notebook {number!r}; there are {known}")
+    spec = importlib.util.spec_from_file_location(f"exercises_{number}", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # inspect finds the text of a function through it
+    spec.loader.exec_module(module)
+    found = [value for value in vars(module).values() if isinstance(value, Exercise)]
+    for place, exercise in enumerate(found, start=1):
+        exercise.identity = f"{number}.{place}"
+        if set(exercise.answers) != {"stub", "solution"} or exercise.checker is None:
+            raise ValueError(f"{file.name}: {exercise.title!r} needs a stub, a solution and a check")
+    return module
+
+
+def check(identity: str, answer: Callable) -> Points:
+    """Print what is wrong with an answer, or that it is right; its points, 0 if it is wrong or not done.
+
+    Args:
+        identity: notebook and number, such as "02.1".
+        answer: the function that was written.
+
+    Raises:
+        ValueError: for an exercise that does not exist.
+    """
+    found = {exercise.identity: exercise for exercise in load(identity.split(".")[0])}
+    if identity not in found:
+        raise ValueError(f"there is no exercise {identity!r}; there are {', '.join(found)}")
+    right, message = found[identity].verdict(answer)
+    (_passed.add if right else _passed.discard)(identity)
+    print(f"{identity}: {message}")
+    return Points(found[identity].points if right else 0)
+
+
+def passed(identity: str) -> bool:
+    """Whether the last answer to an exercise was right."""
+    return identity in _passed
+
+
+def faults(exercise: Exercise) -> list[str]:
+    """What is wrong with an exercise itself: its stub must fail, its solution pass, each mistake be named.
+
+    Stub and solution are tried as a student would have them: from their text, with nothing but its imports.
+    """
+    found = []
+    for part, wanted in (("stub", "not done yet"), ("solution", "right")):
+        space: dict = {}
+        exec(compile(exercise.code(part), f"{exercise.identity} {part}", "exec"), space)
+        message = exercise.verdict(space[exercise.name])[1]
+        if not message.startswith(wanted):
+            found.append(f"{exercise.identity}: its {part} is {message}")
+    if exercise.answers["solution"].__name__ != exercise.name:
+        found.append(f"{exercise.identity}: stub and solution have different names")
+    if len(exercise.mistakes) < 3:
+        found.append(f"{exercise.identity}: {len(exercise.mistakes)} planted mistakes, fewer than three")
+    for mistake in exercise.mistakes:
+        right, message = exercise.verdict(mistake.answer)
+        if right or mistake.says not in message:
+            found.append(f"{exercise.identity}, {mistake.name}: the check says {message!r}, not {mistake.says!r}")
+    return found
+
+
+def table() -> tuple[str, list[str]]:
+    """A Markdown table of all exercises and how many planted mistakes the checks name, and all faults."""
+    lines = ["| exercise | title | planted mistakes | caught |", "| --- | --- | --- | --- |"]
+    problems, totals = [], [0, 0, 0]
+    for exercise in (exercise for number in numbers() for exercise in load(number)):
+        wrong = faults(exercise)
+        planted = len(exercise.mistakes)
+        caught = planted - sum(line.startswith(f"{exercise.identity}, ") for line in wrong)
+        names = ", ".join(mistake.name for mistake in exercise.mistakes)
+        lines.append(f"| {exercise.identity} | {exercise.title} | {names} | {caught} of {planted} |")
+        totals = [a + b for a, b in zip(totals, (1, planted, caught), strict=True)]
+        problems += wrong
+    lines.append(f"| {totals[0]} exercises | | {totals[1]} | {totals[2]} of {totals[1]} |")
+    return "\n".join(lines) + "\n", problems
