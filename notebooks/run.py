@@ -3,6 +3,7 @@
     python notebooks/run.py                              # all notebooks, profile "teaching"
     python notebooks/run.py --profile ci --only 01 03    # two of them, in seconds
     python notebooks/run.py --only 02 -p iterations 50   # one parameter changed
+    python notebooks/run.py --solved --out outputs/solved  # the exercises' solutions in place of their stubs
 
 A profile is a file profiles/NAME.yaml of parameters and budgets. A notebook that it does not name runs with
 the defaults that the notebook itself declares. The executed notebooks, an HTML page of each, the traceback of
@@ -30,6 +31,8 @@ import yaml
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
+
+from s2dc_core.exercises import with_solutions
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 10
@@ -185,13 +188,13 @@ def execution_problems(notebook: nbformat.NotebookNode) -> list[str]:
     return problems if code else ["it has no code cell"]
 
 
-def execute(path: Path, target: Path, parameters: dict, timeout: int | None) -> tuple[str, str] | None:
-    """Run a notebook in its own folder; None, or what went wrong in one line and in full."""
+def execute(path: Path, target: Path, parameters: dict, timeout: int | None, folder: Path) -> tuple[str, str] | None:
+    """Run a notebook in a folder; None, or what went wrong in one line and in full."""
     # Without it, a kernel called python3 in the user's home can hide the one of this interpreter.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     encrypted = Config({"KernelManager": {"transport_encryption": "auto"}})  # other users may share the machine
-    settings = {"kernel_name": "python3", "cwd": path.parent, "execution_timeout": timeout, "config": encrypted}
-    bar = {"desc": path.stem, "disable": None}  # None: only where a person watches
+    settings = {"kernel_name": "python3", "cwd": folder, "execution_timeout": timeout, "config": encrypted}
+    bar = {"desc": target.stem, "disable": None}  # None: only where a person watches
     try:
         papermill.execute_notebook(path, target, parameters, progress_bar=bar, **settings)
     except PapermillExecutionError as error:
@@ -200,6 +203,13 @@ def execute(path: Path, target: Path, parameters: dict, timeout: int | None) -> 
         message = (str(error).strip() or "no message").splitlines()[0]
         return f"{type(error).__name__}: {message}", traceback.format_exc()
     return None
+
+
+def solve(path: Path, folder: Path) -> Path:
+    """A copy of a notebook, in another folder, whose exercises are solved."""
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.write(nbformat.from_dict(with_solutions(notebook)), folder / f"solved_{path.name}")
+    return folder / f"solved_{path.name}"
 
 
 def publish(executed: Path, out_dir: Path) -> nbformat.NotebookNode:
@@ -221,6 +231,7 @@ def run_notebook(
     parameters: dict[str, Any] | None = None,
     minutes: float | None = None,
     memory_gb: float | None = None,
+    solved: bool = False,
 ) -> Result:
     """Run one notebook and judge the run.
 
@@ -230,6 +241,7 @@ def run_notebook(
         parameters: values that replace the declared defaults.
         minutes: time budget.
         memory_gb: memory budget of the kernel and all its children together.
+        solved: with the solutions of its exercises in place of the stubs.
 
     Raises:
         UsageError: if the notebook does not declare one of the parameters.
@@ -241,8 +253,9 @@ def run_notebook(
     timeout = None if minutes is None else ceil(PATIENCE * minutes * 60)
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".running-") as scratch:
         executed, started = Path(scratch) / path.name, time.perf_counter()
+        source = solve(path, Path(scratch)) if solved else path
         with PeakMemory() as memory:
-            error = execute(path, executed, parameters, timeout)
+            error = execute(source, executed, parameters, timeout, path.parent)
         taken = (time.perf_counter() - started) / 60
         notebook = publish(executed, out_dir) if executed.exists() else None
     error_file.unlink(missing_ok=True)
@@ -285,6 +298,7 @@ def main(arguments: list[str] | None = None, folder: Path = HERE) -> int:
     parser.add_argument("--profile", default="teaching", help="a file of notebooks/profiles (teaching)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="notebooks by name or number, such as 01")
     parser.add_argument("--out", type=Path, default=HERE.parent / "outputs", help="output folder (outputs)")
+    parser.add_argument("--solved", action="store_true", help="with the exercises' solutions in place of their stubs")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args(arguments)
     try:
@@ -296,7 +310,7 @@ def main(arguments: list[str] | None = None, folder: Path = HERE) -> int:
     results = []
     for number, (path, entry) in enumerate(jobs, start=1):
         print(f"[{number}/{len(jobs)}] {path.stem}", flush=True)
-        results.append(run_notebook(path, options.out, **entry))
+        results.append(run_notebook(path, options.out, solved=options.solved, **entry))
         write_report(results, options.profile, options.out)
     print(f"\n{table(results)}\n\nThe executed notebooks and their HTML pages are in {options.out}")
     return 1 if any(result.problems for result in results) else 0

@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any
 
 from s2dc_core.exercises.exercise import Exercise
-from s2dc_core.exercises.sources import load, module_of
+from s2dc_core.exercises.sources import find, load, module_of
 
 START, END = "## Exercise", "## What to take away"
 """The headings between which a notebook's exercises stand."""
@@ -93,14 +93,13 @@ def with_exercises(notebook: dict[str, Any], number: str) -> dict[str, Any]:
     return changed
 
 
-def with_solutions(notebook: dict[str, Any], number: str) -> dict[str, Any]:
+def with_solutions(notebook: dict[str, Any]) -> dict[str, Any]:
     """A copy of a notebook with each stub replaced by the solution: what a teacher runs."""
-    answers = {exercise.identity: exercise.code("solution") for exercise in load(number)}
     changed = deepcopy(notebook)
     for cell in changed["cells"]:
         part = cell["metadata"].get("exercise", {})
         if part.get("part") == "stub":
-            cell["source"] = answers[part["id"]]
+            cell["source"] = find(part["id"]).code("solution")
     return changed
 
 

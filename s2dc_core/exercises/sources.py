@@ -50,23 +50,30 @@ def module_of(number: str) -> ModuleType:
     return module
 
 
-def check(identity: str, answer: Callable) -> Points:
-    """Print what is wrong with an answer, or that it is right; its points, 0 if it is wrong or not done.
-
-    Args:
-        identity: notebook and number, such as "02.1".
-        answer: the function that was written.
+def find(identity: str) -> Exercise:
+    """The exercise of a notebook and number, such as "02.1".
 
     Raises:
-        ValueError: for an exercise that does not exist.
+        ValueError: if it does not exist.
     """
     found = {exercise.identity: exercise for exercise in load(identity.split(".")[0])}
     if identity not in found:
         raise ValueError(f"there is no exercise {identity!r}; there are {', '.join(found)}")
-    right, message = found[identity].verdict(answer)
+    return found[identity]
+
+
+def check(identity: str, answer: Callable) -> Points:
+    """Print what is wrong with an answer, or that it is right; its points, 0 if it is wrong or not done.
+
+    Args:
+        identity: of the exercise, see find.
+        answer: the function that was written.
+    """
+    exercise = find(identity)
+    right, message = exercise.verdict(answer)
     (_passed.add if right else _passed.discard)(identity)
     print(f"{identity}: {message}")
-    return Points(found[identity].points if right else 0)
+    return Points(exercise.points if right else 0)
 
 
 def passed(identity: str) -> bool:

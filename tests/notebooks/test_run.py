@@ -20,6 +20,7 @@ from notebooks.run import (
     plan,
     run_notebook,
 )
+from s2dc_core.exercises import cells_of
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 PARAMETERS = "side = 4\nname: str = 'a=b'\nscan = None  # a file of yours"
@@ -292,3 +293,17 @@ def test_the_profiles_of_the_course_fit_its_notebooks(profile):
     if not list(HERE.glob("*.ipynb")):
         pytest.skip("there is no notebook yet")
     assert plan(HERE, profile, None, {})
+
+
+@kernel
+def test_solutions_take_the_place_of_the_stubs(tmp_path):
+    """In the notebook's own folder, which `use` cells may read from; and only if asked for."""
+    (tmp_path / "here.txt").write_text("found")
+    path = write_notebook(tmp_path, "open('here.txt').read()")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells += [nbformat.from_dict(cell) for cell in cells_of("02")]
+    nbformat.write(notebook, path)
+    for solved, said in ((True, "02.1: right"), (False, "02.1: not done yet")):
+        assert run_notebook(path, tmp_path / "out", solved=solved).problems == []
+        assert said in (tmp_path / "out" / path.name).read_text()
+    assert names(tmp_path / "out") == ["00_trial.html", "00_trial.ipynb"]
