@@ -13,7 +13,7 @@ help:
 	@echo "make notebooks   run every notebook; results in outputs/   (PROFILE=ci|teaching|gpu|paper, ARGS='--only 01')"
 	@echo "make test        run every test, the notebooks in seconds among them   (ARGS='-k geometry')"
 	@echo "make lab         open the notebooks in JupyterLab"
-	@echo "make study       train the shipped weights again and measure what they give (3 hours); results in outputs/study   (with S2DC_DATA also real scans)"
+	@echo "make study       train the shipped weights again and measure what they give (7 hours); results in outputs/study   (with S2DC_DATA also real scans)"
 	@echo "make bench       measure the structure losses, Sinkhorn and the step (45 minutes)   (ARGS='--sizes 432 1728')"
 	@echo "make lint        check the form of code and notebooks"
 	@echo "make format      mend it: format the code, strip the notebooks' outputs"

@@ -156,6 +156,26 @@ def paired(scores: Mapping[str, Mapping], arm: str, other: str, key: str | None 
     return mean_interval([ours[patient] - theirs[patient] for patient in ours if patient in theirs])
 
 
+def differences_from(group: Mapping, arm: str = "s2dc") -> dict[str, dict[tuple[str, int], tuple[float, float, float]]]:
+    """Every other arm minus one, with the fewest and with the most labelled patients, paired by patient.
+
+    Args:
+        group: of the results, one that has labels.
+        arm: what the others are compared with.
+
+    Returns:
+        {"probe" | "tuned": {(other arm, labelled patients): (mean, low, high)}} of Dice, 95 % intervals as paired.
+    """
+    found = {}
+    for how, key in (("probe", None), ("tuned", "Dice")):
+        counts = sorted(map(int, group[how]))
+        for count in (counts[0], counts[-1]):
+            scores = group[how][str(count)]
+            others = {(other, count): paired(scores, other, arm, key) for other in scores if other != arm}
+            found.setdefault(how, {}).update(others)
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: measure what is missing, then collect."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from s2dc_core.training import Example, Examples, few_labels
-from s2dc_core.training.few_labels import load_groups, paired, per_patient
+from s2dc_core.training.few_labels import differences_from, load_groups, paired, per_patient
 
 GROUP = {
     "images": {"": "ct"},
@@ -103,6 +103,22 @@ def test_means_are_over_labels_then_seeds_and_differences_over_patients():
     theirs = {"a": [{"1": 0.55}], "b": [{"1": 0.5}]}
     mean, low, high = paired({"s2dc": ours, "scratch": theirs}, "s2dc", "scratch")
     assert mean == pytest.approx(0.05) and low < 0 < high
+
+
+def test_every_other_arm_is_compared_with_the_fewest_and_the_most_patients():
+    def of(value, **more):
+        return {patient: [{"Dice": value + shift, **more}] for patient, shift in (("a", 0.0), ("b", 0.1))}
+
+    probe = {
+        count: {"untrained": of(0.2), "s2dc": of(0.2 + gain)} for count, gain in (("10", 0.1), ("2", 0.3), ("4", 0))
+    }
+    tuned = {"2": {"scratch": of(0.5, invented=1.0), "s2dc": of(0.4, invented=0.0)}}
+    found = differences_from({"probe": probe, "tuned": tuned})
+    assert found["probe"] == {
+        ("untrained", 2): pytest.approx((-0.3, -0.3, -0.3)),
+        ("untrained", 10): pytest.approx((-0.1, -0.1, -0.1)),
+    }
+    assert found["tuned"] == {("scratch", 2): pytest.approx((0.1, 0.1, 0.1))}
 
 
 def test_a_missing_folder_is_named(tmp_path, capsys):
