@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 from s2dc_core import exercises
 from s2dc_core.exercises import Exercise, Points, __main__, pages, sources
@@ -183,3 +184,29 @@ def test_the_page_of_solutions_folds_them_away(lesson):
     page = exercises.solutions_page(["99"])
     folded = page.split("<details><summary>Solution</summary>")[1].split("</details>")[0]
     assert "return x * x" in folded and "return x * x" not in page.replace(folded, "")
+
+
+def test_an_answer_is_brought_to_a_tensor_or_a_number_once_it_is_one():
+    grown = torch.ones(2, requires_grad=True)
+    assert exercises.as_tensor(grown, (2,), "a vector").dtype == torch.float64
+    assert exercises.as_tensor([1, 2], (2,), "a vector").tolist() == [1, 2]
+    assert exercises.as_number(grown.sum(), "a sum") == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (None, r"a vector is wanted, \[2\]; yours is a NoneType"),
+        (torch.ones(2, 1), r"yours has the shape \[2, 1\]"),
+        ([1, float("nan")], "NaN or infinity"),
+    ],
+)
+def test_what_is_no_such_tensor_is_told(found, says):
+    with pytest.raises(AssertionError, match=says):
+        exercises.as_tensor(found, (2,), "a vector")
+
+
+@pytest.mark.parametrize(("found", "says"), [(None, "a NoneType"), ([1, 2], "a list"), (float("inf"), "yours is inf")])
+def test_what_is_no_number_is_told(found, says):
+    with pytest.raises(AssertionError, match=says):
+        exercises.as_number(found, "a Dice")
