@@ -120,8 +120,8 @@ pairing = Exercise(
     "medium",
     task="""
     Two rows were scored with the same seeds. Write the mean of *first minus second* and its 95 % Student-t interval
-    over the seeds, paired. The dictionaries may list their seeds in different orders, and a seed that only one of them has
-    says nothing about the difference.
+    over the seeds, paired. The dictionaries may list their seeds in different orders, and a seed that only one of them
+    has says nothing about the difference.
     """,
     hints=[
         "One difference per common seed first; everything else is about these numbers.",
