@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 
-def as_tensor(found: Any, shape: Sequence[int], what: str) -> Tensor:
+def as_tensor(found: Any, shape: Sequence[int], what: str, nan: bool = False) -> Tensor:
     """An answer as a float64 tensor without gradient.
 
     Args:
         found: tensor, array or nested list.
         shape: that it must have.
         what: it is, for the message: "a matrix".
+        nan: whether NaN may be in it.
 
     Raises:
         AssertionError: if it is of another kind or shape, or not finite; the message is for whoever wrote it.
@@ -25,7 +26,8 @@ def as_tensor(found: Any, shape: Sequence[int], what: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         raise AssertionError(f"{wanted}; yours is a {type(found).__name__}") from None
     assert tensor.shape == tuple(shape), f"{wanted}; yours has the shape {list(tensor.shape)}"
-    assert torch.isfinite(tensor).all(), "your answer holds NaN or infinity"
+    assert nan or not tensor.isnan().any(), "your answer holds NaN"
+    assert not tensor.isinf().any(), "your answer holds infinity"
     return tensor
 
 

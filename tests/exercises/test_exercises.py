@@ -190,6 +190,7 @@ def test_an_answer_is_brought_to_a_tensor_or_a_number_once_it_is_one():
     grown = torch.ones(2, requires_grad=True)
     assert exercises.as_tensor(grown, (2,), "a vector").dtype == torch.float64
     assert exercises.as_tensor([1, 2], (2,), "a vector").tolist() == [1, 2]
+    assert exercises.as_tensor([1, float("nan")], (2,), "a vector", nan=True).isnan().tolist() == [False, True]
     assert exercises.as_number(grown.sum(), "a sum") == 2
 
 
@@ -198,7 +199,8 @@ def test_an_answer_is_brought_to_a_tensor_or_a_number_once_it_is_one():
     [
         (None, r"a vector is wanted, \[2\]; yours is a NoneType"),
         (torch.ones(2, 1), r"yours has the shape \[2, 1\]"),
-        ([1, float("nan")], "NaN or infinity"),
+        ([1, float("nan")], "holds NaN"),
+        ([1, float("inf")], "holds infinity"),
     ],
 )
 def test_what_is_no_such_tensor_is_told(found, says):
