@@ -1,0 +1,349 @@
+"""Exercises of notebook 07: how much three colours show, one basis for two scans, and axes that keep their colour."""
+
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.decomposition import PCA
+
+from s2dc_core.exercises import Exercise, as_number, as_tensor
+
+
+def tokens(seed=0, count=200, channels=12):
+    """Features [count, channels], float64, with a mean far from 0 and channels of different scales."""
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.linspace(3, 0.2, channels, dtype=torch.float64)
+    mixing = torch.randn(channels, channels, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    drawn = torch.randn(count, channels, generator=generator, dtype=torch.float64) * scales
+    return drawn @ torch.linalg.qr(mixing).Q + torch.linspace(-4, 6, channels, dtype=torch.float64)
+
+
+def eigenvalues(matrix):
+    """Of a symmetric matrix, from the largest down."""
+    return torch.linalg.eigvalsh(matrix).flip(0)
+
+
+shares = Exercise(
+    "How much three colours show",
+    "easy",
+    task="""
+    Without labels one can still ask how much of a map its colours show. Write the share of the tokens' variance that
+    the first $k$ of *all* principal components carry, from the features themselves.
+    """,
+    hints=[
+        "Centre first. The variances along the axes are the eigenvalues of the covariance matrix `torch.cov(x.T)`.",
+        "`torch.linalg.eigvalsh` lists them from the smallest up.",
+    ],
+    imports="import torch",
+    use="""
+    flat = tokens[S2DC].features[body_of(scan, tokens[S2DC])].double()
+    counts = ", ".join(f"{k}: {float(my_share(flat, k)):.0%}" for k in (1, 3, 10, 30))
+    print(f"S2DC, {flat.shape[1]} channels; components and what they carry: {counts}")
+    """,
+)
+
+
+@shares.stub
+def my_share(features, k):
+    """Share of the variance, 0..1; features [N, C]."""
+    raise NotImplementedError
+
+
+@shares.solution
+def my_share(features, k):
+    """Share of the variance, 0..1; features [N, C]."""
+    variances = torch.linalg.eigvalsh(torch.cov(features.T)).flip(0)
+    return variances[:k].sum() / variances.sum()
+
+
+@shares.mistake("not centred", "not centred")
+def my_share(features, k):
+    values = eigenvalues(features.T @ features)
+    return values[:k].sum() / values.sum()
+
+
+@shares.mistake("the smallest first", "the smallest")
+def my_share(features, k):
+    values = torch.linalg.eigvalsh(torch.cov(features.T))
+    return values[:k].sum() / values.sum()
+
+
+@shares.mistake("standard deviations for variances", "squared")
+def my_share(features, k):
+    values = torch.linalg.svdvals(features - features.mean(0))
+    return values[:k].sum() / values.sum()
+
+
+@shares.mistake("correlation for covariance", "every channel")
+def my_share(features, k):
+    values = eigenvalues(torch.corrcoef(features.T))
+    return values[:k].sum() / values.sum()
+
+
+@shares.mistake("channels for components", "channels, not components")
+def my_share(features, k):
+    values = features.var(0).sort(descending=True).values
+    return values[:k].sum() / values.sum()
+
+
+@shares.check
+def check_shares(answer):
+    for k in (3, 5):
+        features = tokens(k)
+        centred = features - features.mean(0)
+        found = as_number(answer(features.clone(), k), "a share")
+        right = float(PCA(k).fit(features.numpy()).explained_variance_ratio_.sum())
+
+        def same(values, k=k, found=found):
+            return math.isclose(found, float(values[:k].sum() / values.sum()), abs_tol=1e-4)
+
+        mean = "the features are not centred: their common mean counts as variance"
+        assert not same(eigenvalues(features.T @ features)), mean
+        assert not same(eigenvalues(torch.cov(features.T)).flip(0)), "the smallest eigenvalues come first: turn them"
+        roots = "these are standard deviations: variances are singular values squared"
+        assert not same(torch.linalg.svdvals(centred)), roots
+        scaled = "every channel was given variance 1 (a correlation): PCA here takes channels as they are"
+        assert not same(eigenvalues(torch.corrcoef(features.T))), scaled
+        picked = "these are the k largest channels, not components: the axes are mixtures of channels"
+        assert not same(features.var(0).sort(descending=True).values), picked
+        assert math.isclose(found, right, abs_tol=1e-4), f"for k = {k} it is {right:.4f}, yours is {found:.4f}"
+
+
+def axes_of(features):
+    """Mean [C] and the three first axes [3, C]."""
+    fitted = PCA(3).fit(np.asarray(features))
+    return torch.from_numpy(fitted.mean_), torch.from_numpy(fitted.components_)
+
+
+def on(features, mean, axes):
+    """Features on axes."""
+    return (features - mean) @ axes.T
+
+
+basis = Exercise(
+    "One basis for two scans",
+    "medium",
+    task="""
+    The colours of two scans can be compared only if red means the same in both. Write the places of both scans' tokens
+    on the three principal axes of *all their tokens together*, about their common mean.
+    """,
+    hints=[
+        "`torch.cat` first, then one PCA; `sklearn.decomposition.PCA(3)` or `torch.linalg.eigh`.",
+        "An axis may point either way; both signs are right, if they are the same for both scans.",
+    ],
+    imports="import torch\nfrom sklearn.decomposition import PCA",
+    use="""
+    pair = [of_seen[name][S2DC].features[body_of(seen[name], of_seen[name][S2DC])] for name in images[:2]]
+    placed = [torch.as_tensor(part) for part in my_places(*pair)]
+    groups = torch.cat([torch.full((len(part),), k) for k, part in enumerate(placed)])
+    told = share_between(torch.cat(placed), groups)
+    print(f"{told:.0%} of what three colours show of {' and '.join(images[:2])} is only which of the two it is")
+    """,
+)
+
+
+@basis.stub
+def my_places(first, second):
+    """Two tensors [N, 3] and [M, 3]; first [N, C] and second [M, C] are the features of two scans."""
+    raise NotImplementedError
+
+
+@basis.solution
+def my_places(first, second):
+    """Two tensors [N, 3] and [M, 3]; first [N, C] and second [M, C] are the features of two scans."""
+    fitted = PCA(3).fit(torch.cat([first, second]).numpy())
+    return tuple(torch.from_numpy(fitted.transform(part.numpy())) for part in (first, second))
+
+
+@basis.mistake("a basis each", "a basis of its own")
+def my_places(first, second):
+    return on(first, *axes_of(first)), on(second, *axes_of(second))
+
+
+@basis.mistake("fitted on the first scan", "of the first scan alone")
+def my_places(first, second):
+    fitted = axes_of(first)
+    return on(first, *fitted), on(second, *fitted)
+
+
+@basis.mistake("each about its own mean", "its own mean")
+def my_places(first, second):
+    _, axes = axes_of(torch.cat([first, second]))
+    return on(first, first.mean(0), axes), on(second, second.mean(0), axes)
+
+
+@basis.mistake("not centred", "not centred")
+def my_places(first, second):
+    _, axes = axes_of(torch.cat([first, second]))
+    return first @ axes.T, second @ axes.T
+
+
+@basis.mistake("mean of two means", "the mean of the two means")
+def my_places(first, second):
+    _, axes = axes_of(torch.cat([first, second]))
+    mean = (first.mean(0) + second.mean(0)) / 2
+    return on(first, mean, axes), on(second, mean, axes)
+
+
+@basis.check
+def check_basis(answer):
+    first, second = tokens(1, 150), tokens(2, 60) * torch.linspace(0.5, 2, 12) + 1
+    given = answer(first.clone(), second.clone())
+    assert isinstance(given, (tuple, list)) and len(given) == 2, "two tensors are wanted, one for each scan"
+    sizes = ((150, 3), (60, 3))
+    found = torch.cat([as_tensor(part, size, "places") for part, size in zip(given, sizes, strict=True)])
+
+    def same(a, b):
+        other = torch.cat([a, b])
+        return torch.allclose(found * (found * other).sum(0).sign(), other, atol=1e-3)
+
+    own, mean, axes = [axes_of(part) for part in (first, second)], *axes_of(torch.cat([first, second]))
+    each = torch.cat([on(first, *own[0]), on(second, *own[1])])
+    signs = [
+        (part * other).sum(0).sign() for part, other in zip(found.split([150, 60]), each.split([150, 60]), strict=True)
+    ]
+    turned = torch.cat([part * sign for part, sign in zip(found.split([150, 60]), signs, strict=True)])
+    assert not torch.allclose(turned, each, atol=1e-3), "each scan has a basis of its own: red means two things"
+    assert not same(on(first, *own[0]), on(second, *own[0])), "the axes are those of the first scan alone: take both"
+    centres = "each scan is moved to its own mean: a difference between the scans is gone before you look"
+    assert not same(on(first, first.mean(0), axes), on(second, second.mean(0), axes)), centres
+    assert not same(first @ axes.T, second @ axes.T), "the places are not centred: take the common mean off"
+    halves = "the mean of the two means is not that of all tokens: the scans have different numbers"
+    between = (first.mean(0) + second.mean(0)) / 2
+    assert not same(on(first, between, axes), on(second, between, axes)), halves
+    right = on(first, mean, axes), on(second, mean, axes)
+    assert same(*right), "not the places on the three first axes of all tokens together"
+
+
+def rotations(seed):
+    """Axes [3, C], and the same ones moved a little, in another order and with other signs."""
+    generator = torch.Generator().manual_seed(seed)
+    before = torch.linalg.qr(torch.randn(10, 3, generator=generator, dtype=torch.float64)).Q.T
+    moved = before + 0.15 * torch.randn(3, 10, generator=generator, dtype=torch.float64)
+    moved = torch.linalg.qr(moved.T).Q.T
+    moved = moved * (moved * before).sum(1, keepdim=True).sign()
+    order = [[1, 2, 0], [2, 0, 1], [1, 0, 2]][seed % 3]
+    return before, (moved * torch.tensor([[1.0], [-1.0], [-1.0]]))[order], moved
+
+
+keeping = Exercise(
+    "Axes that keep their colour",
+    "hard",
+    task="""
+    In the third row of section 5 each step has axes of its own, and colours swap. Repair it: bring the axes of a step
+    into the order and to the signs that fit those of the step before best. The sum of the cosines of the pairs is to be
+    as large as it can be, and each axis is used once.
+    """,
+    hints=[
+        "The table of cosines is `before @ after.T`; a negative one says that the axis points the other way.",
+        "`scipy.optimize.linear_sum_assignment(table, maximize=True)` pairs rows and columns.",
+    ],
+    imports="from scipy.optimize import linear_sum_assignment",
+    use="""
+    aligned = {steps[0]: torch.from_numpy(own[steps[0]].components_)}
+    for last, step in zip(steps, steps[1:], strict=False):
+        aligned[step] = my_axes(aligned[last], torch.from_numpy(own[step].components_))
+        cosines = (aligned[last] * aligned[step]).sum(1)
+        print(f"step {step}: cosines with the axes before {', '.join(f'{float(c):.2f}' for c in cosines)}")
+    """,
+)
+
+
+@keeping.stub
+def my_axes(before, after):
+    """The axes of `after` in new order and with new signs, [3, C]; both are [3, C] with rows of length 1."""
+    raise NotImplementedError
+
+
+@keeping.solution
+def my_axes(before, after):
+    """The axes of `after` in new order and with new signs, [3, C]; both are [3, C] with rows of length 1."""
+    cosines = before @ after.T
+    rows, columns = linear_sum_assignment(cosines.abs().numpy(), maximize=True)
+    return after[columns] * cosines[rows, columns].sign()[:, None]
+
+
+def ordered(before, after):
+    """The axes in the order that fits best, signs as they are."""
+    return after[linear_sum_assignment((before @ after.T).abs().numpy(), maximize=True)[1]]
+
+
+def signed(before, after):
+    """The axes with the signs that fit, in the order that they have."""
+    return after * (before * after).sum(1, keepdim=True).sign()
+
+
+def greedy(before, after):
+    """For each axis the nearest one, whether or not another has taken it."""
+    cosines = before @ after.T
+    best = cosines.abs().argmax(1)
+    return after[best] * cosines.gather(1, best[:, None]).sign()
+
+
+@keeping.mistake("signs only", "the order")
+def my_axes(before, after):
+    return signed(before, after)
+
+
+@keeping.mistake("order only", "the other way")
+def my_axes(before, after):
+    return ordered(before, after)
+
+
+@keeping.mistake("cosines with their sign", "opposite axis")
+def my_axes(before, after):
+    cosines = before @ after.T
+    rows, columns = linear_sum_assignment(cosines.numpy(), maximize=True)
+    return after[columns] * cosines[rows, columns].sign()[:, None]
+
+
+@keeping.mistake("one axis twice", "used twice")
+def my_axes(before, after):
+    return greedy(before, after)
+
+
+@keeping.mistake("the axes before", "the axes of the step before")
+def my_axes(before, after):
+    return before
+
+
+def contested():
+    """Axes of which two lie nearest to the same one of the step after."""
+    before = torch.eye(3, 5, dtype=torch.float64)
+    first = torch.tensor([0.72, 0.6, 0, 0.35, 0], dtype=torch.float64)
+    second = torch.tensor([0.2, 0.15, 0, -0.67, 0.7], dtype=torch.float64)
+    third = torch.tensor([0, 0, -1, 0, 0], dtype=torch.float64)
+    return before, torch.nn.functional.normalize(torch.stack([second, third, first]), dim=1)
+
+
+@keeping.check
+def check_keeping(answer):
+    cases = [rotations(seed)[:2] for seed in range(3)] + [contested()]
+    for before, after in cases:
+        found = as_tensor(answer(before.clone(), after.clone()), before.shape, "a matrix of axes")
+        assert not torch.allclose(found, before), (
+            "these are the axes of the step before: rearrange those of the step after"
+        )
+        cosines = (found @ after.T).abs()
+        assert torch.allclose(cosines.amax(1), torch.ones(3).double(), atol=1e-4), "these are no axes of the step after"
+        assert len(cosines.argmax(1).unique()) == 3, "an axis is used twice and another lost: pair them one to one"
+        right = ordered(before, after)
+        right = right * (before * right).sum(1, keepdim=True).sign()
+        opposite = (before * found).sum(1) < -1e-9
+        same_order = torch.allclose((found * right).sum(1).abs(), torch.ones(3).double(), atol=1e-4)
+        assert not (same_order and opposite.any()), (
+            "an axis points the other way: a negative cosine turns its colour round"
+        )
+        kept = torch.allclose((found * after).sum(1).abs(), torch.ones(3).double(), atol=1e-4)
+        assert same_order or not kept, "the order is that of the step after: two axes may have changed places"
+        lost = "a strong but opposite axis is passed over: pair by the size of the cosine, then turn it"
+        assert same_order or opposite.any() or kept, lost
+        best = float((before * right).sum())
+        assert same_order, f"the cosines add up to {float((before * found).sum()):.3f}; {best:.3f} can be had"
+
+
+EXPLORE = """
+- Set `image = "phantom_pet"` and `plane = "axial"`. Which organ has a colour of its own in PET and not in CT?
+- Fit one PCA on CT, PET and MR together (`fit_pca` takes several maps). Does the liver have one colour in all three?
+"""
