@@ -1,0 +1,326 @@
+"""Exercises of notebook 05: make a heatmap, read it, and ask with a whole organ instead of one token."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from s2dc_core.exercises import Exercise, as_number, as_tensor
+from s2dc_core.features import TokenMap, similarity_heatmap
+
+GRID, PATCH = (5, 6, 4), (4, 8, 2)
+
+
+def a_map(seed=0, channels=7):
+    """Features [X, Y, Z, C] of several lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(*GRID, channels, generator=generator, dtype=torch.float64)
+    return features * (0.5 + torch.rand(*GRID, 1, generator=generator, dtype=torch.float64))
+
+
+making = Exercise(
+    "Make a heatmap",
+    "easy",
+    task="""
+    Write the map of one anchor: the cosine of every token with the token that holds the anchor's voxel. A token has
+    `patch` voxels along each axis; its features may have any length. Do not use `similarity_heatmap`.
+    """,
+    hints=["Voxel 9 lies in token 2 of patches of 4 voxels.", "`F.normalize(features, dim=-1)`, then `unit @ anchor`."],
+    imports="import torch\nimport torch.nn.functional as F",
+    use="""
+    token_map, (_, voxel) = tokens[S2DC], next(iter(anchors.values()))
+    mine = torch.as_tensor(my_heatmap(token_map.features, voxel, token_map.patch))
+    print(f"off the core's map by at most {float((mine - similarity_heatmap(token_map, voxel)).abs().max()):.1e}")
+    """,
+)
+
+
+@making.stub
+def my_heatmap(features, voxel, patch):
+    """Cosines [X, Y, Z]; features [X, Y, Z, C], the anchor's voxel [3], patch [3] voxels of a token."""
+    raise NotImplementedError
+
+
+@making.solution
+def my_heatmap(features, voxel, patch):
+    """Cosines [X, Y, Z]; features [X, Y, Z, C], the anchor's voxel [3], patch [3] voxels of a token."""
+    unit = F.normalize(features, dim=-1)
+    x, y, z = (v // p for v, p in zip(voxel, patch, strict=True))
+    return unit @ unit[x, y, z]
+
+
+def anchored(features, cell, lengths=True):
+    """Cosines with one token, or products."""
+    unit = F.normalize(features, dim=-1) if lengths else features
+    return unit @ unit[tuple(cell)]
+
+
+def cells(voxel, patch):
+    """The token that holds a voxel."""
+    return [v // p for v, p in zip(voxel, patch, strict=True)]
+
+
+@making.mistake("lengths left in", "not cosines")
+def my_heatmap(features, voxel, patch):
+    return anchored(features, cells(voxel, patch), lengths=False)
+
+
+@making.mistake("one length for the whole map", "along the wrong axis")
+def my_heatmap(features, voxel, patch):
+    unit = F.normalize(features, dim=0)
+    return unit @ unit[tuple(cells(voxel, patch))]
+
+
+@making.mistake("rounded up to the next token", "rounded")
+def my_heatmap(features, voxel, patch):
+    near = [min(round(v / p), n - 1) for v, p, n in zip(voxel, patch, features.shape, strict=False)]
+    return anchored(features, near)
+
+
+@making.mistake("one side for all axes", "side along each axis")
+def my_heatmap(features, voxel, patch):
+    return anchored(features, [min(v // patch[0], n - 1) for v, n in zip(voxel, features.shape, strict=False)])
+
+
+@making.mistake("the voxel for the token", "a voxel is not a token")
+def my_heatmap(features, voxel, patch):
+    return anchored(features, [min(v, n - 1) for v, n in zip(voxel, features.shape, strict=False)])
+
+
+@making.mistake("distance for similarity", "distance")
+def my_heatmap(features, voxel, patch):
+    return 1 - anchored(features, cells(voxel, patch))
+
+
+@making.check
+def check_making(answer):
+    features, voxel = a_map(), (11, 6, 5)
+    found = as_tensor(answer(features.clone(), voxel, PATCH), GRID, "a map")
+    right = similarity_heatmap(TokenMap(features, PATCH, None), voxel)
+
+    def same(other):
+        return torch.allclose(found, other.double(), atol=1e-4)
+
+    lengths = "these are products, not cosines: a long feature is bright whatever it points to"
+    assert not same(anchored(features, cells(voxel, PATCH), lengths=False)), lengths
+    unit = F.normalize(features, dim=0)
+    wrong = "brought to length 1 along the wrong axis: the channels are the last one"
+    assert not same(unit @ unit[tuple(cells(voxel, PATCH))]), wrong
+    near = [min(round(v / p), n - 1) for v, p, n in zip(voxel, PATCH, GRID, strict=True)]
+    assert not same(anchored(features, near)), "the token is rounded: voxels 8 to 11 all lie in token 2, v // p"
+    first = [min(v // PATCH[0], n - 1) for v, n in zip(voxel, GRID, strict=True)]
+    assert not same(anchored(features, first)), "a token has its own side along each axis: patch[0], [1] and [2]"
+    plain = [min(v, n - 1) for v, n in zip(voxel, GRID, strict=True)]
+    assert not same(anchored(features, plain)), "a voxel is not a token: divide by the patch"
+    assert not same(1 - right), "this is a distance, 0 at the anchor: the cosine itself"
+    off = float((found - right).abs().max())
+    assert same(right), f"not the cosines with the anchor's token: off by up to {off:.3g}"
+
+
+reading = Exercise(
+    "Read a heatmap",
+    "medium",
+    task="""
+    Write the *hits* of a map: an organ has $k$ tokens; which share of the $k$ most similar tokens of the *body* lies in
+    it? Tokens in air are no choice for anybody.
+    """,
+    hints=[
+        "`similarity[body].topk(k).indices` are places among the body's tokens.",
+        "So look `inside[body]` up there.",
+    ],
+    imports="import torch",
+    use="""
+    for title, (number, voxel) in anchors.items():
+        organs, body = grids_of(scan, tokens[S2DC])
+        maps = {name: similarity_heatmap(token_map, voxel) for name, token_map in tokens.items()}
+        print(title, {name: f"{float(my_hits(m, organs == number, body)):.0%}" for name, m in maps.items()})
+    """,
+)
+
+
+@reading.stub
+def my_hits(similarity, inside, body):
+    """A share, 0..1; similarity [X, Y, Z], inside and body [X, Y, Z] of booleans, inside within the body."""
+    raise NotImplementedError
+
+
+@reading.solution
+def my_hits(similarity, inside, body):
+    """A share, 0..1; similarity [X, Y, Z], inside and body [X, Y, Z] of booleans, inside within the body."""
+    values, organ = similarity[body], inside[body]
+    return organ[values.topk(int(organ.sum())).indices].double().mean()
+
+
+def best(similarity, inside, k=None, largest=True):
+    """Share of the k most similar tokens that lie in the organ, from flat tensors."""
+    return float(inside[similarity.topk(k or int(inside.sum()), largest=largest).indices].double().mean())
+
+
+@reading.mistake("air counted", "tokens in air")
+def my_hits(similarity, inside, body):
+    return best(similarity.flatten(), inside.flatten())
+
+
+@reading.mistake("the least similar", "least similar")
+def my_hits(similarity, inside, body):
+    return best(similarity[body], inside[body], largest=False)
+
+
+@reading.mistake("a threshold", "threshold")
+def my_hits(similarity, inside, body):
+    return inside[body][similarity[body] > 0.5].double().mean()
+
+
+@reading.mistake("of the organ, how much is bright", "of the organ")
+def my_hits(similarity, inside, body):
+    return (similarity[inside] > 0.5).double().mean()
+
+
+@reading.mistake("mean inside", "a mean cosine")
+def my_hits(similarity, inside, body):
+    return similarity[inside].mean()
+
+
+@reading.mistake("over the body", "divided by the body")
+def my_hits(similarity, inside, body):
+    return best(similarity[body], inside[body]) * int(inside.sum()) / int(body.sum())
+
+
+@reading.check
+def check_reading(answer):
+    generator = torch.Generator().manual_seed(5)
+    body, inside = torch.zeros(2, 6, 7, 8, dtype=torch.bool)
+    body[1:, 1:, 2:] = True
+    inside[2:4, 2:5, 3:6] = True
+    similarity = (0.35 + 0.3 * torch.rand(6, 7, 8, generator=generator) + 0.12 * inside).double()
+    similarity[~body] += 0.1  # air is alike everywhere, and often bright
+    found = as_number(answer(similarity.clone(), inside.clone(), body.clone()), "a share")
+    right = best(similarity[body], inside[body])
+
+    def same(other):
+        return math.isclose(found, float(other), abs_tol=1e-6)
+
+    assert not same(best(similarity.flatten(), inside.flatten())), (
+        "tokens in air are among the most similar: [body] first"
+    )
+    assert not same(best(similarity[body], inside[body], largest=False)), "these are the least similar tokens"
+    fixed = "a threshold counts how bright the map is; hits ask for the order alone: the k most similar"
+    assert not same(inside[body][similarity[body] > 0.5].double().mean()), fixed
+    turned = "this is how much of the organ is bright: a map that is bright everywhere would have 100 %"
+    assert not same((similarity[inside] > 0.5).double().mean()), turned
+    assert not same(similarity[inside].mean()), (
+        "this is a mean cosine inside: a dull map may still have the right order"
+    )
+    divided = "divided by the body instead of the organ's number of tokens, k"
+    assert not same(right * int(inside.sum()) / int(body.sum())), divided
+    assert same(right), f"it is {right:.4f}, yours is {found:.4f}"
+    changed = similarity**3
+    same_order = math.isclose(float(answer(changed, inside.clone(), body.clone())), right, abs_tol=1e-6)
+    assert same_order, "another scale with the same order must give the same hits"
+
+
+prototype = Exercise(
+    "Ask with the whole organ",
+    "hard",
+    task="""
+    An anchor of one token is a noisy question. Take all tokens of the organ instead: the mean of their *directions*,
+    and the cosine of every token with it (a prototype). But a token of the organ must not be asked with itself in the
+    mean: leave it out of its own prototype, or the map flatters the organ.
+    """,
+    hints=[
+        "The sum of the organ's unit vectors; for a token of the organ, that sum less its own vector.",
+        "Both go to length 1 before the product: `F.cosine_similarity` does it.",
+    ],
+    imports="import torch\nimport torch.nn.functional as F",
+    use="""
+    token_map, target = of_one[S2DC], grids_of(one, of_one[S2DC])[0] == left
+    organs, body = grids_of(one, token_map)
+    whole = torch.as_tensor(my_prototype(token_map.features.double(), target)).float()
+    for name, similarity in {"one token": similarity_heatmap(token_map, where_left), "the organ": whole}.items():
+        print(f"asked with {name}: hits {measure_map(similarity, organs, body, left)[2]:.0%} for the left kidney")
+    """,
+)
+
+
+@prototype.stub
+def my_prototype(features, inside):
+    """Cosines [X, Y, Z]; features [X, Y, Z, C] of any length, inside [X, Y, Z] of booleans, two tokens or more."""
+    raise NotImplementedError
+
+
+@prototype.solution
+def my_prototype(features, inside):
+    """Cosines [X, Y, Z]; features [X, Y, Z, C] of any length, inside [X, Y, Z] of booleans, two tokens or more."""
+    unit = F.normalize(features, dim=-1)
+    others = unit[inside].sum(0) - inside[..., None] * unit
+    return F.cosine_similarity(unit, others, dim=-1)
+
+
+def asked(features, inside, directions=True, own=False, scaled=True):
+    """The map of a prototype, with one of its steps left out."""
+    unit = F.normalize(features, dim=-1)
+    parts = unit if directions else features
+    others = parts[inside].sum(0) - (0 if own else inside[..., None] * parts)
+    if scaled:
+        return F.cosine_similarity(unit, others, dim=-1)
+    count = int(inside.sum()) - (0 if own else inside[..., None].double())
+    return (unit * others / count).sum(-1)
+
+
+@prototype.mistake("itself in the mean", "left out of its own")
+def my_prototype(features, inside):
+    return asked(features, inside, own=True)
+
+
+@prototype.mistake("mean of features of any length", "long features")
+def my_prototype(features, inside):
+    return asked(features, inside, directions=False)
+
+
+@prototype.mistake("mean not brought to length 1", "shorter than 1")
+def my_prototype(features, inside):
+    return asked(features, inside, scaled=False)
+
+
+@prototype.mistake("mean over everything", "over all tokens")
+def my_prototype(features, inside):
+    return asked(features, torch.ones_like(inside))
+
+
+@prototype.mistake("mean of the others", "other organs")
+def my_prototype(features, inside):
+    return asked(features, ~inside)
+
+
+@prototype.check
+def check_prototype(answer):
+    features = a_map(3) + torch.linspace(-0.5, 1, 7)
+    inside = torch.zeros(GRID, dtype=torch.bool)
+    inside[1:3, 2:4, 1:3] = True
+    found = as_tensor(answer(features.clone(), inside.clone()), GRID, "a map")
+
+    def same(other):
+        return torch.allclose(found, other, atol=1e-4)
+
+    flattered = "every token of the organ is also in the mean that it is asked with: left out of its own prototype"
+    assert not same(asked(features, inside, own=True)), flattered
+    for own in (False, True):
+        long = "long features weigh more in this mean: bring each to length 1 before, the directions count"
+        assert not same(asked(features, inside, directions=False, own=own)), long
+        short = "a mean of unit vectors is shorter than 1: bring it to length 1 for a cosine"
+        assert not same(asked(features, inside, scaled=False, own=own)), short
+        everything = "the mean goes over all tokens: only those inside"
+        assert not same(asked(features, torch.ones_like(inside), own=own)), everything
+        assert not same(asked(features, ~inside, own=own)), "the mean is that of the other organs, not of this one"
+    right = asked(features, inside)
+    off = float((found - right).abs().max())
+    assert same(right), f"not the cosines with the mean direction of the others: off by up to {off:.3g}"
+    gain = float((asked(features, inside, own=True) - right)[inside].mean())
+    return f"With itself in the mean, eight tokens of noise would look {gain:+.2f} more alike."
+
+
+EXPLORE = """
+- Set `image = "phantom_pet"`, or a scan of your own with its `modality`. Which organ stands out most, and for which
+  encoder?
+- The prototype uses labels. Why is a comparison with it no fair test of an encoder that was trained without any?
+"""
