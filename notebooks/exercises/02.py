@@ -1,8 +1,10 @@
 """Exercises of notebook 02: the dual-softmax, its temperature, and a read-out between it and Sinkhorn."""
 
+import math
+
 import torch
 
-from s2dc_core.exercises import Exercise, as_tensor
+from s2dc_core.exercises import Exercise, as_number, as_tensor
 from s2dc_core.matching import dual_softmax, log_dual_softmax
 
 
@@ -150,3 +152,188 @@ def check_in_logs(answer):
     assert gradient[0, 0] > 0, "a pair of small confidence gets no gradient: nothing may be clamped"
     assert torch.allclose(found, right), f"not equation 4: largest difference {float((found - right).abs().max()):.3g}"
     return f"That entry is {float(entry.detach()):.0f}; its confidence is 0 in float32."
+
+
+floor = Exercise(
+    "How low must the temperature be?",
+    "medium",
+    task="""
+    No encoder can do better than a *simplex*: $N$ tokens of which each has the similarity 1 with its match and
+    $-1/(N-1)$ with every other token. Even then $\\mathcal{L}_{p2p}$ is not 0. Write the highest temperature at which
+    it is at most a `share` of $2 \\log N$, where training starts.
+    """,
+    hints=[
+        "A match's confidence is $(1 + (N-1) e^{-g / \\tau})^{-2}$ with the gap $g = 1 + 1/(N-1)$.",
+        "So $(N-1) e^{-g / \\tau} = N^{share} - 1$.",
+    ],
+    imports="import math",
+    use="""
+    for tokens in (144, 1728, 27648):
+        print(f"N = {tokens:,}: the floor is 1 % of the start at a temperature of {my_temperature(tokens, 0.01):.3f}")
+    """,
+)
+
+
+@floor.stub
+def my_temperature(tokens, share):
+    """The temperature, above 0; tokens is N, share of the loss at the start between 0 and 1."""
+    raise NotImplementedError
+
+
+@floor.solution
+def my_temperature(tokens, share):
+    """The temperature, above 0; tokens is N, share of the loss at the start between 0 and 1."""
+    gap = tokens / (tokens - 1)
+    return gap / math.log((tokens - 1) / (tokens**share - 1))
+
+
+def temperature_of(tokens, loss, gap=None, softmaxes=2):
+    """Where the loss of a simplex, of one or two softmaxes, has this value."""
+    gap = tokens / (tokens - 1) if gap is None else gap
+    return gap / math.log((tokens - 1) / math.expm1(loss / softmaxes))
+
+
+@floor.mistake("one softmax", "one softmax")
+def my_temperature(tokens, share):
+    return temperature_of(tokens, share * 2 * math.log(tokens), softmaxes=1)
+
+
+@floor.mistake("the start of one softmax", "starts at 2 log N")
+def my_temperature(tokens, share):
+    return temperature_of(tokens, share * math.log(tokens))
+
+
+@floor.mistake("share for the loss itself", "share itself")
+def my_temperature(tokens, share):
+    return temperature_of(tokens, share)
+
+
+@floor.mistake("others at 0", "similarity of the others")
+def my_temperature(tokens, share):
+    return temperature_of(tokens, share * 2 * math.log(tokens), gap=1)
+
+
+@floor.mistake("upside down", "upside down")
+def my_temperature(tokens, share):
+    return 1 / temperature_of(tokens, share * 2 * math.log(tokens))
+
+
+@floor.check
+def check_floor(answer):
+    for tokens, share in ((12, 0.05), (50, 0.2)):
+        start = 2 * math.log(tokens)
+        found = as_number(answer(tokens, share), "a temperature")
+        assert found > 0, "a temperature is above 0"
+
+        def same(other, found=found):
+            return math.isclose(found, other, rel_tol=1e-3)
+
+        one = "this is for one softmax; the dual-softmax has two, and the loss is twice as high"
+        assert not same(temperature_of(tokens, share * start, softmaxes=1)), one
+        assert not same(temperature_of(tokens, share * start / 2)), "the loss starts at 2 log N, not at log N"
+        itself = "the loss is set to the share itself: it is a share of 2 log N"
+        assert not same(temperature_of(tokens, share)), itself
+        others = "the similarity of the others is -1/(N-1), not 0: the gap is N/(N-1)"
+        assert not same(temperature_of(tokens, share * start, gap=1)), others
+        assert not same(1 / temperature_of(tokens, share * start)), "upside down: a high temperature makes it flat"
+        simplex = torch.full((tokens, tokens), -1 / (tokens - 1), dtype=torch.float64).fill_diagonal_(1)
+        loss = float(-log_dual_softmax(simplex, found).diagonal().mean())
+        told = f"at {found:.4f} the loss of {tokens} tokens is {loss / start:.1%} of its start, not {share:.0%}"
+        assert math.isclose(loss, share * start, rel_tol=1e-2), told
+
+
+read_out = Exercise(
+    "A read-out for the price of one softmax",
+    "hard",
+    task="""
+    The first choice of a row is its entry with the highest score. With the dual-softmax as the score, a column that is
+    popular with everybody is corrected for only by half. Write a score that corrects in full, costs *one* softmax, and
+    beats the dual-softmax's first choices where tokens are noisy.
+    """,
+    hints=[
+        "Within a row the row's own softmax changes no order. What does the column's do?",
+        "Within a row, $\\log \\hat{\\mathcal{M}}$ has the order of $2 s / \\tau$ less the column's log-sum-exp.",
+    ],
+    imports="import torch",
+    use="""
+    a, b, partner = controlled_tokens(128, noise=1.4, seed=seed + 100)
+    first = {"yours": my_read_out(a @ b.T, 0.1), "dual-softmax": dual_softmax(a @ b.T, 0.1)}
+    print({name: f"{float((score.argmax(1) == partner).double().mean()):.0%} right" for name, score in first.items()})
+    """,
+)
+
+
+@read_out.stub
+def my_read_out(similarity, temperature):
+    """A score for each pair, [N, M]; the highest one of a row is its first choice."""
+    raise NotImplementedError
+
+
+@read_out.solution
+def my_read_out(similarity, temperature):
+    """A score for each pair, [N, M]; the highest one of a row is its first choice."""
+    return torch.log_softmax(similarity / temperature, dim=-2)
+
+
+def noisy(seed, count=128, kinds=16):
+    """Similarities [count, count] of tokens of a few kinds and noisy ones; the match of each is at its own place."""
+    draw = torch.Generator().manual_seed(seed)
+    kind, own, noise = (torch.randn(n, 64, generator=draw, dtype=torch.float64) for n in (kinds, count, count))
+    unit = torch.nn.functional.normalize
+    place = unit(0.84 * unit(kind)[torch.arange(count) % kinds] + 0.55 * unit(own))
+    return place @ unit(place + 1.4 * unit(noise)).T
+
+
+@read_out.mistake("a softmax over each row", "order of the similarities")
+def my_read_out(similarity, temperature):
+    return torch.softmax(similarity / temperature, dim=-1)
+
+
+@read_out.mistake("the dual-softmax", "as the dual-softmax")
+def my_read_out(similarity, temperature):
+    return dual_softmax(similarity, temperature)
+
+
+@read_out.mistake("turned round", "turned round")
+def my_read_out(similarity, temperature):
+    return -torch.log_softmax(similarity / temperature, dim=-2)
+
+
+@read_out.mistake("temperature forgotten", "temperature")
+def my_read_out(similarity, temperature):
+    return torch.log_softmax(similarity, dim=-2)
+
+
+@read_out.mistake("the column's mean for its softmax", "mean of a column")
+def my_read_out(similarity, temperature):
+    return similarity - similarity.mean(-2, keepdim=True)
+
+
+@read_out.check
+def check_read_out(answer):
+    won = 0.0
+    for seed in range(4):
+        s = noisy(seed)
+        choices = as_tensor(answer(s.clone(), 0.1), s.shape, "a score for each pair").argmax(1)
+
+        def same(score, choices=choices):
+            return torch.equal(choices, score.argmax(1))
+
+        assert not same(s), "a row's choices have the order of the similarities: popular columns are not corrected for"
+        assert not same(dual_softmax(s, 0.1)), "the same choices as the dual-softmax: it corrects by half"
+        assert not same(-torch.log_softmax(s / 0.1, dim=-2)), "turned round: the worst pair has the highest score"
+        middle = "the mean of a column says little of who wants it: take its log-sum-exp"
+        assert not same(s - s.mean(-2, keepdim=True)), middle
+        cold = "divide by the temperature: at 1 all of a column counts, not those who want it"
+        assert not same(torch.log_softmax(s, dim=-2)), cold
+        places = torch.arange(len(s))
+        right, theirs = ((c == places).double().mean() for c in (choices, dual_softmax(s, 0.1).argmax(1)))
+        won += float(right - theirs) / 4
+    assert won > 0, f"{100 * won:+.1f} points against the dual-softmax: no better"
+    return f"{100 * won:+.1f} points against the dual-softmax's first choices."
+
+
+EXPLORE = """
+- With `unmatched` tokens (section 4) the advantage of one column softmax shrinks. At which share is it gone?
+- Train section 6's model with your read-out as the loss. What becomes of rows that nobody chooses?
+"""

@@ -42,7 +42,7 @@ def as_number(found: Any, what: str) -> float:
         AssertionError: if it is no number or not finite.
     """
     try:
-        value = float(found)
+        value = float(found.detach() if isinstance(found, Tensor) else found)
     except (TypeError, ValueError, RuntimeError):
         raise AssertionError(f"{what} is wanted; yours is a {type(found).__name__}") from None
     assert math.isfinite(value), f"{what} is wanted; yours is {value}"

@@ -112,7 +112,7 @@ def table() -> tuple[str, list[str]]:
         wrong = faults(exercise)
         planted = len(exercise.mistakes)
         caught = planted - sum(line.startswith(f"{exercise.identity}, ") for line in wrong)
-        names = ", ".join(mistake.name for mistake in exercise.mistakes)
+        names = "; ".join(mistake.name for mistake in exercise.mistakes)
         lines.append(f"| {exercise.identity} | {exercise.title} | {names} | {caught} of {planted} |")
         totals = [a + b for a, b in zip(totals, (1, planted, caught), strict=True)]
         problems += wrong
