@@ -70,19 +70,21 @@ def my_dual_softmax(similarity, temperature):
 
 @equation.check
 def check_equation(answer):
-    s = scores()
-    found, right = as_tensor(answer(s, 0.2), s.shape, "a matrix").double(), dual_softmax(s, 0.2)
-    rows, columns = torch.softmax(s / 0.2, dim=-1), torch.softmax(s / 0.2, dim=-2)
+    for t in (0.2, 0.4):
+        s = scores()
+        found, right = as_tensor(answer(s.clone(), t), s.shape, "a matrix"), dual_softmax(s, t)
+        rows, columns = torch.softmax(s / t, dim=-1), torch.softmax(s / t, dim=-2)
 
-    def same(other):
-        return torch.allclose(found, other, atol=1e-6)
+        def same(other, found=found):
+            return torch.allclose(found, other, atol=1e-6)
 
-    assert not same(rows**2) and not same(columns**2), "both softmaxes run along the same axis"
-    assert not same(rows) and not same(columns), "it is one softmax, not the product of two"
-    assert not same(rows + columns), "the two softmaxes are added, not multiplied"
-    assert not same(dual_softmax(s, 1.0)), "the temperature changes nothing: divide the similarity by it"
-    assert not same(dual_softmax(s, 5.0)), "the similarity is multiplied by the temperature, not divided"
-    assert same(right), f"another matrix than equation 4's: largest difference {float((found - right).abs().max()):.3g}"
+        assert not same(rows**2) and not same(columns**2), "both softmaxes run along the same axis"
+        assert not same(rows) and not same(columns), "it is one softmax, not the product of two"
+        assert not same(rows + columns), "the two softmaxes are added, not multiplied"
+        assert not same(dual_softmax(s, 1.0)), "the temperature changes nothing: divide the similarity by it"
+        assert not same(dual_softmax(s, 1 / t)), "the similarity is multiplied by the temperature, not divided"
+        off = float((found - right).abs().max())
+        assert same(right), f"another matrix than equation 4's: largest difference {off:.3g}"
 
 
 in_logs = Exercise(
@@ -136,21 +138,38 @@ def my_log_dual_softmax(similarity, temperature):
     return 2 * scaled - 2 * scaled.flatten().logsumexp(0)
 
 
+@in_logs.mistake("base 10", "base of 10")
+def my_log_dual_softmax(similarity, temperature):
+    return log_dual_softmax(similarity, temperature) / math.log(10)
+
+
+@in_logs.mistake("detached", "cut off")
+def my_log_dual_softmax(similarity, temperature):
+    return log_dual_softmax(similarity, temperature).detach()
+
+
 @in_logs.check
 def check_in_logs(answer):
-    s = scores()
-    found, right = as_tensor(answer(s, 0.2), s.shape, "a matrix").double(), log_dual_softmax(s, 0.2)
-    once, whole = right - s / 0.2, 2 * (s / 0.2 - (s / 0.2).flatten().logsumexp(0))
-    assert not torch.allclose(found, once), "the similarity enters both softmaxes, yours is counted once"
-    assert not torch.allclose(found, whole), "the sum runs over the whole matrix: one for each row, one for each column"
-    hard = torch.ones(8, 8)
-    hard[0, 0] = -1
-    hard.requires_grad_(True)
-    entry = answer(hard, 0.01)[0, 0]
-    assert torch.isfinite(entry), "the logarithm of a confidence that is 0 is infinite: subtract logarithms instead"
-    (gradient,) = torch.autograd.grad(entry, hard)
-    assert gradient[0, 0] > 0, "a pair of small confidence gets no gradient: nothing may be clamped"
-    assert torch.allclose(found, right), f"not equation 4: largest difference {float((found - right).abs().max()):.3g}"
+    def same(other):
+        return torch.allclose(found, other, atol=1e-5)
+
+    for t in (0.2, 0.4):
+        s = scores()
+        found, right = as_tensor(answer(s.clone(), t), s.shape, "a matrix"), log_dual_softmax(s, t)
+        assert not same(right - s / t), "the similarity enters both softmaxes, yours is counted once"
+        whole = "the sum runs over the whole matrix: one for each row, one for each column"
+        assert not same(2 * (s / t - (s / t).flatten().logsumexp(0))), whole
+        decimal = "this is the logarithm to the base of 10: a loss takes the natural one, torch.log"
+        assert not same(right / math.log(10)), decimal
+        hard = torch.ones(8, 8)
+        hard[0, 0] = -1
+        hard.requires_grad_(True)
+        entry = torch.as_tensor(answer(hard.clone(), 0.01))[0, 0]
+        assert torch.isfinite(entry), "the logarithm of a confidence that is 0 is infinite: subtract logarithms instead"
+        assert entry.requires_grad, "the gradient is cut off: stay in torch, and do not detach"
+        (gradient,) = torch.autograd.grad(entry, hard)
+        assert gradient[0, 0] > 0, "a pair of small confidence gets no gradient: nothing may be clamped"
+        assert same(right), f"not equation 4: largest difference {float((found - right).abs().max()):.3g}"
     return f"That entry is {float(entry.detach()):.0f}; its confidence is 0 in float32."
 
 
@@ -276,12 +295,13 @@ def my_read_out(similarity, temperature):
 
 
 def noisy(seed, count=128, kinds=16):
-    """Similarities [count, count] of tokens of a few kinds and noisy ones; the match of each is at its own place."""
+    """Similarities [count, count] of tokens of a few kinds and noisy ones, and the column of each row's match."""
     draw = torch.Generator().manual_seed(seed)
     kind, own, noise = (torch.randn(n, 64, generator=draw, dtype=torch.float64) for n in (kinds, count, count))
     unit = torch.nn.functional.normalize
     place = unit(0.84 * unit(kind)[torch.arange(count) % kinds] + 0.55 * unit(own))
-    return place @ unit(place + 1.4 * unit(noise)).T
+    order = torch.randperm(count, generator=draw)
+    return (place @ unit(place + 1.4 * unit(noise)).T)[:, order], order.argsort()
 
 
 @read_out.mistake("a softmax over each row", "order of the similarities")
@@ -313,7 +333,7 @@ def my_read_out(similarity, temperature):
 def check_read_out(answer):
     won = 0.0
     for seed in range(4):
-        s = noisy(seed)
+        s, match = noisy(seed)
         choices = as_tensor(answer(s.clone(), 0.1), s.shape, "a score for each pair").argmax(1)
 
         def same(score, choices=choices):
@@ -326,8 +346,7 @@ def check_read_out(answer):
         assert not same(s - s.mean(-2, keepdim=True)), middle
         cold = "divide by the temperature: at 1 all of a column counts, not those who want it"
         assert not same(torch.log_softmax(s, dim=-2)), cold
-        places = torch.arange(len(s))
-        right, theirs = ((c == places).double().mean() for c in (choices, dual_softmax(s, 0.1).argmax(1)))
+        right, theirs = ((c == match).double().mean() for c in (choices, dual_softmax(s, 0.1).argmax(1)))
         won += float(right - theirs) / 4
     assert won > 0, f"{100 * won:+.1f} points against the dual-softmax: no better"
     return f"{100 * won:+.1f} points against the dual-softmax's first choices."

@@ -36,11 +36,10 @@ stopped = Exercise(
     ],
     imports="import torch\nimport torch.nn.functional as F",
     use="""
-    with torch.no_grad():
-        token_map = maps["just trained"].features.flatten(0, 2)[::50].cpu()
-    probe = torch.nn.Linear(token_map.shape[1], 16)
-    my_similarity(probe, probe, token_map, token_map.flip(0)).sum().backward()
-    print(f"one network as both: a gradient of {float(probe.weight.grad.norm()):.2f}, from the student's side alone")
+    some = maps["just trained"].features.flatten(0, 2)[::50].cpu()
+    student, teacher = (torch.nn.Linear(some.shape[1], 16) for _ in range(2))
+    my_similarity(student, teacher, some, some.flip(0)).mean().backward()
+    print("after a backward pass the teacher's gradient is", teacher.weight.grad)
     """,
 )
 
@@ -147,7 +146,7 @@ follow = Exercise(
     for _ in range(100):
         my_update(old, new, 0.99)
     left = sum((a - b).norm() ** 2 for a, b in zip(old.parameters(), new.parameters(), strict=True)) ** 0.5
-    print(f"after 100 updates the teacher is {float(left):.1e} from the student; 0.99^100 is {0.99**100:.2f}")
+    print(f"after 100 updates the teacher is {float(left.detach()):.1e} from the student; 0.99^100 is {0.99**100:.2f}")
     """,
 )
 
@@ -212,12 +211,31 @@ def my_update(teacher, student, momentum):
             old.mul_(momentum).add_(new)
 
 
+@follow.mistake("gradient left on", "torch.no_grad()")
+def my_update(teacher, student, momentum):
+    for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
+        old.mul_(momentum).add_(new, alpha=1 - momentum)
+
+
+@follow.mistake("new weights for old", "new ones")
+def my_update(teacher, student, momentum):
+    for old, new in zip(teacher, student, strict=True):
+        for name in dict(old.named_parameters()):
+            mixed = momentum * getattr(old, name) + (1 - momentum) * getattr(new, name)
+            setattr(old, name, nn.Parameter(mixed.detach()))
+
+
 @follow.check
 def check_follow(answer):
-    for momentum in (0.9, 0.25):
+    for momentum, frozen in ((0.9, True), (0.25, False)):
         student, teacher = pair(1)
-        before, fixed = weights(teacher), weights(student)
-        answer(teacher, student, momentum)
+        teacher.requires_grad_(not frozen)
+        before, fixed, places = weights(teacher), weights(student), [id(weight) for weight in teacher.parameters()]
+        try:
+            answer(teacher, student, momentum)
+        except RuntimeError as error:
+            assert "in-place" not in str(error), "a weight must not change while gradients are on: torch.no_grad()"
+            raise
         after = weights(teacher)
 
         def same(share, added=None, before=before, fixed=fixed, after=after):
@@ -237,8 +255,10 @@ def check_follow(answer):
         assert not (0 < moved < 0.9), f"only some weights follow, {float(moved):.0%} of them: all parameters()"
         right = momentum * before + (1 - momentum) * fixed
         assert same(momentum), f"off the moving average by up to {float((after - right).abs().max()):.3g}"
-        leaves = all(weight.is_leaf and weight.requires_grad for weight in teacher.parameters())
+        leaves = all(weight.is_leaf for weight in teacher.parameters())
         assert leaves, "the teacher's weights hang in a graph of gradients that grows with every step: torch.no_grad()"
+        replaced = "the weights are new ones: whoever held the old ones, as an optimiser does, sees no change"
+        assert [id(weight) for weight in teacher.parameters()] == places, replaced
     return f"With m = 0.999 half of an old teacher is left after {math.log(0.5) / math.log(0.999):.0f} steps."
 
 

@@ -87,6 +87,12 @@ def my_heatmap(features, voxel, patch):
     return anchored(features, [min(v, n - 1) for v, n in zip(voxel, features.shape, strict=False)])
 
 
+@making.mistake("axes the other way round", "other way round")
+def my_heatmap(features, voxel, patch):
+    reverse = cells(voxel, patch)[::-1]
+    return anchored(features, [min(cell, n - 1) for cell, n in zip(reverse, features.shape, strict=False)])
+
+
 @making.mistake("distance for similarity", "distance")
 def my_heatmap(features, voxel, patch):
     return 1 - anchored(features, cells(voxel, patch))
@@ -94,27 +100,32 @@ def my_heatmap(features, voxel, patch):
 
 @making.check
 def check_making(answer):
-    features, voxel = a_map(), (11, 6, 5)
-    found = as_tensor(answer(features.clone(), voxel, PATCH), GRID, "a map")
-    right = similarity_heatmap(TokenMap(features, PATCH, None), voxel)
+    for seed, voxel in enumerate([(11, 14, 7), (3, 41, 6)]):
+        features = a_map(seed)
+        found = as_tensor(answer(features.clone(), voxel, PATCH), GRID, "a map")
+        right, cell = similarity_heatmap(TokenMap(features, PATCH, None), voxel), cells(voxel, PATCH)
 
-    def same(other):
-        return torch.allclose(found, other.double(), atol=1e-4)
+        def same(other, found=found):
+            return torch.allclose(found, other.double(), atol=1e-4)
 
-    lengths = "these are products, not cosines: a long feature is bright whatever it points to"
-    assert not same(anchored(features, cells(voxel, PATCH), lengths=False)), lengths
-    unit = F.normalize(features, dim=0)
-    wrong = "brought to length 1 along the wrong axis: the channels are the last one"
-    assert not same(unit @ unit[tuple(cells(voxel, PATCH))]), wrong
-    near = [min(round(v / p), n - 1) for v, p, n in zip(voxel, PATCH, GRID, strict=True)]
-    assert not same(anchored(features, near)), "the token is rounded: voxels 8 to 11 all lie in token 2, v // p"
-    first = [min(v // PATCH[0], n - 1) for v, n in zip(voxel, GRID, strict=True)]
-    assert not same(anchored(features, first)), "a token has its own side along each axis: patch[0], [1] and [2]"
-    plain = [min(v, n - 1) for v, n in zip(voxel, GRID, strict=True)]
-    assert not same(anchored(features, plain)), "a voxel is not a token: divide by the patch"
-    assert not same(1 - right), "this is a distance, 0 at the anchor: the cosine itself"
-    off = float((found - right).abs().max())
-    assert same(right), f"not the cosines with the anchor's token: off by up to {off:.3g}"
+        def asked_at(place, same=same, features=features):
+            return same(anchored(features, [min(p, n - 1) for p, n in zip(place, GRID, strict=True)]))
+
+        lengths = "these are products, not cosines: a long feature is bright whatever it points to"
+        assert not same(anchored(features, cell, lengths=False)), lengths
+        unit = F.normalize(features, dim=0)
+        wrong = "brought to length 1 along the wrong axis: the channels are the last one"
+        assert not same(unit @ unit[tuple(cell)]), wrong
+        rounded = [round(v / p) for v, p in zip(voxel, PATCH, strict=True)]
+        assert not asked_at(rounded), "the token is rounded: voxels 8 to 11 all lie in token 2, v // p"
+        first = "a token has its own side along each axis: patch[0], [1] and [2]"
+        assert not asked_at([v // PATCH[0] for v in voxel]), first
+        assert not asked_at(voxel), "a voxel is not a token: divide by the patch"
+        turned = "the token's axes are the other way round: features[x, y, z], in the order of the voxel"
+        assert not asked_at(cell[::-1]), turned
+        assert not same(1 - right), "this is a distance, 0 at the anchor: the cosine itself"
+        off = float((found - right).abs().max())
+        assert same(right), f"not the cosines with the anchor's token: off by up to {off:.3g}"
 
 
 reading = Exercise(
@@ -186,37 +197,41 @@ def my_hits(similarity, inside, body):
     return best(similarity[body], inside[body]) * int(inside.sum()) / int(body.sum())
 
 
-@reading.check
-def check_reading(answer):
-    generator = torch.Generator().manual_seed(5)
+def in_a_body(seed, depth):
+    """A map, an organ of 6 * depth tokens within a body, and the body; air is alike everywhere, and often bright."""
     body, inside = torch.zeros(2, 6, 7, 8, dtype=torch.bool)
     body[1:, 1:, 2:] = True
-    inside[2:4, 2:5, 3:6] = True
-    similarity = (0.35 + 0.3 * torch.rand(6, 7, 8, generator=generator) + 0.12 * inside).double()
-    similarity[~body] += 0.1  # air is alike everywhere, and often bright
-    found = as_number(answer(similarity.clone(), inside.clone(), body.clone()), "a share")
-    right = best(similarity[body], inside[body])
+    inside[2:4, 2:5, 3 : 3 + depth] = True
+    noise = torch.rand(6, 7, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    similarity = 0.35 + 0.3 * noise + 0.12 * inside + 0.1 * ~body
+    similarity[2, 2:5, 3] = 0.34 + 0.02 * noise[2, 2:5, 3]  # the organ's edge looks like nothing else
+    return similarity, inside, body
 
-    def same(other):
-        return math.isclose(found, float(other), abs_tol=1e-6)
 
-    assert not same(best(similarity.flatten(), inside.flatten())), (
-        "tokens in air are among the most similar: [body] first"
-    )
-    assert not same(best(similarity[body], inside[body], largest=False)), "these are the least similar tokens"
-    fixed = "a threshold counts how bright the map is; hits ask for the order alone: the k most similar"
-    assert not same(inside[body][similarity[body] > 0.5].double().mean()), fixed
-    turned = "this is how much of the organ is bright: a map that is bright everywhere would have 100 %"
-    assert not same((similarity[inside] > 0.5).double().mean()), turned
-    assert not same(similarity[inside].mean()), (
-        "this is a mean cosine inside: a dull map may still have the right order"
-    )
-    divided = "divided by the body instead of the organ's number of tokens, k"
-    assert not same(right * int(inside.sum()) / int(body.sum())), divided
-    assert same(right), f"it is {right:.4f}, yours is {found:.4f}"
-    changed = similarity**3
-    same_order = math.isclose(float(answer(changed, inside.clone(), body.clone())), right, abs_tol=1e-6)
-    assert same_order, "another scale with the same order must give the same hits"
+@reading.check
+def check_reading(answer):
+    for seed, depth in ((5, 3), (7, 4)):
+        similarity, inside, body = in_a_body(seed, depth)
+        found = as_number(answer(similarity.clone(), inside.clone(), body.clone()), "a share")
+        right = best(similarity[body], inside[body])
+
+        def same(other, found=found):
+            return math.isclose(found, float(other), abs_tol=1e-6)
+
+        air = "tokens in air are among the most similar: [body] first"
+        assert not same(best(similarity.flatten(), inside.flatten())), air
+        assert not same(best(similarity[body], inside[body], largest=False)), "these are the least similar tokens"
+        fixed = "a threshold counts how bright the map is; hits ask for the order alone: the k most similar"
+        assert not same(inside[body][similarity[body] > 0.5].double().mean()), fixed
+        turned = "this is how much of the organ is bright: a map that is bright everywhere would have 100 %"
+        assert not same((similarity[inside] > 0.5).double().mean()), turned
+        dull = "this is a mean cosine inside: a dull map may still have the right order"
+        assert not same(similarity[inside].mean()), dull
+        divided = "divided by the body instead of the organ's number of tokens, k"
+        assert not same(right * int(inside.sum()) / int(body.sum())), divided
+        assert same(right), f"it is {right:.4f}, yours is {found:.4f}"
+        again = as_number(answer(similarity**3, inside.clone(), body.clone()), "a share")
+        assert math.isclose(again, right, abs_tol=1e-6), "another scale with the same order must give the same hits"
 
 
 prototype = Exercise(
@@ -294,27 +309,28 @@ def my_prototype(features, inside):
 
 @prototype.check
 def check_prototype(answer):
-    features = a_map(3) + torch.linspace(-0.5, 1, 7)
-    inside = torch.zeros(GRID, dtype=torch.bool)
-    inside[1:3, 2:4, 1:3] = True
-    found = as_tensor(answer(features.clone(), inside.clone()), GRID, "a map")
+    for seed in (3, 4):
+        features = a_map(seed) + torch.linspace(-0.5, 1, 7)
+        inside = torch.zeros(GRID, dtype=torch.bool)
+        inside[1:3, 2:4, 1:3] = True
+        found = as_tensor(answer(features.clone(), inside.clone()), GRID, "a map")
 
-    def same(other):
-        return torch.allclose(found, other, atol=1e-4)
+        def same(found=found, features=features, inside=inside, **left_out):
+            return torch.allclose(found, asked(features, inside, **left_out), atol=1e-4)
 
-    flattered = "every token of the organ is also in the mean that it is asked with: left out of its own prototype"
-    assert not same(asked(features, inside, own=True)), flattered
-    for own in (False, True):
-        long = "long features weigh more in this mean: bring each to length 1 before, the directions count"
-        assert not same(asked(features, inside, directions=False, own=own)), long
-        short = "a mean of unit vectors is shorter than 1: bring it to length 1 for a cosine"
-        assert not same(asked(features, inside, scaled=False, own=own)), short
-        everything = "the mean goes over all tokens: only those inside"
-        assert not same(asked(features, torch.ones_like(inside), own=own)), everything
-        assert not same(asked(features, ~inside, own=own)), "the mean is that of the other organs, not of this one"
-    right = asked(features, inside)
-    off = float((found - right).abs().max())
-    assert same(right), f"not the cosines with the mean direction of the others: off by up to {off:.3g}"
+        flattered = "every token of the organ is also in the mean that it is asked with: left out of its own prototype"
+        assert not same(own=True), flattered
+        for own in (False, True):
+            long = "long features weigh more in this mean: bring each to length 1 before, the directions count"
+            assert not same(directions=False, own=own), long
+            short = "a mean of unit vectors is shorter than 1: bring it to length 1 for a cosine"
+            assert not same(scaled=False, own=own), short
+            everything = "the mean goes over all tokens: only those inside"
+            assert not same(inside=torch.ones_like(inside), own=own), everything
+            assert not same(inside=~inside, own=own), "the mean is that of the other organs, not of this one"
+        right = asked(features, inside)
+        off = float((found - right).abs().max())
+        assert same(), f"not the cosines with the mean direction of the others: off by up to {off:.3g}"
     gain = float((asked(features, inside, own=True) - right)[inside].mean())
     return f"With itself in the mean, eight tokens of noise would look {gain:+.2f} more alike."
 

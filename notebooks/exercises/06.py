@@ -1,6 +1,7 @@
-"""Exercises of notebook 06: a token's silhouette, whose mean it is, and neighbours that are not next door."""
+"""Exercises of notebook 06: a token's silhouette, whose mean it is, a pair that merges, neighbours far away."""
 
 import math
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
@@ -26,14 +27,14 @@ def distances(features, how="cosine"):
     return {"cosine": 1 - unit @ unit.T, "euclidean": torch.cdist(features, features)}[how]
 
 
-def silhouettes(apart, organ, own=None, other=torch.Tensor.mean, nearest=min):
+def silhouettes(apart, organ, own=None, other=torch.Tensor.mean, nearest=min, among=None, over=max):
     """(b - a) / max(a, b) from distances, with one of its parts exchanged; own: what the own sum is divided by."""
     found = []
     for row, label in zip(apart, organ, strict=True):
         mine = organ == label
         a = row[mine].sum() / (own or (lambda n: n - 1))(int(mine.sum()))
-        b = nearest([other(row[organ == each]) for each in organ.unique() if each != label])
-        found.append((b - a) / max(a, b))
+        b = nearest([other(row[organ == each]) for each in organ.unique() if among == "all" or each != label])
+        found.append((b - a) / over(a, b))
     return torch.stack(found)
 
 
@@ -107,28 +108,44 @@ def my_silhouettes(features, organ):
     return silhouettes(1 - features @ features.T, organ)
 
 
+@token.mistake("own organ among the others", "the own organ")
+def my_silhouettes(features, organ):
+    return silhouettes(distances(features), organ, among="all")
+
+
+@token.mistake("over a alone", "divided by a")
+def my_silhouettes(features, organ):
+    return silhouettes(distances(features), organ, over=lambda a, b: a)
+
+
 @token.check
 def check_token(answer):
-    features, organ = bodies()
-    found = as_tensor(answer(features.clone(), organ.clone()), organ.shape, "a value for every token")
-    apart = distances(features)
-    right = torch.from_numpy(silhouette_samples(features.numpy(), organ.numpy(), metric="cosine"))
+    for seed in (0, 4):
+        features, organ = bodies(seed)
+        found = as_tensor(answer(features.clone(), organ.clone()), organ.shape, "a value for every token")
+        apart = distances(features)
+        right = torch.from_numpy(silhouette_samples(features.numpy(), organ.numpy(), metric="cosine"))
 
-    def same(other):
-        return torch.allclose(found, other, atol=1e-4)
+        def same(other, found=found):
+            return torch.allclose(found, other, atol=1e-4)
 
-    itself = "the token itself is counted in a, at distance 0: divide by one token less"
-    assert not same(silhouettes(apart, organ, own=lambda n: n)), itself
-    straight = "this is the Euclidean distance, in which long vectors are far from everything: 1 - cos"
-    assert not same(silhouettes(distances(features, "euclidean"), organ)), straight
-    one = "b is the distance to the nearest token, not the mean to the nearest organ's"
-    assert not same(silhouettes(apart, organ, other=torch.Tensor.min)), one
-    mean = "b is the mean over all other organs: only the nearest one counts"
-    assert not same(silhouettes(apart, organ, nearest=lambda found: sum(found) / len(found))), mean
-    assert not same(-right), "the sign is the other way round: b - a, so that a tight cluster is positive"
-    long = "features of any length come in: bring them to length 1 before the product is a cosine"
-    assert not same(silhouettes(1 - features @ features.T, organ)), long
-    assert same(right), f"largest difference from scikit-learn: {float((found - right).abs().max()):.3g}"
+        def exchanged(same=same, apart=apart, organ=organ, **parts):
+            return same(silhouettes(apart, organ, **parts))
+
+        itself = "the token itself is counted in a, at distance 0: divide by one token less"
+        assert not exchanged(own=lambda n: n), itself
+        straight = "this is the Euclidean distance, in which long vectors are far from everything: 1 - cos"
+        assert not exchanged(apart=distances(features, "euclidean")), straight
+        one = "b is the distance to the nearest token, not the mean to the nearest organ's"
+        assert not exchanged(other=torch.Tensor.min), one
+        mean = "b is the mean over all other organs: only the nearest one counts"
+        assert not exchanged(nearest=lambda found: sum(found) / len(found)), mean
+        assert not exchanged(among="all"), "the own organ is among those that b may choose: leave it out"
+        assert not exchanged(over=lambda a, b: a), "divided by a alone: the larger of a and b keeps it within -1 and 1"
+        assert not same(-right), "the sign is the other way round: b - a, so that a tight cluster is positive"
+        long = "features of any length come in: bring them to length 1 before the product is a cosine"
+        assert not exchanged(apart=1 - features @ features.T), long
+        assert same(right), f"largest difference from scikit-learn: {float((found - right).abs().max()):.3g}"
 
 
 whose = Exercise(
@@ -162,9 +179,8 @@ def my_mean(samples, organ):
 
 
 def per_organ(samples, organ):
-    """The mean of each organ, and its number of tokens."""
-    parts = [samples[organ == label] for label in organ.unique()]
-    return torch.stack([part.mean() for part in parts]), torch.tensor([len(part) for part in parts])
+    """The mean of each organ."""
+    return torch.stack([samples[organ == label].mean() for label in organ.unique()])
 
 
 @whose.mistake("mean over tokens", "mean over tokens")
@@ -174,46 +190,197 @@ def my_mean(samples, organ):
 
 @whose.mistake("divided by the largest label", "largest label")
 def my_mean(samples, organ):
-    return per_organ(samples, organ)[0].sum() / organ.max()
+    return per_organ(samples, organ).sum() / organ.max()
 
 
 @whose.mistake("sum over organs", "a sum")
 def my_mean(samples, organ):
-    return per_organ(samples, organ)[0].sum()
+    return per_organ(samples, organ).sum()
 
 
 @whose.mistake("median", "median")
 def my_mean(samples, organ):
-    return per_organ(samples, organ)[0].median()
+    return per_organ(samples, organ).median()
 
 
 @whose.mistake("the worst organ", "worst organ alone")
 def my_mean(samples, organ):
-    return per_organ(samples, organ)[0].min()
+    return per_organ(samples, organ).min()
+
+
+@whose.mistake("labels that no token has", "no token has")
+def my_mean(samples, organ):
+    return torch.stack([samples[organ == label].mean() for label in range(int(organ.max()) + 1)]).mean()
 
 
 @whose.check
 def check_whose(answer):
-    features, organ = bodies(1)
-    samples = torch.from_numpy(silhouette_samples(features.numpy(), organ.numpy(), metric="cosine"))
-    found, right = (
-        as_number(answer(samples.clone(), organ.clone()), "one number"),
-        structure_silhouette(features, organ),
-    )
-    means, _ = per_organ(samples, organ)
+    for seed in (1, 5):
+        features, organ = bodies(seed)
+        samples = torch.from_numpy(silhouette_samples(features.numpy(), organ.numpy(), metric="cosine"))
+        right, means = structure_silhouette(features, organ), per_organ(samples, organ)
+        try:
+            found = as_number(answer(samples.clone(), organ.clone()), "one number")
+        except AssertionError as error:
+            absent = "yours is NaN, as the mean of a label that no token has: go through organ.unique() alone"
+            assert "nan" not in str(error), absent
+            raise
 
-    def same(other):
-        return math.isclose(found, float(other), abs_tol=1e-5)
+        def same(other, found=found):
+            return math.isclose(found, float(other), abs_tol=1e-5)
 
-    assert not same(samples.mean()), "this is the mean over tokens: the largest organ decides it"
-    labels = "divided by the largest label; labels may have gaps, so count the organs that are there"
-    assert not same(means.sum() / organ.max()), labels
-    assert not same(means.sum()), "this is a sum over organs, not their mean"
-    assert not same(means.median()), "this is the median of the organs, not their mean"
-    assert not same(means.min()), "this is the worst organ alone"
-    assert same(right), f"it is {right:+.4f}, yours is {found:+.4f}"
+        assert not same(samples.mean()), "this is the mean over tokens: the largest organ decides it"
+        labels = "divided by the largest label; labels may have gaps, so count the organs that are there"
+        assert not same(means.sum() / organ.max()), labels
+        assert not same(means.sum()), "this is a sum over organs, not their mean"
+        assert not same(means.median()), "this is the median of the organs, not their mean"
+        assert not same(means.min()), "this is the worst organ alone"
+        assert same(right), f"it is {right:+.4f}, yours is {found:+.4f}"
     tokens = silhouette_score(features.numpy(), organ.numpy(), metric="cosine")
     return f"Over tokens it would be {tokens:+.3f}, over organs it is {right:+.3f}."
+
+
+merging = Exercise(
+    "Which two organs merge?",
+    "medium",
+    task="""
+    Find the two organs that an encoder tells apart least. The distance $d_{AB}$ between two organs (section 7) does not
+    say it alone: two compact organs may lie close and yet apart, two wide ones far and yet in each other. So take the
+    pair with the smallest $2 d_{AB} / (d_{AA} + d_{BB})$, where $d$ is the mean cosine distance of a token of the one
+    and *another* token of the other. At 1 they are one cluster. Do not use `organ_distances`.
+    """,
+    hints=[
+        "`apart[organ == a][:, organ == b]` holds the distances of all tokens of a to all of b.",
+        "`itertools.combinations(labels, 2)` lists the pairs; `min(pairs, key=...)` finds the one with the lowest value.",
+    ],
+    imports="from itertools import combinations\n\nimport torch\nimport torch.nn.functional as F",
+    use="""
+    for arm, found in seen.items():
+        pair = my_merging_pair(found.features, organ)
+        print(f"{plain[arm]}: " + " and ".join(scan.names[int(n)].replace("_", " ") for n in pair))
+    """,
+)
+
+
+@merging.stub
+def my_merging_pair(features, organ):
+    """Two labels; features [T, C] of any length, organ [T] whole numbers, two tokens or more of each."""
+    raise NotImplementedError
+
+
+@merging.solution
+def my_merging_pair(features, organ):
+    """Two labels; features [T, C] of any length, organ [T] whole numbers, two tokens or more of each."""
+    unit = F.normalize(features, dim=1)
+    apart = 1 - unit @ unit.T
+
+    def distance(a, b):
+        block = apart[organ == a][:, organ == b]
+        return block.sum() / (len(block) * (block.shape[1] - (a == b)))
+
+    def ratio(pair):
+        a, b = pair
+        return 2 * distance(a, b) / (distance(a, a) + distance(b, b))
+
+    return min(combinations(organ.unique().tolist(), 2), key=ratio)
+
+
+MERGE, WIDE, TIGHT, STRAY = (0, 1), (2, 3), (4, 5), 6
+"""Of the seven organs below: a small pair that merges, a large one nearly so, two compact ones, one with a stray."""
+
+
+def seven(seed):
+    """Features [T, C] of several lengths, the organ [T] of each token, and the label of each of the seven organs."""
+    draw = torch.Generator().manual_seed(seed)
+    numbers = torch.tensor([4, 4, 40, 40, 12, 12, 20])
+    widths, alike = torch.tensor([0.8, 0.8, 0.7, 0.7, 0.2, 0.2, 0.5]), ((0, 1, 0.96), (2, 3, 0.86), (4, 5, 0.88))
+    centres = torch.linalg.qr(torch.randn(128, 7, generator=draw, dtype=torch.float64))[0].T
+    for a, b, cosine in alike:
+        centres[b] = cosine * centres[a] + (1 - cosine**2) ** 0.5 * centres[b]
+    which = torch.arange(7).repeat_interleave(numbers)
+    noise = F.normalize(torch.randn(len(which), 128, generator=draw, dtype=torch.float64), dim=1)
+    features = F.normalize(centres[which] + widths[which, None] * noise, dim=1)
+    features[which == STRAY] = torch.cat([features[which == WIDE[0]][:1], features[which == STRAY][1:]])
+    lengths = torch.tensor([2.0, 0.5, 1.0, 1.5, 0.7, 2.5, 3.0])[which, None]
+    labels = 1 + torch.randperm(12, generator=draw)[:7].sort().values[torch.randperm(7, generator=draw)]
+    mixed = torch.randperm(len(which), generator=draw)
+    return (lengths * features)[mixed], labels[which][mixed], labels
+
+
+def pair_of(apart, organ, own=1, between=torch.Tensor.mean, relative=True, pick=min, twins=False):
+    """The pair of labels of the smallest ratio, with one of its parts exchanged."""
+    labels = organ.unique().tolist()
+    blocks = {(a, b): apart[organ == a][:, organ == b] for a in labels for b in labels}
+    within = {a: blocks[a, a].sum() / (len(blocks[a, a]) * (len(blocks[a, a]) - own)) for a in labels}
+
+    def ratio(pair):
+        a, b = pair
+        d = within[a] if a == b else between(blocks[pair])
+        return 2 * d / (within[a] + within[b]) if relative else d
+
+    return pick([*combinations(labels, 2), *(zip(labels, labels, strict=True) if twins else ())], key=ratio)
+
+
+@merging.mistake("distance between alone", "say nothing of how wide")
+def my_merging_pair(features, organ):
+    return pair_of(distances(features), organ, relative=False)
+
+
+@merging.mistake("itself counted", "the token itself")
+def my_merging_pair(features, organ):
+    return pair_of(distances(features), organ, own=0)
+
+
+@merging.mistake("nearest two tokens", "one stray token")
+def my_merging_pair(features, organ):
+    return pair_of(distances(features), organ, between=torch.Tensor.min)
+
+
+@merging.mistake("the largest ratio", "best apart")
+def my_merging_pair(features, organ):
+    return pair_of(distances(features), organ, pick=max)
+
+
+@merging.mistake("an organ with itself", "two different")
+def my_merging_pair(features, organ):
+    return pair_of(distances(features), organ, twins=True)
+
+
+@merging.mistake("places for labels", "places in the list")
+def my_merging_pair(features, organ):
+    labels = organ.unique().tolist()
+    return [labels.index(label) for label in pair_of(distances(features), organ)]
+
+
+@merging.mistake("product of unequal lengths", "length 1")
+def my_merging_pair(features, organ):
+    return pair_of(1 - features @ features.T, organ)
+
+
+@merging.check
+def check_merging(answer):
+    for seed in (0, 1, 2):
+        features, organ, labels = seven(seed)
+        given = as_tensor(answer(features.clone(), organ.clone()), (2,), "a pair of labels")
+        found, apart = sorted(given.tolist()), distances(features)
+
+        def same(apart=apart, found=found, organ=organ, **parts):
+            return found == sorted(pair_of(apart, organ, **parts))
+
+        assert found[0] != found[1], "an organ merges with itself, of course: two different organs are wanted"
+        right = sorted(pair_of(apart, organ))
+        places = [organ.unique().tolist().index(label) for label in right]
+        assert found != places or found == right, "these are places in the list of labels: give the labels themselves"
+        wide = "the nearest organs on average: that does not say how wide they are, divide by d_AA and d_BB"
+        assert not same(relative=False), wide.replace("that does not say", "yours say nothing of")
+        assert not same(own=0), "the token itself is counted in d_AA, at distance 0, and a small organ looks compact"
+        assert not same(between=torch.Tensor.min), "one stray token decides it: the mean of all pairs, not the nearest"
+        assert not same(pick=max), "these two are told apart best: the smallest ratio is wanted"
+        long = "features of any length come in: bring them to length 1 before the product is a cosine"
+        assert not same(apart=1 - features @ features.T), long
+        assert found == right, (
+            f"of seven organs {right[0]} and {right[1]} merge; yours are {found[0]:g} and {found[1]:g}"
+        )
 
 
 far = Exercise(
@@ -300,31 +467,31 @@ def my_agreement(features, organ, points, away):
 
 @far.check
 def check_far(answer):
-    features, organ = bodies(2)
-    points = 30 * torch.rand(len(organ), 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    points[:, 0] += 8 * organ
-    away = 22.0
-    cosines, mm, near = parts_of(features, points, away)
-    found = as_number(answer(features.clone(), organ.clone(), points.clone(), away), "a share")
+    for seed, away in ((2, 22.0), (3, 20.0)):
+        features, organ = bodies(seed)
+        points = 30 * torch.rand(len(organ), 3, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
+        points[:, 0] += 8 * organ
+        cosines, mm, near = parts_of(features, points, away)
+        found = as_number(answer(features.clone(), organ.clone(), points.clone(), away), "a share")
 
-    def same(other):
-        return math.isclose(found, float(other), abs_tol=1e-6)
+        def same(other, found=found):
+            return math.isclose(found, float(other), abs_tol=1e-6)
 
-    own = torch.eye(len(organ), dtype=torch.bool)
-    others = "the near ones are kept and the far ones left out"
-    assert not same(share_of(cosines, organ, ~near | own)), others
-    assert not same(1), "all agree: each token is most similar to itself, so it has to be left out"
-    assert not same(share_of(cosines, organ, own)), "the most similar token is taken, however near it is"
-    assert not same(share_of(-mm, organ, near)), "this is the token nearest in space, not the most similar one"
-    lengths = "the longest features win every product: bring them to length 1"
-    assert not same(share_of(features @ features.T, organ, near)), lengths
-    best = cosines.masked_fill(own, -torch.inf).argmax(1)
-    distant = mm.gather(1, best[:, None])[:, 0] >= away
-    agreed = (organ[best] == organ) & distant
-    later = "a token whose most similar one is too near has a next best: take the near ones out before you choose"
-    assert not same(agreed.double().mean()) and not same(agreed.sum() / distant.sum()), later
-    right = share_of(cosines, organ, near)
-    assert same(right), f"it is {right:.4f}, yours is {found:.4f}"
+        own = torch.eye(len(organ), dtype=torch.bool)
+        others = "the near ones are kept and the far ones left out"
+        assert not same(share_of(cosines, organ, ~near | own)), others
+        assert not same(1), "all agree: each token is most similar to itself, so it has to be left out"
+        assert not same(share_of(cosines, organ, own)), "the most similar token is taken, however near it is"
+        assert not same(share_of(-mm, organ, near)), "this is the token nearest in space, not the most similar one"
+        lengths = "the longest features win every product: bring them to length 1"
+        assert not same(share_of(features @ features.T, organ, near)), lengths
+        best = cosines.masked_fill(own, -torch.inf).argmax(1)
+        distant = mm.gather(1, best[:, None])[:, 0] >= away
+        agreed = (organ[best] == organ) & distant
+        later = "a token whose most similar one is too near has a next best: take the near ones out before you choose"
+        assert not same(agreed.double().mean()) and not same(agreed.sum() / distant.sum()), later
+        right = share_of(cosines, organ, near)
+        assert same(right), f"it is {right:.4f}, yours is {found:.4f}"
 
 
 EXPLORE = """
