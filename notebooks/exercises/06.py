@@ -29,11 +29,11 @@ def distances(features, how="cosine"):
 
 def silhouettes(apart, organ, own=None, other=torch.Tensor.mean, nearest=min, among=None, over=max):
     """(b - a) / max(a, b) from distances, with one of its parts exchanged; own: what the own sum is divided by."""
-    found = []
-    for row, label in zip(apart, organ, strict=True):
-        mine = organ == label
+    found, members = [], {label: organ == label for label in organ.unique().tolist()}
+    for row, label in zip(apart, organ.tolist(), strict=True):
+        mine = members[label]
         a = row[mine].sum() / (own or (lambda n: n - 1))(int(mine.sum()))
-        b = nearest([other(row[organ == each]) for each in organ.unique() if among == "all" or each != label])
+        b = nearest([other(row[theirs]) for each, theirs in members.items() if among == "all" or each != label])
         found.append((b - a) / over(a, b))
     return torch.stack(found)
 
@@ -251,9 +251,9 @@ merging = Exercise(
     """,
     hints=[
         "`apart[organ == a][:, organ == b]` holds the distances of all tokens of a to all of b.",
-        "`itertools.combinations(labels, 2)` lists the pairs; `min(pairs, key=...)` finds the one with the lowest value.",
+        "`itertools.combinations(labels, 2)` lists the pairs; `min(pairs, key=...)` finds the one of the lowest value.",
     ],
-    imports="from itertools import combinations\n\nimport torch\nimport torch.nn.functional as F",
+    imports="from itertools import combinations\n\nimport torch.nn.functional as F",
     use="""
     for arm, found in seen.items():
         pair = my_merging_pair(found.features, organ)
@@ -285,12 +285,12 @@ def my_merging_pair(features, organ):
     return min(combinations(organ.unique().tolist(), 2), key=ratio)
 
 
-MERGE, WIDE, TIGHT, STRAY = (0, 1), (2, 3), (4, 5), 6
-"""Of the seven organs below: a small pair that merges, a large one nearly so, two compact ones, one with a stray."""
-
-
 def seven(seed):
-    """Features [T, C] of several lengths, the organ [T] of each token, and the label of each of the seven organs."""
+    """Features [T, C] of several lengths, the organ [T] of each token.
+
+    Of seven organs 0 and 1 merge and are small, 2 and 3 nearly merge and are large, 4 and 5 are compact and close,
+    and 6 has a stray token in 2.
+    """
     draw = torch.Generator().manual_seed(seed)
     numbers = torch.tensor([4, 4, 40, 40, 12, 12, 20])
     widths, alike = torch.tensor([0.8, 0.8, 0.7, 0.7, 0.2, 0.2, 0.5]), ((0, 1, 0.96), (2, 3, 0.86), (4, 5, 0.88))
@@ -300,11 +300,11 @@ def seven(seed):
     which = torch.arange(7).repeat_interleave(numbers)
     noise = F.normalize(torch.randn(len(which), 128, generator=draw, dtype=torch.float64), dim=1)
     features = F.normalize(centres[which] + widths[which, None] * noise, dim=1)
-    features[which == STRAY] = torch.cat([features[which == WIDE[0]][:1], features[which == STRAY][1:]])
-    lengths = torch.tensor([2.0, 0.5, 1.0, 1.5, 0.7, 2.5, 3.0])[which, None]
+    features[which.tolist().index(6)] = features[which.tolist().index(2)]
+    lengths = torch.tensor([1.5, 1.2, 0.9, 1.0, 0.7, 0.9, 0.7])[which, None]
     labels = 1 + torch.randperm(12, generator=draw)[:7].sort().values[torch.randperm(7, generator=draw)]
     mixed = torch.randperm(len(which), generator=draw)
-    return (lengths * features)[mixed], labels[which][mixed], labels
+    return (lengths * features)[mixed], labels[which][mixed]
 
 
 def pair_of(apart, organ, own=1, between=torch.Tensor.mean, relative=True, pick=min, twins=False):
@@ -321,7 +321,7 @@ def pair_of(apart, organ, own=1, between=torch.Tensor.mean, relative=True, pick=
     return pick([*combinations(labels, 2), *(zip(labels, labels, strict=True) if twins else ())], key=ratio)
 
 
-@merging.mistake("distance between alone", "say nothing of how wide")
+@merging.mistake("distance between alone", "whatever their width")
 def my_merging_pair(features, organ):
     return pair_of(distances(features), organ, relative=False)
 
@@ -336,7 +336,7 @@ def my_merging_pair(features, organ):
     return pair_of(distances(features), organ, between=torch.Tensor.min)
 
 
-@merging.mistake("the largest ratio", "best apart")
+@merging.mistake("the largest ratio", "told apart best")
 def my_merging_pair(features, organ):
     return pair_of(distances(features), organ, pick=max)
 
@@ -360,7 +360,7 @@ def my_merging_pair(features, organ):
 @merging.check
 def check_merging(answer):
     for seed in (0, 1, 2):
-        features, organ, labels = seven(seed)
+        features, organ = seven(seed)
         given = as_tensor(answer(features.clone(), organ.clone()), (2,), "a pair of labels")
         found, apart = sorted(given.tolist()), distances(features)
 
@@ -371,8 +371,8 @@ def check_merging(answer):
         right = sorted(pair_of(apart, organ))
         places = [organ.unique().tolist().index(label) for label in right]
         assert found != places or found == right, "these are places in the list of labels: give the labels themselves"
-        wide = "the nearest organs on average: that does not say how wide they are, divide by d_AA and d_BB"
-        assert not same(relative=False), wide.replace("that does not say", "yours say nothing of")
+        wide = "these are the nearest two on average, whatever their width: divide by the mean of d_AA and d_BB"
+        assert not same(relative=False), wide
         assert not same(own=0), "the token itself is counted in d_AA, at distance 0, and a small organ looks compact"
         assert not same(between=torch.Tensor.min), "one stray token decides it: the mean of all pairs, not the nearest"
         assert not same(pick=max), "these two are told apart best: the smallest ratio is wanted"
