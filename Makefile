@@ -6,13 +6,15 @@ ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+BOOK_STAMP := .venv/.installed-book
 
-.PHONY: help notebooks test lab study bench lint format
+.PHONY: help notebooks test lab book study bench lint format
 
 help:
 	@echo "make notebooks   run every notebook; results in outputs/   (PROFILE=ci|teaching|gpu|paper, ARGS='--only 01')"
 	@echo "make test        run every test, the notebooks in seconds among them   (ARGS='-k geometry')"
 	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make book        build the site of notebooks and reference; results in outputs/book/html   (runs first what has not run)"
 	@echo "make study       train the shipped weights again and measure what they give (7 hours); results in outputs/study   (with S2DC_DATA also real scans)"
 	@echo "make bench       measure the structure losses, Sinkhorn and the step (45 minutes)   (ARGS='--sizes 432 1728')"
 	@echo "make lint        check the form of code and notebooks"
@@ -28,6 +30,10 @@ test: $(STAMP)
 # Only this computer can reach it, and only with the token in the address that it prints.
 lab: $(STAMP)
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+# Runs the notebooks first that have not run as they are now, unless ARGS='--executed FOLDER' has them.
+book: $(BOOK_STAMP)
+	$(BIN)/python -m book.build --profile $(PROFILE) $(ARGS)
 
 # What lies in outputs/study already is kept, so an interrupted study goes on.
 study: $(STAMP)
@@ -59,3 +65,7 @@ $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --constraint requirements.lock --editable '.[notebooks,dev]'
 	@touch $(STAMP)
+
+$(BOOK_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --constraint requirements.lock --editable '.[notebooks,dev,book]'
+	@touch $(BOOK_STAMP)

@@ -40,7 +40,7 @@ class Matches(NamedTuple):
     target: Int[Tensor, " p"]
 
     def per_region(self, regions: int) -> Int[Tensor, " b"]:
-        """Number of matches |M_gt| of each region, [B]."""
+        """Number of matches ``|M_gt|`` of each region, [B]."""
         return torch.bincount(self.batch, minlength=regions)
 
     def to(self, device: torch.device | str) -> "Matches":

@@ -2,12 +2,12 @@
 
 Parameters go by their names in MONAI's SwinUNETR.
 
-| written by | form | names of a parameter |
-| --- | --- | --- |
-| export_encoder, and SwinUNETR's own | safetensors, or a state dict | swinViT.layers1.0.blocks.0.mlp.linear1.weight |
-| MONAI's self-supervised SwinUNETR (model_swinvit.pt) | {"state_dict"} | module.layers1.0.blocks.0.mlp.fc1.weight |
-| VoCo, the paper's published code | {"state_dict"} or a state dict | student.swinViT.layers1..., also teacher... |
-| older research code | {"state_dict"} | swin_vit.layers1... |
+Who writes which form, and how a parameter is called there:
+
+- export_encoder, and SwinUNETR's own: safetensors, or a state dict; swinViT.layers1.0.blocks.0.mlp.linear1.weight
+- MONAI's self-supervised SwinUNETR (model_swinvit.pt): {"state_dict"}; module.layers1.0.blocks.0.mlp.fc1.weight
+- VoCo, the paper's published code: {"state_dict"} or a state dict; student.swinViT.layers1..., also teacher...
+- older research code: {"state_dict"}; swin_vit.layers1...
 """
 
 import json
