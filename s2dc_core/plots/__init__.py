@@ -45,6 +45,7 @@ from s2dc_core.plots.distribution import (
     plot_ratios_by_tissue,
     plot_sorted_weights,
 )
+from s2dc_core.plots.explorer import plot_anchor, plot_pictures
 from s2dc_core.plots.heatmaps import (
     HeatmapRow,
     display_window,
@@ -96,6 +97,7 @@ __all__ = [
     "figure_grid",
     "label_colour",
     "oriented_slice",
+    "plot_anchor",
     "plot_anchors",
     "plot_arrows",
     "plot_assignment_maps",
@@ -128,6 +130,7 @@ __all__ = [
     "plot_own_mirror_other",
     "plot_peaks",
     "plot_pushes_and_pulls",
+    "plot_pictures",
     "plot_pretraining",
     "plot_quality_against_cost",
     "plot_quality_against_temperature",

@@ -1,0 +1,130 @@
+"""What the notebook of the browser tests shows: boxes with three marked cubes; and what its kernel tells of itself."""
+
+import asyncio
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from s2dc_core.data import Scan, open_scan
+from s2dc_core.explorer import Explorer, explore
+from s2dc_core.explorer.maps import TokenMaps, place_of
+from s2dc_core.explorer.panel import Panel
+from s2dc_core.features import similarity_heatmap
+from s2dc_core.training import open_weights
+
+SHAPE, LEVELS, START = (64, 64, 64), (1, 2), (31, 31, 32)
+MARKERS = {"A": (47, 42, 32), "B": (20, 42, 18), "C": (20, 22, 44)}
+"""Each lies in a plane with the one before it, and the first in the axial plane of START; in no other of its planes."""
+
+PAUSE = 0.2
+"""Seconds between two looks of the kernel at itself."""
+
+GREYS = {"A": 240, "B": 180, "C": 120}
+"""How bright each is drawn, of 255."""
+
+
+def affines() -> dict[str, np.ndarray]:
+    """Voxel to mm: along the axes, oblique with unequal sides, and left-handed."""
+    turn = np.linalg.qr(np.eye(3) + 0.12 * np.random.default_rng(1).normal(size=(3, 3)))[0]
+    turn = turn * np.sign(np.diag(turn))
+    parts = {
+        "straight": (np.diag([2.0, 2, 2]), (0, 0, 0)),
+        "oblique": (turn @ np.diag([1.5, 2.0, 2.5]), (-40, 25, 60)),
+        "left-handed": (np.diag([-2.0, 2, 3]), (70, -30, 10)),
+    }
+    return {name: np.block([[m, np.array(t)[:, None]], [np.zeros(3), 1]]) for name, (m, t) in parts.items()}
+
+
+def scan_of(name: str, affine: np.ndarray) -> Scan:
+    """A dark box with the marked cubes, in the window of CT."""
+    grey = torch.zeros(SHAPE)
+    grey[4:60, 4:60, 4:60] = 40 + 4 * torch.rand(56, 56, 56, generator=torch.Generator().manual_seed(0))
+    label = torch.zeros(SHAPE, dtype=torch.int32)
+    label[10:54, 10:54, 10:54] = 1
+    for number, (marker, voxel) in enumerate(MARKERS.items(), start=2):
+        cube = tuple(slice(v - 3, v + 4) for v in voxel)
+        grey[cube], label[cube] = GREYS[marker], number
+    hu = -160 + grey * 400 / 255
+    return Scan(
+        volume=(hu / 250)[None],
+        raw=hu,
+        affine=affine,
+        spacing=tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)),
+        label=label,
+        names={1: "box"} | dict(enumerate(MARKERS, start=2)),
+        modality="ct",
+        background=-0.7,
+        foreground=grey > 0,
+        name=name,
+    )
+
+
+def scans() -> dict[str, Scan]:
+    """Good ones, and ones that cannot be shown or have a label map that cannot."""
+    good = {name: scan_of(name, affine) for name, affine in affines().items()}
+    plain = good["straight"]
+    return good | {
+        "large": open_scan("phantom_ct", shape=(96, 96, 96), spacing=(2.5, 2.5, 2.5)),
+        "no affine": plain._replace(name="no affine", affine=None),
+        "4D": plain._replace(name="4D", raw=plain.raw[..., None]),
+        "other labels": plain._replace(name="other labels", label=torch.ones(8, 8, 8, dtype=torch.int32)),
+    }
+
+
+def open_explorer(facts: str) -> Explorer:
+    """The explorer of two encoders, whose kernel writes what it knows into a file, again and again."""
+    shown, encoders = scans(), {name: open_weights(name) for name in ("untrained", "s2dc")}
+    explorer = explore(shown, encoders, LEVELS, folder="saved")
+    explorer.voxel = START
+    own, loop = TokenMaps(shown, encoders, LEVELS), asyncio.get_running_loop()
+
+    def start_anew(_: dict) -> None:
+        loop.call_soon(lambda: explorer.click(place_of(START, explorer.scan.affine)))
+
+    def again() -> None:
+        write(explorer, own, Path(facts))
+        loop.call_later(PAUSE, again)
+
+    explorer.controls.volume.observe(start_anew, "value")
+    again()
+    return explorer
+
+
+def write(explorer: Explorer, own: TokenMaps, path: Path) -> None:
+    """Write the anchor, and whether each viewer's map is what the pure functions make of it, as JSON.
+
+    Args:
+        explorer: as it is now.
+        own: token maps that the explorer has no part in.
+        path: of the file.
+    """
+    facts = {
+        "voxel": [int(v) for v in explorer.voxel],
+        "volume": explorer.volume,
+        "level": explorer.controls.chosen_level,
+        "maps": {panel.title: compared(explorer, own, panel) for panel in explorer.panels if panel.map is not None},
+        "webgl": explorer.browser.webgl,
+        "status": explorer.status.value,
+        "saved": sorted(file.name for file in explorer.folder.glob("[!.]*")),
+    }
+    scratch = path.with_suffix(".part")
+    scratch.write_text(json.dumps(facts))
+    scratch.replace(path)  # whoever reads it meanwhile sees a whole file
+
+
+def compared(explorer: Explorer, own: TokenMaps, panel: Panel) -> dict[str, float | bool]:
+    """Cosine of the anchor with itself in a viewer's map, and whether the map equals the pure function's array.
+
+    NaN and False until the browser has loaded the map.
+    """
+    token_map = own.of(explorer.volume, panel.title, explorer.controls.chosen_level)
+    wanted = similarity_heatmap(token_map, explorer.voxel).numpy()
+    values = np.asarray(panel.map.img)
+    if values.size != wanted.size:
+        return {"self": math.nan, "equal": False}
+    shown = values.reshape(wanted.shape, order="F")
+    cell = tuple(v // p for v, p in zip(explorer.voxel, token_map.patch, strict=True))
+    return {"self": float(shown[cell]), "equal": bool(np.array_equal(shown, wanted))}
