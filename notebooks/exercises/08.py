@@ -230,6 +230,15 @@ def check_absent(answer):
     assert torch.allclose(found[:3], right[:3], atol=1e-5), f"largest difference from Dice: {worst:.3g}"
 
 
+def two(given, what):
+    """The two parts of an answer."""
+    try:
+        first, second = given
+    except (TypeError, ValueError):
+        raise AssertionError(f"two {what}") from None
+    return first, second
+
+
 def run(seed=0):
     """Dice of eight cases at five steps, {step: {case: Dice}}, and which cases choose and which are scored."""
     draw = torch.rand(5, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -327,10 +336,8 @@ def telling_runs():
 @fair.check
 def check_fair(answer):
     for (scores, selection, scored), _ in zip(telling_runs(), range(3), strict=False):
-        try:
-            step, dice = answer({step: dict(cases) for step, cases in scores.items()}, list(selection), list(scored))
-        except TypeError:
-            raise AssertionError("two things are wanted: the step, and a Dice score") from None
+        given = answer({step: dict(cases) for step, cases in scores.items()}, list(selection), list(scored))
+        step, dice = two(given, "things are wanted: the step, and a Dice score")
         lucky = max(scores, key=lambda step: max(scores[step][case] for case in selection))
         assert step in scores, f"there is no step {step!r}; there are {', '.join(map(str, scores))}"
         assert step != best_at(scores, scored), "the step is chosen on the scored cases: their Dice is then too high"

@@ -96,8 +96,8 @@ def check_drawing(answer):
         found = answer(list(CLASSES), part, seed)
         try:
             places = [int(k) for k in found]
-        except TypeError:
-            raise AssertionError(f"a list of places is wanted; yours is a {type(found).__name__}") from None
+        except (TypeError, ValueError):
+            raise AssertionError("a list of places, whole numbers in the list of classes, is wanted") from None
         assert all(0 <= k < len(CLASSES) for k in places), "a place outside the list"
         return places
 
@@ -205,15 +205,21 @@ def my_interval(right, cases):
     return p - 1.96 * math.sqrt(p * (1 - p)), p + 1.96 * math.sqrt(p * (1 - p))
 
 
+def two(given, what):
+    """The two parts of an answer."""
+    try:
+        first, second = given
+    except (TypeError, ValueError):
+        raise AssertionError(f"two {what}") from None
+    return first, second
+
+
 @interval.check
 def check_interval(answer):
     asked = [(17, 20), (20, 20), (0, 12), (5, 30)]
     found = []
     for case in asked:
-        try:
-            low, high = answer(*case)
-        except TypeError:
-            raise AssertionError("two numbers are wanted: low and high") from None
+        low, high = two(answer(*case), "numbers are wanted: low and high")
         found.append([as_number(low, "a lower end"), as_number(high, "an upper end")])
 
     def same(other):
@@ -297,6 +303,12 @@ def my_p_value(first, second):
     return binomtest(max(a, b), a + b, 0.5, alternative="greater").pvalue if a + b else 1.0
 
 
+@same_cases.mistake("twice one side", "the other way round")
+def my_p_value(first, second):
+    a, b = apart(first, second)
+    return min(1.0, 2 * binomtest(a, a + b, 0.5, alternative="greater").pvalue) if a + b else 1.0
+
+
 @same_cases.mistake("all cases counted", "do not tell them apart")
 def my_p_value(first, second):
     return binomtest(apart(first, second)[0], len(first), 0.5).pvalue
@@ -333,6 +345,9 @@ def check_same_cases(answer):
     chance = [binomtest(sum(row), len(row), 0.5).pvalue for row in (first, second)]
     assert not any(map(same, chance)), "this holds one network against chance, not against the other"
     assert same(right), f"14 against 4 of 18 give p = {right:.4f}; yours is {found:.4f}"
+    turned = as_number(answer(list(second), list(first)), "a p-value")
+    either = f"the other way round, 4 against 14, yours is {turned:.4f}: two-sided, p is the same whoever is ahead"
+    assert math.isclose(turned, right, rel_tol=1e-3), either
     nothing = "where nothing tells them apart p is 1: two equal lists end badly in yours"
     try:
         equal = float(answer(list(first), list(first)))

@@ -5,12 +5,12 @@ import math
 import numpy as np
 from scipy import stats
 
-from s2dc_core.exercises import Exercise, as_number
+from s2dc_core.exercises import Exercise, as_number, as_tensor
 from s2dc_core.training.measure import mean_interval
 
 
 def fewest(half_width):
-    """The smallest number of seeds, 2 or more, whose half width is below 1."""
+    """The smallest number of seeds, 2 or more, whose half width, a share of the difference, is below 1."""
     return next(n for n in range(2, 10_000) if half_width(n) < 1)
 
 
@@ -30,7 +30,7 @@ seeds = Exercise(
     use="""
     column = scores["probe, 12 labelled"]
     values = [100 * (score - column[default][s]) for s, score in column["published matches"].items()]
-    needed = my_seeds(np.mean(values), np.std(values, ddof=1))
+    needed = my_seeds(abs(np.mean(values)), np.std(values, ddof=1))
     print(f"wrong matches: {np.mean(values):+.1f} points; {needed} seeds would decide it; we had {len(values)}")
     """,
 )
@@ -38,53 +38,59 @@ seeds = Exercise(
 
 @seeds.stub
 def my_seeds(difference, sd):
-    """The smallest number of seeds, an int of 2 or more; difference (of either sign) and sd in points."""
+    """The smallest number of seeds, an int of 2 or more; difference, above 0, and sd in points."""
     raise NotImplementedError
 
 
 @seeds.solution
 def my_seeds(difference, sd):
-    """The smallest number of seeds, an int of 2 or more; difference (of either sign) and sd in points."""
+    """The smallest number of seeds, an int of 2 or more; difference, above 0, and sd in points."""
     n = 2
-    while stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n) >= abs(difference):
+    while stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n) >= difference:
         n += 1
     return n
 
 
 @seeds.mistake("normal quantile", "1.96 is for a scatter that is known")
 def my_seeds(difference, sd):
-    return fewest(lambda n: 1.96 * sd / math.sqrt(n) / abs(difference))
+    return fewest(lambda n: 1.96 * sd / math.sqrt(n) / difference)
 
 
 @seeds.mistake("root forgotten", "the root of n")
 def my_seeds(difference, sd):
-    return fewest(lambda n: stats.t.ppf(0.975, n - 1) * sd / n / abs(difference))
+    return fewest(lambda n: stats.t.ppf(0.975, n - 1) * sd / n / difference)
 
 
 @seeds.mistake("one side only", "both sides")
 def my_seeds(difference, sd):
-    return fewest(lambda n: stats.t.ppf(0.95, n - 1) * sd / math.sqrt(n) / abs(difference))
+    return fewest(lambda n: stats.t.ppf(0.95, n - 1) * sd / math.sqrt(n) / difference)
 
 
 @seeds.mistake("degrees of freedom", "n - 1 degrees of freedom")
 def my_seeds(difference, sd):
-    return fewest(lambda n: stats.t.ppf(0.975, n) * sd / math.sqrt(n) / abs(difference))
+    return fewest(lambda n: stats.t.ppf(0.975, n) * sd / math.sqrt(n) / difference)
 
 
 @seeds.mistake("the last that fails", "one more seed")
 def my_seeds(difference, sd):
-    return fewest(lambda n: stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) / abs(difference)) - 1
+    return fewest(lambda n: stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) / difference) - 1
 
 
-@seeds.mistake("a negative difference", "a negative difference")
+@seeds.mistake("the whole width", "the whole width")
 def my_seeds(difference, sd):
-    return fewest(lambda n: stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) / difference)
+    return fewest(lambda n: 2 * stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) / difference)
+
+
+@seeds.mistake("a formula with 1.96, not rounded", "a whole number")
+def my_seeds(difference, sd):
+    return (1.96 * sd / difference) ** 2
 
 
 @seeds.check
 def check_seeds(answer):
     cases = [(1.0, 1.2), (0.7, 1.0), (2.0, 5.0), (1.0, 0.7)]
     found = [as_number(answer(*case), "a number of seeds") for case in cases]
+    assert all(n == int(n) for n in found), f"{found[0]:.2f} seeds cannot be trained: a whole number, 2 or more"
 
     def same(half_width, less=0):
         return found == [fewest(lambda n, d=d, sd=sd: half_width(n, sd) / d) - less for d, sd in cases]
@@ -99,19 +105,12 @@ def check_seeds(answer):
     assert not same(lambda n, sd: stats.t.ppf(0.95, n - 1) * sd / math.sqrt(n)), sided
     freedom = "t has n - 1 degrees of freedom: the mean was taken from the same n numbers"
     assert not same(lambda n, sd: stats.t.ppf(0.975, n) * sd / math.sqrt(n)), freedom
+    whole = "the whole width is held against the difference: the interval reaches half of it to each side"
+    assert not same(lambda n, sd: 2 * right(n, sd)), whole
     assert not same(right, less=1), "that many still touch zero: one more seed"
     for (difference, sd), n in zip(cases, found, strict=True):
         wanted = fewest(lambda n, d=difference, sd=sd: right(n, sd) / d)
         assert n == wanted, f"for {difference} points with sd {sd} yours is {n:g}; {wanted} is the first that suffices"
-    mirrored = "a negative difference needs as many seeds as a positive one: take its size"
-    for difference, sd in cases:
-        try:
-            turned = answer(-difference, sd)
-        except Exception as error:
-            raise AssertionError(f"{mirrored} (yours ended with {type(error).__name__})") from None
-        assert as_number(turned, "a number of seeds") == as_number(answer(difference, sd), "a number of seeds"), (
-            mirrored
-        )
     return "Halving the scatter, by pairing, is worth four times the seeds."
 
 
@@ -166,15 +165,25 @@ def interval(values, quantile=None, ddof=1, root=True):
     return np.mean(values), np.mean(values) - half, np.mean(values) + half
 
 
-def unpaired(a, b):
-    """The interval of two independent groups (Welch)."""
-    found = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+def unpaired(a, b, equal=False):
+    """The interval of two independent groups (Welch's, or Student's of equal variances)."""
+    found = stats.ttest_ind(a, b, equal_var=equal).confidence_interval(0.95)
     return np.mean(a) - np.mean(b), found.low, found.high
 
 
 @pairing.mistake("unpaired", "two unrelated groups")
 def my_paired_interval(first, second):
     return unpaired(*common(first, second))
+
+
+@pairing.mistake("unpaired, with all seeds", "two unrelated groups")
+def my_paired_interval(first, second):
+    return unpaired(list(first.values()), list(second.values()))
+
+
+@pairing.mistake("a seed that one lacks", "only one of them has")
+def my_paired_interval(first, second):
+    return interval([first[seed] - second[seed] for seed in first])
 
 
 @pairing.mistake("by place, not by seed", "by their place")
@@ -212,19 +221,20 @@ def check_pairing(answer):
     level = dict(zip(range(6), draw.normal(0.5, 0.1, 6), strict=True))
     first = {seed: float(value + draw.normal(0.03, 0.01)) for seed, value in level.items()}
     second = {seed: float(level[seed] + draw.normal(0, 0.01)) for seed in (4, 0, 5, 2, 1)}  # another order, one missing
-    given = answer(dict(first), dict(second))
     try:
-        found = [float(value) for value in given]
-    except (TypeError, ValueError):
-        raise AssertionError("three numbers are wanted: mean, low, high") from None
-    assert len(found) == 3, f"three numbers are wanted, mean, low, high; yours are {len(found)}"
+        given = answer(dict(first), dict(second))
+    except KeyError:
+        raise AssertionError("yours asks for a seed that only one of them has: leave it out") from None
+    found = as_tensor(given, (3,), "a row of mean, low and high").numpy()
     a, b = common(first, second)
 
     def same(other):
-        return np.allclose(found, other, rtol=1e-6, atol=1e-9)
+        return np.allclose(found, other, rtol=0, atol=1e-5)
 
     places = [x - y for x, y in zip(first.values(), second.values(), strict=False)]
-    assert not same(unpaired(a, b)), "this takes them for two unrelated groups: subtract seed by seed first"
+    groups = [(a, b), (list(first.values()), list(second.values()))]
+    apart = any(same(unpaired(*group, equal)) for group in groups for equal in (True, False))
+    assert not apart, "this takes them for two unrelated groups: subtract seed by seed first"
     assert not np.isclose(found[0], np.mean(places)), "scores are paired by their place in the dictionary, not by seed"
     assert not same(interval(b - a)), "this is second minus first"
     assert not same(interval(a - b, quantile=1.96)), "1.96 is for a scatter that is known: Student's t, n - 1"
@@ -307,6 +317,16 @@ def lines_reversed(p, level):
     return remaining
 
 
+def in_order(p, level, order):
+    """Holm's lines for p-values in another order than theirs."""
+    remaining = set()
+    for rank, name in enumerate(order):
+        if p[name] > level / (len(p) - rank):
+            break
+        remaining.add(name)
+    return remaining
+
+
 @many.mistake("no correction", "no correction")
 def my_holm(p, level):
     return {name for name, value in p.items() if value <= level}
@@ -337,15 +357,31 @@ def my_holm(p, level):
     return lines_reversed(p, level)
 
 
+@many.mistake("not sorted", "sort them by p")
+def my_holm(p, level):
+    return in_order(p, level, p)
+
+
+@many.mistake("sorted by name", "sort them by p")
+def my_holm(p, level):
+    return in_order(p, level, sorted(p))
+
+
+@many.mistake("level fixed", "the level is not used")
+def my_holm(p, level):
+    return in_order(p, 0.05, sorted(p, key=p.get))
+
+
 @many.check
 def check_many(answer):
-    # Chosen so that every wrong way has an answer of its own: c misses its line, d and e after it pass theirs.
-    p = {"e": 0.0122, "a": 0.004, "h": 0.3, "c": 0.009, "f": 0.03, "b": 0.007, "g": 0.045, "d": 0.0095}
+    # Chosen so that wrong ways have answers of their own: 0.009 misses its line, the two after it pass theirs.
+    p = {"e": 0.0122, "g": 0.004, "h": 0.3, "c": 0.009, "a": 0.03, "b": 0.007, "f": 0.045, "d": 0.0095}
     level = 0.05
 
-    def asked(p):
+    def asked(p, level=level):
         found = answer(dict(p), level)
-        assert isinstance(found, (set, frozenset, list, tuple)), f"a set of names is wanted, not {found!r}"
+        wanted = f"a set of names is wanted; yours is a {type(found).__name__}"
+        assert isinstance(found, (set, frozenset, list, tuple)), wanted
         return set(found)
 
     found = asked(p)
@@ -357,8 +393,10 @@ def check_many(answer):
     share = "Benjamini and Hochberg bound the share of false findings, not the chance of one: level / (m - rank)"
     assert found != false_discovery(p, level), share
     assert found != lines_reversed(p, level), "the smallest p meets the strictest line, level / m"
-    right = many.answers["solution"](p, level)
-    assert found == right, f"of p = {p} remain {sorted(right)}; yours are {sorted(found)}"
+    assert found, "none remains in yours: sort them by p, the smallest first, not by name or as they come"
+    right = in_order(p, level, sorted(p, key=p.get))
+    assert found == right, f"of p = {p} remain {', '.join(sorted(right))}; yours are {', '.join(map(str, found))}"
+    assert asked(p, 0.2) == in_order(p, 0.2, sorted(p, key=p.get)), "the level is not used: 0.2 lets more remain"
     assert asked({"a": 0.2, "b": 0.9}) == set(), "where no p is small nothing remains"
     assert asked({"a": 0.01, "b": 0.02}) == {"a", "b"}, "p of 0.01 and 0.02 both remain: 0.025 and 0.05 are their lines"
 

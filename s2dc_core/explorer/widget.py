@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 
 import nibabel as nib
 from ipywidgets import HBox, Image, IntSlider, Layout, VBox
@@ -68,7 +69,7 @@ class Explorer(VBox):
         self.panels: list[Panel] = []
         self.controls = ui.Controls(maps.scans, maps.levels, self.volume)
         self.status, self.chart = ui.message(WAITING), Image(format="png", layout=Layout(max_width="1100px"))
-        self.browser, self._pending = Browser(), None
+        self.browser, self._pending, self._one_at_a_time = Browser(), None, RLock()
         super().__init__([self.browser, self.status])
         self.add_class("s2dc-explorer")
         self.status.add_class("s2dc-status")
@@ -279,11 +280,15 @@ class Explorer(VBox):
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """An error becomes a line that says it; what was shown before stays, and so does everything's use."""
-        try:
-            yield
-        except (ValueError, IndexError, OSError) as error:
-            self._say(html.escape(str(error)), wrong=True)
+        """One change at a time. An error becomes a line that says it; what was shown stays, and everything's use.
+
+        JupyterLab hands widgets' messages to a thread of their own, while a cell may call `click` in the main one.
+        """
+        with self._one_at_a_time:
+            try:
+                yield
+            except (ValueError, IndexError, OSError) as error:
+                self._say(html.escape(str(error)), wrong=True)
 
 
 def explore(

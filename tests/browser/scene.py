@@ -118,13 +118,14 @@ def write(explorer: Explorer, own: TokenMaps, path: Path) -> None:
 def compared(explorer: Explorer, own: TokenMaps, panel: Panel) -> dict[str, float | bool]:
     """Cosine of the anchor with itself in a viewer's map, and whether the map equals the pure function's array.
 
-    NaN and False until the browser has loaded the map.
+    NaN and False until the browser has loaded the map; "sent" is whether the explorer wanted to show that array.
     """
     token_map = own.of(explorer.volume, panel.title, explorer.controls.chosen_level)
     wanted = similarity_heatmap(token_map, explorer.voxel).numpy()
     values = np.asarray(panel.map.img)
     if values.size != wanted.size:
-        return {"self": math.nan, "equal": False}
+        return {"self": math.nan, "equal": False, "sent": False}
     shown = values.reshape(wanted.shape, order="F")
     cell = tuple(v // p for v, p in zip(explorer.voxel, token_map.patch, strict=True))
-    return {"self": float(shown[cell]), "equal": bool(np.array_equal(shown, wanted))}
+    sent = np.array_equal(panel.wanted, wanted.ravel(order="F"))
+    return {"self": float(shown[cell]), "equal": bool(np.array_equal(shown, wanted)), "sent": bool(sent)}
