@@ -1,5 +1,6 @@
 """One viewer: NiiVue with the scan, the similarity map of one encoder, and layers of colour above them."""
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 
@@ -52,7 +53,7 @@ class Panel(VBox):
             multiplanar_pad_pixels=4,
         )
         self.viewer.on_location_change(lambda event: click([float(value) for value in event["mm"][:3]], self))
-        heading = HTML(f"<b>{title}</b>", layout=Layout(margin="0 0 0 6px"))
+        heading = HTML(f"<b>{html.escape(title)}</b>", layout=Layout(margin="0 0 0 6px"))
         super().__init__([heading, self.viewer], layout=Layout(flex="1 1 0", min_width="300px"))
 
     def load(self, anatomy: nib.Nifti1Image, crosshair: Sequence[Real]) -> None:

@@ -43,7 +43,7 @@ def plot_anchor(
         left.set(xlabel="cosine with the anchor", ylabel="share of the tokens", yscale="log")
         lowest = min(float(np.asarray(values).min()) for values in distributions.values())
         left.set_xlim(min(0.0, lowest) - 0.02, 1.02)
-        left.legend(loc="upper left", fontsize=9)
+        left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, frameon=False, borderaxespad=0.2)
         if organs:
             _organ_dots(axes[0, 1], by_organ, organs, organ)
     return figure
