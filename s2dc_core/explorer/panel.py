@@ -16,6 +16,8 @@ from s2dc_core.explorer.maps import as_nifti
 DARK = (0.07, 0.07, 0.09, 1.0)
 CYAN = (0.0, 0.9, 1.0, 0.8)
 HEIGHT = 430
+NUDGE = 1e-6
+"""Of the volume's extent: too little to be seen, enough to be another place."""
 
 
 class Panel(VBox):
@@ -38,7 +40,9 @@ class Panel(VBox):
             height: in pixels.
         """
         self.title, self.map, self.wanted = title, None, np.zeros(0, dtype=np.float32)
+        self._volumes: list[Volume] = []
         self._layers: dict[str, Volume] = {}
+        self._nudge = NUDGE
         self.viewer = NiiVue(
             height=height,
             back_color=DARK,
@@ -57,15 +61,17 @@ class Panel(VBox):
         super().__init__([heading, self.viewer], layout=Layout(flex="1 1 0", min_width="300px"))
 
     def load(self, anatomy: nib.Nifti1Image, crosshair: Sequence[Real]) -> None:
-        """Show another scan, without any map."""
+        """Take another scan, without any map; it is shown with what `show_map` and `show_layers` put over it."""
         self.map, self._layers = None, {}
         base = _volume(anatomy, "anatomy.nii", colormap="gray", cal_min=0.0, cal_max=255.0, colorbar_visible=False)
-        self.viewer.load_volumes([base])
+        self._volumes = [base]
         self.point_at(crosshair)
 
     def point_at(self, crosshair: Sequence[Real]) -> None:
         """Move the crosshair, given as fractions of the volume's extents."""
-        self.viewer.scene.crosshair_pos = [float(value) for value in crosshair]
+        # A place that was sent last is not sent again, though a click may have moved the browser's crosshair since.
+        self._nudge = NUDGE - self._nudge
+        self.viewer.scene.crosshair_pos = [float(value) + self._nudge for value in crosshair]
 
     def show_map(self, similarity: Float[Tensor, "x y z"], affine: np.ndarray, **look: str | float) -> None:
         """Put a map in the place of the last one: only the values that changed are sent, nothing is loaded anew.
@@ -83,10 +89,10 @@ class Panel(VBox):
                 "similarity.nii",
                 cal_max=1.0,
                 colormap_type=ColormapType.ZERO_TO_MAX_TRANSPARENT_BELOW_MIN,
+                **_traits(**look),
             )
-            self.dress(**look)
             self.map.observe(self._check, "img")
-            self.viewer.add_volume(self.map)
+            self._volumes.append(self.map)
         else:
             self.map.img = self.wanted
 
@@ -95,10 +101,11 @@ class Panel(VBox):
         if not np.array_equal(self.map.img, self.wanted):
             self.map.img = self.wanted
 
-    def dress(self, threshold: Real, opacity: Real, colormap: str) -> None:
-        """Set from which cosine on the map is drawn, how opaque it is, and its colours."""
+    def dress(self, **look: str | float) -> None:
+        """Set from which cosine on the map is drawn (`threshold`), its `opacity` and its `colormap`."""
         if self.map is not None:
-            self.map.cal_min, self.map.opacity, self.map.colormap = float(threshold), float(opacity), colormap
+            for name, value in _traits(**look).items():
+                setattr(self.map, name, value)
 
     def show_layers(self, layers: Mapping[str, tuple[Callable[[], nib.Nifti1Image], Real]]) -> None:
         """Show layers of colours above the map, each with its opacity, and hide all others.
@@ -109,9 +116,18 @@ class Panel(VBox):
         for name, (make, opacity) in layers.items():
             if opacity > 0 and name not in self._layers:
                 self._layers[name] = _volume(make(), f"{name}.nii", opacity=float(opacity), colorbar_visible=False)
-                self.viewer.add_volume(self._layers[name])
+                self._volumes.append(self._layers[name])
         for name, layer in self._layers.items():
             layer.opacity = float(layers[name][1]) if name in layers else 0.0
+        # All at once: the browser loads a list while the next one comes, and would load what both hold twice.
+        if self.viewer.volumes != self._volumes:
+            self.viewer.load_volumes(self._volumes)
+
+
+def _traits(threshold: Real, opacity: Real, colormap: str) -> dict[str, str | float | bool]:
+    """Of a map that looks like this. Given when it is made: what is set while the browser loads it may be lost."""
+    bar = opacity > 0
+    return {"cal_min": float(threshold), "opacity": float(opacity), "colormap": colormap, "colorbar_visible": bar}
 
 
 def _volume(image: nib.Nifti1Image, name: str, **options: object) -> Volume:

@@ -82,13 +82,15 @@ def open_explorer(facts: str) -> Explorer:
     own, loop = TokenMaps(shown, encoders, LEVELS), asyncio.get_running_loop()
 
     def start_anew(_: dict) -> None:
-        loop.call_soon(lambda: explorer.click(place_of(START, explorer.scan.affine)))
+        explorer.click(place_of(START, explorer.scan.affine))
 
     def again() -> None:
-        write(explorer, own, Path(facts))
-        loop.call_later(PAUSE, again)
+        loop.call_later(PAUSE, again)  # first, so that it goes on whatever happens
+        with explorer._one_at_a_time:  # clicks change the explorer in another thread than this one
+            write(explorer, own, Path(facts))
 
-    explorer.controls.volume.observe(start_anew, "value")
+    # The explorer hears of a choice once a browser is there, and this after it.
+    explorer.browser.observe(lambda _: explorer.controls.volume.observe(start_anew, "value"), "webgl")
     again()
     return explorer
 
