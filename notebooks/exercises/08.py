@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from s2dc_core.exercises import Exercise, as_number, as_tensor
+from s2dc_core.exercises import Exercise, as_number, as_pair, as_tensor
 from s2dc_core.training.scores import class_scores
 
 shifted = Exercise(
@@ -230,21 +230,12 @@ def check_absent(answer):
     assert torch.allclose(found[:3], right[:3], atol=1e-5), f"largest difference from Dice: {worst:.3g}"
 
 
-def two(given, what):
-    """The two parts of an answer."""
-    try:
-        first, second = given
-    except (TypeError, ValueError):
-        raise AssertionError(f"two {what}") from None
-    return first, second
-
-
 def run(seed=0):
     """Dice of eight cases at five steps, {step: {case: Dice}}, and which cases choose and which are scored."""
-    draw = torch.rand(5, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    scores = {
-        100 * (k + 1): {f"case {n}": float(row[n]) for n in torch.randperm(8).tolist()} for k, row in enumerate(draw)
-    }
+    draw = torch.Generator().manual_seed(seed)
+    scores = {}
+    for step, row in enumerate(torch.rand(5, 8, generator=draw, dtype=torch.float64).tolist(), start=1):
+        scores[100 * step] = {f"case {n}": row[n] for n in torch.randperm(8, generator=draw).tolist()}
     names = [f"case {n}" for n in range(8)]
     return scores, names[:3], names[3:]
 
@@ -337,7 +328,7 @@ def telling_runs():
 def check_fair(answer):
     for (scores, selection, scored), _ in zip(telling_runs(), range(3), strict=False):
         given = answer({step: dict(cases) for step, cases in scores.items()}, list(selection), list(scored))
-        step, dice = two(given, "things are wanted: the step, and a Dice score")
+        step, dice = as_pair(given, "things are wanted: the step, and a Dice score")
         lucky = max(scores, key=lambda step: max(scores[step][case] for case in selection))
         assert step in scores, f"there is no step {step!r}; there are {', '.join(map(str, scores))}"
         assert step != best_at(scores, scored), "the step is chosen on the scored cases: their Dice is then too high"

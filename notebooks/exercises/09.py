@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from scipy.stats import binomtest, norm
 
-from s2dc_core.exercises import Exercise, as_number
+from s2dc_core.exercises import Exercise, as_number, as_pair
 from s2dc_core.training.scores import accuracy_interval
 
 CLASSES = ["normal"] * 40 + ["focal"] * 25 + ["diffuse"] * 5
@@ -205,21 +205,12 @@ def my_interval(right, cases):
     return p - 1.96 * math.sqrt(p * (1 - p)), p + 1.96 * math.sqrt(p * (1 - p))
 
 
-def two(given, what):
-    """The two parts of an answer."""
-    try:
-        first, second = given
-    except (TypeError, ValueError):
-        raise AssertionError(f"two {what}") from None
-    return first, second
-
-
 @interval.check
 def check_interval(answer):
     asked = [(17, 20), (20, 20), (0, 12), (5, 30)]
     found = []
     for case in asked:
-        low, high = two(answer(*case), "numbers are wanted: low and high")
+        low, high = as_pair(answer(*case), "numbers are wanted: low and high")
         found.append([as_number(low, "a lower end"), as_number(high, "an upper end")])
 
     def same(other):

@@ -12,7 +12,7 @@ student gets, as a solution, as mistakes that are easily made, and with the chec
 stubs, solutions and mistakes.
 """
 
-from s2dc_core.exercises.answers import as_number, as_tensor
+from s2dc_core.exercises.answers import as_number, as_pair, as_tensor
 from s2dc_core.exercises.exercise import Exercise, Points
 from s2dc_core.exercises.pages import cells_of, solutions_page, with_exercises, with_solutions
 from s2dc_core.exercises.sources import SOURCES, check, faults, load, numbers, passed, table
@@ -22,6 +22,7 @@ __all__ = [
     "Exercise",
     "Points",
     "as_number",
+    "as_pair",
     "as_tensor",
     "cells_of",
     "check",

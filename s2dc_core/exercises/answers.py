@@ -31,6 +31,23 @@ def as_tensor(found: Any, shape: Sequence[int], what: str, nan: bool = False) ->
     return tensor
 
 
+def as_pair(found: Any, what: str) -> tuple[Any, Any]:
+    """The two parts of an answer.
+
+    Args:
+        found: anything of two parts.
+        what: they are, for the message: "numbers are wanted: low and high".
+
+    Raises:
+        AssertionError: if it has not two parts.
+    """
+    try:
+        first, second = found
+    except (TypeError, ValueError):
+        raise AssertionError(f"two {what}") from None
+    return first, second
+
+
 def as_number(found: Any, what: str) -> float:
     """An answer as a float.
 

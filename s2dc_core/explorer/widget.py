@@ -160,7 +160,8 @@ class Explorer(VBox):
             self._start()
         elif change["new"] is False:
             self.panels = []
-            self.children = [self.browser, ui.message(NO_WEBGL, wrong=True), self._sliders()]
+            told = [NO_WEBGL, *(html.escape(problem) for problem in self.problems.values() if problem)]
+            self.children = [self.browser, ui.message("<br>".join(told), wrong=True), self._sliders()]
 
     def _start(self) -> None:
         self.panels = [Panel(title, self.click) for title in self.maps.encoders]
@@ -256,6 +257,10 @@ class Explorer(VBox):
             self._draw_chart()
 
     def _draw_chart(self) -> None:
+        with self._telling():
+            self.chart.value = self._chart_of_anchor()
+
+    def _chart_of_anchor(self) -> bytes:
         looks, label = self.looks, usable_label(self.scan)
         own = None if label is None else self.scan.names.get(int(label[self.voxel]))
         figure = plot_anchor(
@@ -266,7 +271,7 @@ class Explorer(VBox):
         )
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=100)
-        self.chart.value = picture.getvalue()
+        return picture.getvalue()
 
     def _where(self) -> str:
         place, label = place_of(self.voxel, self.scan.affine), usable_label(self.scan)

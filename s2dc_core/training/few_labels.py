@@ -156,6 +156,13 @@ def paired(scores: Mapping[str, Mapping], arm: str, other: str, key: str | None 
     return mean_interval([ours[patient] - theirs[patient] for patient in ours if patient in theirs])
 
 
+def by_seed(scores: Mapping[str, Mapping], arm: str, other: str, key: str) -> list[float]:
+    """An arm minus another one, the mean over the patients, of each seed by itself: what `paired` averages over."""
+    common = [patient for patient in scores[arm] if patient in scores[other]]
+    runs = zip(*(zip(scores[arm][patient], scores[other][patient], strict=True) for patient in common), strict=True)
+    return [mean(ours[key] - theirs[key] for ours, theirs in run) for run in runs]
+
+
 def differences_from(group: Mapping, arm: str = "s2dc") -> dict[str, dict[tuple[str, int], tuple[float, float, float]]]:
     """Every other arm minus one, with the fewest and with the most labelled patients, paired by patient.
 

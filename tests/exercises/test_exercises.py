@@ -208,6 +208,13 @@ def test_what_is_no_such_tensor_is_told(found, says):
         exercises.as_tensor(found, (2,), "a vector")
 
 
+def test_an_answer_of_two_parts_is_one_or_is_told():
+    assert exercises.as_pair((1, "b"), "parts") == (1, "b")
+    for wrong in (None, 3, (1, 2, 3)):
+        with pytest.raises(AssertionError, match="two numbers are wanted"):
+            exercises.as_pair(wrong, "numbers are wanted")
+
+
 @pytest.mark.parametrize(("found", "says"), [(None, "a NoneType"), ([1, 2], "a list"), (float("inf"), "yours is inf")])
 def test_what_is_no_number_is_told(found, says):
     with pytest.raises(AssertionError, match=says):

@@ -76,7 +76,7 @@ def test_maps_and_view_are_saved(explorer, scan):
 
 def test_without_webgl_there_are_sliders(explorer):
     explorer.browser.webgl = False
-    assert "no WebGL 2" in explorer.children[1].value
+    assert "no WebGL 2" in explorer.children[1].value and "no spatial affine" in explorer.children[1].value
     names = [control.description for control in explorer.children[2].children[:-1]]
     assert names == ["volume", "tokens", "plane", "x", "y", "z"]
 

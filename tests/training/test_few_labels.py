@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from s2dc_core.training import Example, Examples, few_labels
-from s2dc_core.training.few_labels import differences_from, load_groups, paired, per_patient
+from s2dc_core.training.few_labels import by_seed, differences_from, load_groups, paired, per_patient
 
 GROUP = {
     "images": {"": "ct"},
@@ -103,6 +103,14 @@ def test_means_are_over_labels_then_seeds_and_differences_over_patients():
     theirs = {"a": [{"1": 0.55}], "b": [{"1": 0.5}]}
     mean, low, high = paired({"s2dc": ours, "scratch": theirs}, "s2dc", "scratch")
     assert mean == pytest.approx(0.05) and low < 0 < high
+
+
+def test_each_seed_has_a_difference_of_its_own():
+    ours = {"a": [{"Dice": 0.5}, {"Dice": 0.9}], "b": [{"Dice": 0.7}, {"Dice": 0.7}]}
+    theirs = {"b": [{"Dice": 0.6}, {"Dice": 0.6}], "a": [{"Dice": 0.2}, {"Dice": 1.0}]}
+    scores = {"s2dc": ours, "scratch": theirs}
+    assert by_seed(scores, "s2dc", "scratch", "Dice") == pytest.approx([0.2, 0.0])
+    assert np.mean(by_seed(scores, "s2dc", "scratch", "Dice")) == pytest.approx(paired(scores, "s2dc", "scratch")[0])
 
 
 def test_every_other_arm_is_compared_with_the_fewest_and_the_most_patients():
