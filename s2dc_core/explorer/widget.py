@@ -85,7 +85,7 @@ class Explorer(VBox):
         looks, label = self.look(), usable_label(self.scan)
         number = 0 if label is None else int(label[self.voxel])
         row = HeatmapRow(
-            f"{self.volume}\n{self._where()}",
+            self.volume,
             self.scan.raw,
             self.scan.affine,
             display_window(self.scan.modality),
@@ -95,7 +95,7 @@ class Explorer(VBox):
             {title: f"Sharpe ratio {one.ratio:.2f}" for title, one in looks.items()},
             plane,
         )
-        return plot_heatmap_rows([row], "")
+        return plot_heatmap_rows([row], self._where())
 
     def look(self) -> dict[str, Look]:
         """What each encoder makes of the anchor, at the chosen level."""
