@@ -1,13 +1,13 @@
 """Studies of many trainings: one core each, gone on with where they stopped, their options alike."""
 
 import argparse
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
 
 from s2dc_core.training.shipped import WEIGHTS
 
@@ -38,7 +38,7 @@ def study_options(
     parser.add_argument("folder", type=Path)
     parser.add_argument(f"--{choice}", dest="names", nargs="+", default=list(names), choices=list(names))
     parser.add_argument("--seeds", type=int, default=seeds, help="repetitions, from seed 0 on; 2 at least")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="trainings at a time, one core each")
+    parser.add_argument("--processes", type=int, default=cpu_count(), help="trainings at a time, one core each")
     parser.add_argument("--install", action="store_true", help="put the results where the notebooks look for them")
     options = parser.parse_args(arguments)
     if options.seeds < 2:
