@@ -1,12 +1,14 @@
 """A training step of `teaching`, alone and with a second and a third training of the same kind beside it.
 
-OpenMP's threads wait for each other at the end of every loop that they share. How long a waiting thread spins before it
-sleeps costs nothing alone, and much where another process needs the core. Every training is a process of its own; each
-takes its steps while all the others take theirs, until all have measured. Settings take turns in every round.
+OpenMP's threads wait for each other at the end of every loop that they share. That they spin for a while before they
+sleep gains a little alone, and costs much where another process needs the core. Every training is a process of its
+own; from when all are warm each takes steps until all have measured. Settings take turns in every round.
 
-    python benchmarks/contention.py [--spins 20000 1000] [--steps 10] [--rounds 3] [--processes 3] [--against FOLDER]
+    python benchmarks/contention.py [--settings ours 5000] [--steps 6] [--rounds 3] [--processes 3] [--against FOLDER]
+    python benchmarks/contention.py --settings ours --steps 2 --rounds 1    # to see that it works
 
-FOLDER holds another s2dc_core, such as a checkout of an earlier commit, which is measured as it is.
+A setting is a spin count, or `openmp` (its own), `passive` (none) or `ours`. FOLDER holds another s2dc_core, such as a
+checkout of an earlier commit, which is measured as it is.
 """
 
 import argparse
@@ -21,12 +23,18 @@ from statistics import median
 
 from tqdm import tqdm
 
+import s2dc_core  # before torch, as the command has it
+
 ROOT = Path(__file__).resolve().parents[1]
 USERS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS", "KMP_BLOCKTIME")
 """What the terminal may have set, and the children must not see."""
-BY_ITSELF = "300000"
-"""GNU OpenMP's spin count where nothing is set."""
-WARM_UP = 3
+NAMED = {
+    "openmp": {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"},  # what GNU's, and LLVM's, have if nothing is set
+    "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "ours": {},
+}
+SETTINGS = ["openmp", "20000", "5000", "1000", "passive", "ours"]
+WARM_UP = 2
 
 
 class Trainings:
@@ -44,6 +52,7 @@ class Trainings:
         command = [sys.executable, str(Path(__file__).resolve()), "--child", str(steps)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         environment = {**kept, **setting, "PYTHONPATH": str(package)}
+        self.package = package
         self.children = [subprocess.Popen(command, env=environment, **pipes) for _ in range(count)]
 
     def __enter__(self) -> "Trainings":
@@ -55,37 +64,40 @@ class Trainings:
         for child in self.children:
             child.communicate()
 
-    def seconds(self, package: Path) -> float:
-        """Median seconds of a step in the slowest of them, from when all are warm."""
-        for child in self.children:
-            found = _next_line(child)["package"]
-            if Path(found) != package / "s2dc_core":
-                sys.exit(f"a training imported {found}, not what {package} holds")
+    def seconds(self) -> tuple[float, str]:
+        """Median seconds of a step in the slowest of them, from when all are warm, and what they ran on."""
+        about = [_next_line(child) for child in self.children]
+        if strangers := {found["package"] for found in about} - {str(self.package / "s2dc_core")}:
+            sys.exit(f"a training imported {strangers}, not what {self.package} holds")
         for child in self.children:
             child.stdin.write("go\n")
             child.stdin.flush()
-        return max(median(_next_line(child)["seconds"]) for child in self.children)
+        return max(median(_next_line(child)["seconds"]) for child in self.children), about[0]["machine"]
 
 
 def _next_line(child: subprocess.Popen) -> dict:
-    line = child.stdout.readline()
-    if not line:
-        sys.exit(f"a training failed with exit code {child.wait()}, see above")
-    return json.loads(line)
+    for line in child.stdout:
+        if line.startswith("{"):  # the rest is what a training says by itself
+            return json.loads(line)
+    sys.exit(f"a training failed with exit code {child.wait()}, see above")
 
 
 def train(steps: int) -> None:
     """A training that says when it is warm, waits for a line, says what its next steps took, and goes on."""
-    import s2dc_core  # before torch, as the command has it
+    from child import machine
+
     from s2dc_core.data import open_scan
     from s2dc_core.training import PretrainConfig, pretrain
 
-    times = []
+    parent, times = os.getppid(), []
 
     def clock(_run) -> None:
+        if os.getppid() != parent:  # it was ended, and cannot end this one
+            sys.exit()
         times.append(time.perf_counter())
         if len(times) == WARM_UP + 1:
-            print(json.dumps({"package": str(Path(s2dc_core.__file__).parent)}), flush=True)
+            about = {"package": str(Path(s2dc_core.__file__).parent), "machine": machine("cpu")}
+            print(json.dumps(about), flush=True)
             sys.stdin.readline()
             times[-1] = time.perf_counter()
         if len(times) == WARM_UP + steps + 1:
@@ -113,10 +125,18 @@ def table(found: Mapping[str, Sequence[Sequence[float]]]) -> str:
     return "\n".join(lines)
 
 
+def _setting(name: str) -> str:
+    if name not in NAMED and not name.isdecimal():
+        raise argparse.ArgumentTypeError(f"{name!r} is neither a spin count nor one of {', '.join(NAMED)}")
+    return name
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--spins", nargs="*", type=int, default=[100_000, 20_000, 1_000], help="values to compare")
-    parser.add_argument("--steps", type=int, default=10, help="that each training is measured over")
+    parser.add_argument(
+        "--settings", nargs="+", type=_setting, default=SETTINGS, help=f"spin counts, {', '.join(NAMED)}"
+    )
+    parser.add_argument("--steps", type=int, default=6, help="that each training is measured over")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=3, help="at a time, at most")
     parser.add_argument("--against", type=Path, help="a folder with another s2dc_core")
@@ -125,10 +145,7 @@ def main() -> int:
     if options.child:
         train(options.child)
         return 0
-    forms = {"OpenMP's own": ({"GOMP_SPINCOUNT": BY_ITSELF}, ROOT)}
-    forms |= {f"GOMP_SPINCOUNT={spins}": ({"GOMP_SPINCOUNT": str(spins)}, ROOT) for spins in options.spins}
-    forms["OMP_WAIT_POLICY=PASSIVE"] = ({"OMP_WAIT_POLICY": "PASSIVE"}, ROOT)
-    forms["ours"] = ({}, ROOT)
+    forms = {name: (NAMED.get(name, {"GOMP_SPINCOUNT": name}), ROOT) for name in options.settings}
     if options.against:
         forms[f"as it is in {options.against.name}"] = ({}, options.against.resolve())
     found = {name: [[] for _ in range(options.processes)] for name in forms}
@@ -138,12 +155,10 @@ def main() -> int:
             for name, (setting, package) in forms.items():
                 for count in range(1, options.processes + 1):
                     with Trainings(count, options.steps, setting, package) as trainings:
-                        found[name][count - 1].append(trainings.seconds(package))
+                        seconds, machine = trainings.seconds()
+                    found[name][count - 1].append(seconds)
                     bar.update()
-
-    from child import machine  # loads torch, which no training may find loaded
-
-    print(f"{machine('cpu')}; medians of {options.rounds} rounds of {options.steps} steps (least to most)\n")
+    print(f"{machine}; medians of {options.rounds} rounds of {options.steps} steps (least to most)\n")
     print(table(found))
     return 0
 
