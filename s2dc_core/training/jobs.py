@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from joblib import cpu_count
+from threadpoolctl import threadpool_limits
 
 from s2dc_core.training.shipped import WEIGHTS
 
@@ -20,7 +21,9 @@ def in_processes(work: Callable[..., str], jobs: Iterable[tuple], processes: int
 
 
 def _one_core() -> None:
-    torch.set_num_threads(1)  # two processes of two threads on two cores would slow each other tenfold
+    # Processes of several threads each would wait for each other's cores: torch's threads, and numpy's and scipy's.
+    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def study_options(
