@@ -8,6 +8,12 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BOOK_STAMP := .venv/.installed-book
 
+# Threads that wait for each other soon sleep, also where torch is loaded before s2dc_core, whose threads.py says more.
+ifndef OMP_WAIT_POLICY
+export GOMP_SPINCOUNT ?= 10000
+export KMP_BLOCKTIME ?= 1
+endif
+
 .PHONY: help notebooks test test-browser lab book study bench lint format
 
 help:
@@ -17,7 +23,7 @@ help:
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make book        build the site of notebooks and reference; results in outputs/book/html   (runs first what has not run)"
 	@echo "make study       train the shipped weights again and measure what they give (7 hours); results in outputs/study   (with S2DC_DATA also real scans)"
-	@echo "make bench       measure the structure losses, Sinkhorn and the step (45 minutes)   (ARGS='--sizes 432 1728')"
+	@echo "make bench       measure the structure losses, Sinkhorn, the step, and trainings side by side (TODO-MEASURE minutes)   (ARGS='--sizes 432 1728')"
 	@echo "make lint        check the form of code and notebooks"
 	@echo "make format      mend it: format the code, strip the notebooks' outputs"
 	@echo "Each makes .venv first if it is missing, with PYTHON=$(PYTHON)."
@@ -52,6 +58,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/sinkhorn.py $(ARGS)
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/contention.py
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

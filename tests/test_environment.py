@@ -75,6 +75,15 @@ def test_the_version_is_written_once_in_effect():
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == s2dc_core.__version__
 
 
+def test_everything_names_the_same_pythons():
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    versions = [line.rpartition(" ")[2] for line in classifiers if ":: Python :: 3." in line]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == versions == ["3.11", "3.12", "3.13"]
+    for name in ("README.md", "book/index.md", "requirements.lock"):
+        assert f"Python {versions[0]} to {versions[-1]}" in (ROOT / name).read_text(), name
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -12,6 +12,9 @@ WINGS = ("data", "training", "explorer", "exercises")
 FREE = ("__init__", "__main__", "cli")
 """Files that tie the others together. __init__ is held to the core: importing geometry must not load a wing."""
 
+BENEATH = ("threads",)
+"""What __init__ needs before anything else is loaded; it imports nothing of the package."""
+
 PACKAGE = Path(__file__).resolve().parents[1] / "s2dc_core"
 LONGEST = 1350
 
@@ -50,13 +53,15 @@ def import_problems(path: Path, package: Path) -> list[str]:
         target = module[0]
         if target == top and (package / top).is_dir():
             continue
-        if top in CORE and target in CORE and CORE.index(target) >= CORE.index(top):
+        if top in BENEATH:
+            problems.append(f"{top} imports {target}, and it lies beneath all")
+        elif top in CORE and target in CORE and CORE.index(target) >= CORE.index(top):
             problems.append(f"{top} imports {target}, which is not above it")
         elif top in (*CORE, "__init__") and target in (*WINGS, *FREE[1:]):
             problems.append(f"{top} imports {target}, which is beside the core")
         elif top in WINGS and target in WINGS and target != top and is_inside(module, package):
             problems.append(f"{'.'.join(place)} imports {'.'.join(module)}, the inside of another wing")
-    if top not in (*CORE, *WINGS, *FREE):
+    if top not in (*CORE, *WINGS, *FREE, *BENEATH):
         problems.append(f"{top} has no place in the reading order")
     return problems
 
@@ -108,6 +113,7 @@ def test_code_lines_leave_out_what_explains():
         ("data/loading.py", "from s2dc_core.training.loop import step"),
         ("data/loading.py", "from ..training import loop"),
         ("training/loop.py", "from s2dc_core.data import _cache"),
+        ("threads.py", "from s2dc_core.geometry import warp"),
         ("helpers.py", ""),
     ],
 )
@@ -124,6 +130,7 @@ def test_a_wrong_import_is_noticed(tmp_path, name, source):
         ("training/loop.py", "from s2dc_core.data import phantom\nfrom s2dc_core.losses import S2DCLoss"),
         ("training/loop.py", "from .schedule import cosine\nfrom s2dc_core.training.schedule import cosine"),
         ("explorer.py", "import torch\nfrom s2dc_core import plots"),
+        ("__init__.py", "from s2dc_core.threads import share_the_machine"),
         ("cli.py", "from s2dc_core.training.loop import step\nfrom s2dc_core.data import phantom"),
     ],
 )

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from os import cpu_count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from joblib import cpu_count
 from tqdm.auto import tqdm
 
 from s2dc_core.data.cases import find_cases, problem_table
@@ -86,7 +86,7 @@ def check(
     all_found = [find_cases(manifest, root) for manifest, root in datasets]
     for (manifest, root), (cases, problems) in zip(datasets, all_found, strict=True):
         bar = tqdm(total=len(cases), desc=manifest.name, disable=not progress, unit="case", leave=False)
-        with ThreadPoolExecutor(workers or min(cpu_count() or 1, WORKERS)) as pool, bar:
+        with ThreadPoolExecutor(workers or min(cpu_count(), WORKERS)) as pool, bar:
             facts = []
             for case, found in zip(cases, pool.map(lambda case, of=manifest: _examine(of, case), cases), strict=True):
                 facts.append(found)

@@ -10,7 +10,6 @@ patient's mean over the seeds.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from statistics import mean
 import numpy as np
 import torch
 import yaml
+from joblib import cpu_count
 
 from s2dc_core.data import load_scan
 from s2dc_core.training.downstream import Downstream
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=3, help="seeds that draw labelled patients for the probe")
     parser.add_argument("--seeds", type=int, default=2, help="fine-tunings a group, start and half")
     parser.add_argument("--groups", nargs="+", default=list(load_groups()), choices=list(load_groups()))
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="at a time, one core each")
+    parser.add_argument("--processes", type=int, default=cpu_count(), help="at a time, one core each")
     parser.add_argument("--install", action="store_true", help="put the results where the notebooks look for them")
     options = parser.parse_args(arguments)
     if not options.data.is_dir():

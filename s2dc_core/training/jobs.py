@@ -1,13 +1,14 @@
 """Studies of many trainings: one core each, gone on with where they stopped, their options alike."""
 
 import argparse
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
+from threadpoolctl import threadpool_limits
 
 from s2dc_core.training.shipped import WEIGHTS
 
@@ -20,7 +21,9 @@ def in_processes(work: Callable[..., str], jobs: Iterable[tuple], processes: int
 
 
 def _one_core() -> None:
-    torch.set_num_threads(1)  # two processes of two threads on two cores would slow each other tenfold
+    # Processes of several threads each would wait for each other's cores: torch's threads, and numpy's and scipy's.
+    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def study_options(
@@ -38,7 +41,7 @@ def study_options(
     parser.add_argument("folder", type=Path)
     parser.add_argument(f"--{choice}", dest="names", nargs="+", default=list(names), choices=list(names))
     parser.add_argument("--seeds", type=int, default=seeds, help="repetitions, from seed 0 on; 2 at least")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="trainings at a time, one core each")
+    parser.add_argument("--processes", type=int, default=cpu_count(), help="trainings at a time, one core each")
     parser.add_argument("--install", action="store_true", help="put the results where the notebooks look for them")
     options = parser.parse_args(arguments)
     if options.seeds < 2:

@@ -5,7 +5,6 @@ on the scans in DATA by patient, measures both, and writes FOLDER/weights/real.j
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from joblib import cpu_count
 
 from s2dc_core.data import Scan, load_scan
 from s2dc_core.training.jobs import in_processes
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=list(load_groups()),
         help="to train on; measured are all",
     )
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
+    parser.add_argument("--processes", type=int, default=cpu_count(), help="runs at a time, one core each")
     parser.add_argument("--install", action="store_true", help="put real.json where the notebooks look for it")
     options = parser.parse_args(arguments)
     if not options.data.is_dir():

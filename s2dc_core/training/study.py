@@ -5,7 +5,6 @@ their records and study.json into FOLDER/weights; ``--install`` puts these where
 """
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
 
 from s2dc_core.data import Scan, open_scan
 from s2dc_core.model import Encoder, export_encoder
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--recipe", default="teaching")
     parser.add_argument("--seeds", type=int, default=5, help="repetitions, from seed 0 on; 2 at least")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at a time, one core each")
+    parser.add_argument("--processes", type=int, default=cpu_count(), help="runs at a time, one core each")
     parser.add_argument("--install", action="store_true", help="put the weights where the notebooks look for them")
     options = parser.parse_args(arguments)
     if options.seeds < 2:

@@ -1,6 +1,7 @@
 """What every committed notebook keeps to: stripped, short cells, one parameters cell, the course's furniture."""
 
 import re
+import sys
 
 import nbformat
 import pytest
@@ -57,8 +58,17 @@ def course_problems(notebook):
     return problems
 
 
+def import_problems(notebook):
+    """s2dc_core is the first package imported: how long threads wait awake is decided when torch is loaded."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    names = re.findall(r"^\s*(?:import|from)\s+(\w+)", code, re.M)
+    first = next((name for name in names if name not in sys.stdlib_module_names), "s2dc_core")
+    return [] if first == "s2dc_core" else [f"it imports {first} before s2dc_core"]
+
+
 def all_problems(notebook):
-    return stripped_problems(notebook) + form_problems(notebook) + course_problems(notebook)
+    own = stripped_problems(notebook) + form_problems(notebook) + import_problems(notebook)
+    return own + course_problems(notebook)
 
 
 def good_notebook():
@@ -109,6 +119,7 @@ def broken(change):
         ("its goal", lambda nb: nb.cells.insert(0, new_code_cell("import torch"))),
         ("predict first", lambda nb: nb.cells[2].update(source="What is its square?")),
         ("exercise", lambda nb: nb.cells.pop()),
+        ("torch before s2dc_core", lambda nb: nb.cells[3].update(source="import os\nimport torch\nassert torch")),
         ("asserted", lambda nb: nb.cells[3].update(source="square = side**2  # assert")),
     ],
 )

@@ -1,6 +1,7 @@
 """The runner, on small notebooks each broken in one way."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from notebooks.run import (
     run_notebook,
 )
 from s2dc_core.exercises import cells_of
+from s2dc_core.threads import SPINS
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 PARAMETERS = "side = 4\nname: str = 'a=b'\nscan = None  # a file of yours"
@@ -81,6 +83,18 @@ def test_another_kernel_called_python3_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "share"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
     assert run_notebook(write_notebook(tmp_path, "1 + 1"), tmp_path / "out").problems == []
+
+
+@kernel
+def test_threads_of_a_kernel_soon_sleep(tmp_path):
+    """Although its notebook, unlike the course's, loads torch first; started from an environment that says nothing."""
+    path = write_notebook(tmp_path, f"import os\nassert os.environ['GOMP_SPINCOUNT'] == {SPINS!r}, os.environ")
+    started = "import sys\nfrom notebooks.run import run_notebook\nprint(run_notebook(*sys.argv[1:]).problems)"
+    hidden = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    clean = {name: value for name, value in os.environ.items() if name not in hidden}
+    command = [sys.executable, "-c", started, path, tmp_path / "out"]
+    done = subprocess.run(command, cwd=HERE.parent, env=clean, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 @kernel

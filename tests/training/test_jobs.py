@@ -4,18 +4,20 @@ import os
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from s2dc_core.training.jobs import in_processes, study_options
 
 
 def place(name, number):
-    return f"{name} {number}, threads {torch.get_num_threads()}, here {os.getpid() == int(os.environ['PARENT'])}"
+    threads = {torch.get_num_threads(), *(library["num_threads"] for library in threadpool_info())}
+    return f"{name} {number}, threads {threads}, here {os.getpid() == int(os.environ['PARENT'])}"
 
 
 def test_jobs_run_on_one_core_each_in_other_processes(capsys, monkeypatch):
     monkeypatch.setenv("PARENT", str(os.getpid()))
     in_processes(place, [("a", 1), ("b", 2)], 2)
-    assert capsys.readouterr().out == "done: a 1, threads 1, here False\ndone: b 2, threads 1, here False\n"
+    assert capsys.readouterr().out == "done: a 1, threads {1}, here False\ndone: b 2, threads {1}, here False\n"
 
 
 def test_options_name_what_there_is(tmp_path, capsys):
