@@ -278,19 +278,14 @@ def deepest_voxel(
 def inside_outside(
     similarity: Float[Tensor, "x y z"], organs: Int[Tensor, "x y z"], organ: Integral
 ) -> tuple[float, float]:
-    """Mean of a similarity heatmap over the tokens of an organ, and over those of all other organs.
+    """Mean of a similarity heatmap over the tokens of an organ, and over those of all other organs; NaN without any.
 
     Args:
         similarity: of similarity_heatmap.
         organs: of organ_grid.
         organ: label of the anchor's organ.
-
-    Raises:
-        ValueError: if the organ, or every other one, has no token.
     """
     inside, outside = similarity[organs == organ], similarity[(organs != organ) & (organs > 0)]
-    if not len(inside) or not len(outside):
-        raise ValueError(f"{len(inside)} tokens of organ {organ} and {len(outside)} of others: both must have some")
     return float(inside.mean()), float(outside.mean())
 
 

@@ -141,10 +141,12 @@ reading = Exercise(
     ],
     imports="import torch",
     use="""
+    organs, body = grids_of(scan, tokens[S2DC])
     for title, (number, voxel) in anchors.items():
-        organs, body = grids_of(scan, tokens[S2DC])
+        inside = (organs == (number or -1)) & body
         maps = {name: similarity_heatmap(token_map, voxel) for name, token_map in tokens.items()}
-        print(title, {name: f"{float(my_hits(m, organs == number, body)):.0%}" for name, m in maps.items()})
+        told = {name: f"{float(my_hits(m, inside, body)):.0%}" for name, m in maps.items()} if inside.any() else {}
+        print(title, told or "has no labelled token in the body")
     """,
 )
 
@@ -248,9 +250,9 @@ prototype = Exercise(
     ],
     imports="import torch\nimport torch.nn.functional as F",
     use="""
-    token_map, target = of_one[S2DC], grids_of(one, of_one[S2DC])[0] == left
+    token_map = of_one[S2DC]
     organs, body = grids_of(one, token_map)
-    whole = torch.as_tensor(my_prototype(token_map.features.double(), target)).float()
+    whole = torch.as_tensor(my_prototype(token_map.features.double(), organs == left)).float()
     for name, similarity in {"one token": similarity_heatmap(token_map, where_left), "the organ": whole}.items():
         print(f"asked with {name}: hits {measure_map(similarity, organs, body, left)[2]:.0%} for the left kidney")
     """,

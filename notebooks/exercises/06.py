@@ -54,7 +54,7 @@ token = Exercise(
     use="""
     mine = torch.as_tensor(my_silhouettes(seen["s2dc"].features.double(), organ))
     lowest = {n: float(mine[organ == n].min()) for n in kept}
-    print("the worst token of each organ:", {scan.names[n].replace("_", " "): round(v, 2) for n, v in lowest.items()})
+    print("the worst token of each organ:", {names[n]: round(v, 2) for n, v in lowest.items()})
     """,
 )
 
@@ -152,8 +152,8 @@ whose = Exercise(
     "Whose mean?",
     "easy",
     task="""
-    Write the silhouette of a scan from those of its tokens: the mean over *organs*, so that a gallbladder counts as
-    much as the liver.
+    Write the silhouette of a scan from those of its tokens: the mean over *organs*, so that a small organ counts as
+    much as a large one.
     """,
     hints=["First one number for each organ.", "`organ.unique()` lists the labels."],
     imports="import torch",
@@ -161,7 +161,7 @@ whose = Exercise(
     samples = torch.from_numpy(silhouette_samples(seen["s2dc"].features.numpy(), organ.numpy(), metric="cosine"))
     biggest = max(kept, key=kept.get)
     print(f"over organs {float(my_mean(samples, organ)):+.3f}, over tokens {float(samples.mean()):+.3f};", end=" ")
-    print(f"{scan.names[biggest]} holds {kept[biggest] / len(organ):.0%} of the tokens")
+    print(f"{names[biggest]} holds {kept[biggest] / len(organ):.0%} of the tokens")
     """,
 )
 
@@ -257,7 +257,7 @@ merging = Exercise(
     use="""
     for arm, found in seen.items():
         pair = my_merging_pair(found.features, organ)
-        print(f"{plain[arm]}: " + " and ".join(scan.names[int(n)].replace("_", " ") for n in pair))
+        print(f"{plain[arm]}: " + " and ".join(names[int(n)] for n in pair))
     """,
 )
 
@@ -397,7 +397,8 @@ far = Exercise(
     imports="import torch\nimport torch.nn.functional as F",
     use="""
     where, features = torch.as_tensor(points), seen["s2dc"].features
-    for away in (1.0, 20.0, 40.0, 80.0):
+    widest = float(torch.cdist(where, where).amax(1).min())  # every token has another one as far off as this
+    for away in (away for away in (1.0, 20.0, 40.0, 80.0) if away <= widest):
         print(f"at least {away:.0f} mm off: {float(my_agreement(features, organ, where, away)):.0%} agree")
     """,
 )
@@ -495,7 +496,7 @@ def check_far(answer):
 
 
 EXPLORE = """
-- Give the left and the right kidney one label. Does the silhouette of S2DC rise or fall, and which of the two numbers
-  would you publish?
+- Give the left and the right one of a pair of organs one label. Does the silhouette of S2DC rise or fall, and which of
+  the two numbers would you publish?
 - Set `minimum = 1`: which organs come in, and what do they do to the mean?
 """

@@ -7,6 +7,7 @@ from s2dc_core.data.dose import dose_pair
 from s2dc_core.data.fetch import fetch
 from s2dc_core.data.folder import NO_IMAGES, open_scans
 from s2dc_core.data.layout import Case, Problem
+from s2dc_core.data.lessons import open_at, stand_in, title_of
 from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, labels_in, transforms_of
 from s2dc_core.data.manifests import SECTIONS, Manifest, describe, load_all, load_manifest, members_of, table
 from s2dc_core.data.overlaps import Overlap, exclude_overlaps, overlaps_of
@@ -23,6 +24,18 @@ from s2dc_core.data.scans import (
     scan_from_phantom,
     suv_of,
 )
+from s2dc_core.data.structures import (
+    Place,
+    anchor_places,
+    body_grid,
+    count_structures,
+    find_structure,
+    mirror_of,
+    structure_grid,
+    structure_names,
+    structure_problem,
+    structure_sizes,
+)
 
 __all__ = [
     "CT_WINDOW",
@@ -36,6 +49,7 @@ __all__ = [
     "ORGANS",
     "Overlap",
     "Phantom",
+    "Place",
     "Problem",
     "RULES",
     "Report",
@@ -44,7 +58,10 @@ __all__ = [
     "ScanFacts",
     "Scans",
     "TISSUES",
+    "anchor_places",
+    "body_grid",
     "check",
+    "count_structures",
     "decathlon",
     "describe",
     "dose_pair",
@@ -52,6 +69,7 @@ __all__ = [
     "facts_of",
     "fetch",
     "find_cases",
+    "find_structure",
     "images_alone",
     "items_of",
     "labels_in",
@@ -61,6 +79,8 @@ __all__ = [
     "load_scan",
     "make_phantom",
     "members_of",
+    "mirror_of",
+    "open_at",
     "open_scan",
     "open_scans",
     "overlaps_of",
@@ -69,7 +89,13 @@ __all__ = [
     "require_cases",
     "normalise",
     "scan_from_phantom",
+    "stand_in",
+    "structure_grid",
+    "structure_names",
+    "structure_problem",
+    "structure_sizes",
     "suv_of",
     "table",
+    "title_of",
     "transforms_of",
 ]

@@ -11,11 +11,10 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from s2dc_core.data import Scan
+from s2dc_core.data import Scan, anchor_places, body_grid, structure_names
 from s2dc_core.features import (
     TokenMap,
     check_affine,
-    deepest_voxel,
     fit_pca,
     organ_grid,
     pca_map,
@@ -96,10 +95,7 @@ def place_of(voxel: Sequence[Integral] | np.ndarray, affine: Float[np.ndarray, "
 
 def first_anchor(scan: Scan) -> tuple[int, int, int]:
     """A fair place to begin: the deepest voxel of the largest organ, or of the body where no organ is known."""
-    sizes = torch.bincount(scan.label[scan.label > 0]) if usable_label(scan) is not None else torch.zeros(0)
-    if sizes.sum() > 0:
-        return deepest_voxel(scan.label, int(sizes.argmax()), scan.spacing)
-    return deepest_voxel(scan.foreground, 1, scan.spacing)
+    return anchor_places(scan._replace(label=usable_label(scan)))[0].voxel
 
 
 def usable_label(scan: Scan) -> Int[Tensor, "x y z"] | None:
@@ -139,11 +135,19 @@ class TokenMaps:
     ):
         self.scans, self.encoders, self.levels = scans, encoders, tuple(levels)
         self._organs: dict[tuple, Tensor | None] = {}
+        self._names: dict[str, dict[int, str]] = {}
         self._maps = {(scan, title, None): m for scan, of_scan in (known or {}).items() for title, m in of_scan.items()}
 
     def has(self, scan: str, title: str) -> bool:
         """Whether the tokens are there, or have to be made: seconds."""
         return (scan, title, None) in self._maps
+
+    def names(self, scan: str) -> dict[int, str]:
+        """Names of the organs in the label map of a scan, by label; empty if it has none that can be used."""
+        if scan not in self._names:
+            one = self.scans[scan]
+            self._names[scan] = structure_names(one._replace(label=usable_label(one)))
+        return self._names[scan]
 
     def of(self, scan: str, title: str, level: int | None = None) -> TokenMap:
         """Tokens of one level of the encoder, or of all levels joined; single levels are cut out of the joined ones.
@@ -170,7 +174,7 @@ class TokenMaps:
         if key not in self._organs:
             label = usable_label(one)
             self._organs[key] = None if label is None else organ_grid(token_map, label)
-        return look(token_map, voxel, self._organs[key], one.names)
+        return look(token_map, voxel, self._organs[key], self.names(scan))
 
 
 def look(
@@ -223,7 +227,7 @@ def crosshair_at(voxel: Sequence[Integral], scan: Scan) -> list[float]:
 
 def pca_colours(token_map: TokenMap, scan: Scan) -> Shaped[np.ndarray, "x y z 4"]:
     """Three principal components of the body's tokens as colours of 8 bits, clear outside the body (fig. 6)."""
-    body = organ_grid(token_map, scan.foreground.int()) > 0
+    body = body_grid(scan, token_map.patch)
     fitted = fit_pca(token_map._replace(features=token_map.features[body][:, None, None]))
     colours, _ = as_colours(pca_map(token_map, 3, fitted), body)
     return (torch.cat([colours, body[..., None].float()], -1) * 255).byte().numpy()

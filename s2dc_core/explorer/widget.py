@@ -36,7 +36,7 @@ from s2dc_core.explorer.maps import (
 )
 from s2dc_core.explorer.panel import Panel
 from s2dc_core.features import TokenMap
-from s2dc_core.plots import HeatmapRow, display_window, plot_anchor, plot_heatmap_rows, plot_pictures
+from s2dc_core.plots import HeatmapRow, display_window, label_words, plot_anchor, plot_heatmap_rows, plot_pictures
 from s2dc_core.plots.sliders import with_sliders
 
 MOST = 4
@@ -95,7 +95,7 @@ class Explorer(VBox):
             {title: f"Sharpe ratio {one.ratio:.2f}" for title, one in looks.items()},
             plane,
         )
-        return plot_heatmap_rows([row], self._where())
+        return plot_heatmap_rows([row], label_words(self._where()))
 
     def look(self) -> dict[str, Look]:
         """What each encoder makes of the anchor, at the chosen level."""
@@ -152,7 +152,7 @@ class Explorer(VBox):
     def _write_picture(self, path: Path, shots: list[bytes], told: str) -> None:
         with self._telling():
             named = dict(zip(self.maps.encoders, shots, strict=True))
-            _write(plot_pictures(named, f"{self.volume}, {self._where()}"), path)
+            _write(plot_pictures(named, label_words(f"{self.volume}, {self._where()}")), path)
             self._say(f"View and maps saved in {told}")
 
     def _meet_browser(self, change: dict) -> None:
@@ -214,7 +214,7 @@ class Explorer(VBox):
             began = time.perf_counter()
             for panel, one in zip(self.panels, self.look().values(), strict=False):
                 panel.show_map(one.similarity, one.affine, **self._look_of_map())
-            told = f"{self._where()} &nbsp;·&nbsp; maps in {1000 * (time.perf_counter() - began):.0f} ms"
+            told = f"{html.escape(self._where())} &nbsp;·&nbsp; maps in {1000 * (time.perf_counter() - began):.0f} ms"
             self._dress()
             problem = label_problem(self.scan)
             self._say(told if problem is None else f"{told}<br>{html.escape(problem)}", wrong=problem is not None)
@@ -261,24 +261,26 @@ class Explorer(VBox):
             self.chart.value = self._chart_of_anchor()
 
     def _chart_of_anchor(self) -> bytes:
-        looks, label = self.looks, usable_label(self.scan)
-        own = None if label is None else self.scan.names.get(int(label[self.voxel]))
+        looks = self.looks
         figure = plot_anchor(
             {title: one.similarity for title, one in looks.items()},
             {title: one.ratio for title, one in looks.items()},
             {title: one.by_organ for title, one in looks.items()},
-            own,
+            self._organ(),
         )
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=100)
         return picture.getvalue()
 
+    def _organ(self) -> str | None:
+        """Name of the organ that the anchor lies in, or None."""
+        label = usable_label(self.scan)
+        return None if label is None else self.maps.names(self.volume).get(int(label[self.voxel]))
+
     def _where(self) -> str:
-        place, label = place_of(self.voxel, self.scan.affine), usable_label(self.scan)
-        number = 0 if label is None else int(label[self.voxel])
-        organ = f" in {self.scan.names.get(number, f'label {number}').replace('_', ' ')}" if number else ""
+        organ, place = self._organ(), place_of(self.voxel, self.scan.affine)
         told = ", ".join(f"{value:.1f}" for value in place)
-        return f"anchor{organ}: voxel {self.voxel}, ({told}) mm"
+        return f"anchor{f' in {organ}' if organ else ''}: voxel {self.voxel}, ({told}) mm"
 
     def _say(self, text: str, wrong: bool = False) -> None:
         self.status.value = ui.message(text, wrong).value

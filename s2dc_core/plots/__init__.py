@@ -49,6 +49,7 @@ from s2dc_core.plots.explorer import plot_anchor, plot_pictures
 from s2dc_core.plots.heatmaps import (
     HeatmapRow,
     display_window,
+    mean_note,
     plot_heatmap_rows,
     plot_organ_scores,
     plot_own_mirror_other,
@@ -65,7 +66,7 @@ from s2dc_core.plots.pca import (
 from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_step_times
 from s2dc_core.plots.scaling import plot_cost_of_ways, plot_memory_against_tokens
 from s2dc_core.plots.sheet import SheetEntry, contact_sheet
-from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, oriented_slice, show_slice
+from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, label_words, oriented_slice, show_slice
 from s2dc_core.plots.transfer import (
     Panel,
     plot_confusion,
@@ -96,6 +97,8 @@ __all__ = [
     "effective_number",
     "figure_grid",
     "label_colour",
+    "label_words",
+    "mean_note",
     "oriented_slice",
     "plot_anchor",
     "plot_anchors",

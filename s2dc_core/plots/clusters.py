@@ -12,11 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from s2dc_core.plots.slices import PALETTE, Array, figure_grid, label_colour
+from s2dc_core.plots.slices import PALETTE, Array, figure_grid, label_colour, label_words
 
 ORANGE, SKY, GREEN, YELLOW, PINK, RED, BLUE = PALETTE[:7]
 GREY = "#BBBBBB"
 OWN = "#000000"
+MOST_NAMED = 24
 STYLES = {
     "untrained": ("#888888", "o"),
     "scratch": ("#888888", "o"),
@@ -41,7 +42,7 @@ class Organs(NamedTuple):
         names: label to name, of the organs in colour, those with most tokens first.
         numbers: label to the number whose `label_colour` it has, of the same.
         counts: label to number of tokens, of all organs.
-        note: names and counts of the organs in grey, and of those left out.
+        note: names and counts of the organs in grey, and of those left out; of each the MOST_NAMED first ones.
     """
 
     names: dict[int, str]
@@ -65,19 +66,22 @@ def choose_organs(
         names: of the labels, with underscores or spaces.
         most: organs in colour.
     """
-    named = {label: names.get(label, f"label {label}").replace("_", " ") for label in (*kept, *dropped)}
+    named = {label: label_words(names.get(label, f"label {label}")) for label in (*kept, *dropped)}
     order = sorted(kept, key=lambda label: -kept[label])
     numbers = {label: label for label in order[:most]}
     if len({label_colour(number) for number in numbers.values()}) < len(numbers):
         numbers = {label: rank for rank, label in enumerate(order[:most], start=1)}
     lists = {
-        "grey": {named[label]: kept[label] for label in order[most:]},
-        "left out, too few tokens": {named[label]: count for label, count in dropped.items()},
+        "grey": [(named[label], kept[label]) for label in order[most:]],
+        "left out, too few tokens": [(named[label], count) for label, count in dropped.items()],
     }
-    parts = [
-        f"{key}: " + ", ".join(f"{n}\xa0({count})" for n, count in part.items()) for key, part in lists.items() if part
-    ]
+    parts = [f"{key}: {_listed(part)}" for key, part in lists.items() if part]
     return Organs({label: named[label] for label in numbers}, numbers, {**kept, **dropped}, "\n".join(parts))
+
+
+def _listed(organs: Sequence[tuple[str, int]]) -> str:
+    more = f" and {len(organs) - MOST_NAMED} more" if len(organs) > MOST_NAMED else ""
+    return ", ".join(f"{name}\xa0({count})" for name, count in organs[:MOST_NAMED]) + more
 
 
 def plot_toy(
@@ -320,14 +324,19 @@ def plot_cosine_by_distance(
         middles: of the bins, mm.
         titles: arm to title.
         title: of the figure.
+
+    Raises:
+        ValueError: if no bin has a value.
     """
+    everything = np.concatenate([np.ravel(curve) for pair in curves.values() for curve in pair])
+    if np.isnan(everything).all():
+        raise ValueError("no distance has enough pairs of tokens for a curve: take larger organs or finer voxels")
     with figure_grid(1, len(curves), size=(2.9, 3.3)) as (figure, axes):
         for axis, (arm, (same, different)) in zip(axes[0], curves.items(), strict=True):
             axis.plot(middles, same, "o-", color=RED, markersize=5, label="same organ")
             axis.plot(middles, different, "s--", color=BLUE, markersize=5, label="different organs")
             axis.fill_between(middles, same, different, color="#DDDDDD", zorder=0)
             axis.set(title=titles[arm], xlabel="distance (mm)", xlim=(0, None))
-        everything = np.concatenate([np.ravel(curve) for pair in curves.values() for curve in pair])
         low, high = np.nanmin(everything), np.nanmax(everything)
         for axis in axes[0]:
             axis.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))

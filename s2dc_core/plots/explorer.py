@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from s2dc_core.plots.heatmaps import ENCODER_COLOURS
-from s2dc_core.plots.slices import Array, figure_grid
+from s2dc_core.plots.slices import Array, figure_grid, label_words
 
 MOST_ORGANS = 14
 
@@ -57,7 +57,7 @@ def _organ_dots(axes: Axes, by_organ: Mapping[str, Mapping[str, Real]], organs: 
         ends = [means[organ] for means in by_organ.values()]
         axes.plot([min(ends), max(ends)], [place, place], color="#CCCCCC", linewidth=1.2, zorder=0)
     axes.set(xlabel="mean cosine with the anchor", ylim=(len(organs) - 0.5, -0.5))
-    axes.set_yticks(range(len(organs)), [organ.replace("_", " ") for organ in organs], fontsize=9)
+    axes.set_yticks(range(len(organs)), list(map(label_words, organs)), fontsize=9)
     for text, organ in zip(axes.get_yticklabels(), organs, strict=True):
         text.set_fontweight("bold" if organ == own else "normal")
 

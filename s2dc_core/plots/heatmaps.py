@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from s2dc_core.plots.slices import PALETTE, figure_grid, oriented_slice, show_slice
+from s2dc_core.plots.slices import PALETTE, figure_grid, label_words, oriented_slice, show_slice
 
 ENCODER_COLOURS = ("#888888", PALETTE[1], PALETTE[5], PALETTE[2])
 """Of encoders in their order: grey for the untrained one, blue for L_g, red for S2DC, green for one of your own."""
@@ -48,6 +48,14 @@ def display_window(modality: str) -> tuple[Real, Real] | None:
     return {"ct": (-160, 240), "pet": (0, 4)}.get(modality)
 
 
+def mean_note(inside: Real, outside: Real) -> str:
+    """The line below a map: its mean in the anchor's structure and in the other ones; NaN for what has no token."""
+    if np.isnan(inside):
+        return "it fills half of no token"
+    told = f"mean: {inside:.2f} inside"
+    return told if np.isnan(outside) else f"{told}, {outside + 0.0:.2f} in others"
+
+
 def plot_heatmap_rows(
     rows: Sequence[HeatmapRow],
     title: str,
@@ -77,7 +85,8 @@ def plot_heatmap_rows(
                 shown = show_slice(panel, row.raw, row.affine, title=name, **over, **view)
                 panel.set_xlabel(row.notes.get(name, ""))
         low_end = "min" if any(float(np.nanmin(v)) < limits[0] for row in rows for v, _ in row.maps.values()) else None
-        figure.colorbar(shown.overlay, ax=axes, shrink=0.9, aspect=30, label=bar, extend=low_end or "neither")
+        label = wrapped(bar, int(10 * size[1] * len(rows)))
+        figure.colorbar(shown.overlay, ax=axes, shrink=0.9, aspect=30, label=label, extend=low_end or "neither")
         figure.suptitle(title, fontsize=14)
     return figure
 
@@ -99,8 +108,13 @@ def plot_organ_scores(
             and organs are drawn in the order in which they come first.
         title: the message.
         guess: measure to (kind of scan, organ) to the score of a blind guess, drawn as a black dot; may be missing.
+
+    Raises:
+        ValueError: without any organ.
     """
     keys = list(next(iter(scores.values())))
+    if not keys:
+        raise ValueError("no organ has a score to draw: give a label map whose structures have tokens")
     kinds, encoders, organs = (list(dict.fromkeys(key[place] for key in keys)) for place in range(3))
     size = (4.2 if len(kinds) > 1 else 7.5, max(2.4, 0.4 * len(organs) + 0.9))
     with figure_grid(len(scores), len(kinds), size=size) as (figure, axes):
@@ -120,7 +134,7 @@ def plot_organ_scores(
                         panel.plot(value, organs.index(organ), "ko", markersize=3)
                 panel.axvline(0, color="#BBBBBB", linewidth=1, zorder=0)
                 panel.set(xlabel=measure, ylim=(len(organs) - 0.5, -0.5))
-                names = [organ.replace("_", " ") for organ in organs] if panel is line[0] else []
+                names = list(map(label_words, organs)) if panel is line[0] else []
                 panel.set_yticks(range(len(organs)) if names else [], names)
             ends = [panel.get_xlim() for panel in line]
             for panel in line:  # one scale, so that columns can be compared
@@ -150,7 +164,7 @@ def plot_own_mirror_other(
             panel.plot(range(3), values.mean(0), "_", color="black", markersize=26, markeredgewidth=3)
             panel.set(title=encoder, xlim=(-0.4, 2.4))
             panel.set_xticks(range(3), names)
-        low = min(values.min() for values in scores.values())
+        low = min(np.nanmin(values) for values in scores.values())
         for panel in axes[0]:
             panel.set_ylim(min(low, 0) - 0.05, 1.02)
             panel.axhline(0, color="#BBBBBB", linewidth=1, zorder=0)

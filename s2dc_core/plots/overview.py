@@ -8,7 +8,8 @@ from jaxtyping import Float, Shaped
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from s2dc_core.plots.slices import PALETTE, figure_grid, show_slice
+from s2dc_core.plots.heatmaps import mean_note, wrapped
+from s2dc_core.plots.slices import PALETTE, figure_grid, label_words, show_slice
 
 ANCHOR = PALETTE[5]
 
@@ -63,35 +64,35 @@ def plot_losses(history: Sequence[Sequence[Real]], names: Sequence[str]) -> Figu
 
 def plot_heatmaps(
     scan,
-    anchors: Mapping[str, Sequence[Real] | np.ndarray],
+    anchors: Mapping[str, tuple[Integral | None, Sequence[Integral]]],
     heatmaps: Mapping[str, Mapping[str, tuple[Tensor, np.ndarray]]],
     numbers: Mapping[str, Mapping[str, tuple[Real, Real]]],
-    labels: Mapping[str, Integral],
     window: tuple[Real, Real] | None = None,
 ) -> Figure:
     """One row an anchor: the scan with the anchor's structure outlined, then its heatmap by each encoder.
 
     Args:
         scan: has ``raw`` and ``affine``, and ``label`` or None.
-        anchors: structure to the anchor's place in mm.
+        anchors: structure to its label, None for the body, which has no outline, and the anchor's voxel.
         heatmaps: encoder to structure to (similarity, affine of the token map).
-        numbers: encoder to structure to (mean inside it, mean in other structures), written below; may be missing.
-        labels: each structure's number in the label map.
+        numbers: encoder to structure to (mean inside it, mean in other structures), written below as `mean_note` says
+            it; may be missing.
         window: of the scan's intensities.
     """
     low, high = window or (None, None)
     with figure_grid(len(anchors), 1 + len(heatmaps), size=(4.3, 3.9)) as (figure, axes):
-        for row, (name, point) in zip(axes, anchors.items(), strict=True):
-            outline = None if scan.label is None else (scan.label == labels[name]) * labels[name]
-            view = {"plane": "axial", "mark": point, "vmin": low, "vmax": high}
-            show_slice(row[0], scan.raw, scan.affine, labels=outline, title=f"anchor in the {name}", **view)
+        for row, (name, (number, voxel)) in zip(axes, anchors.items(), strict=True):
+            outline = None if number is None else (scan.label == number) * number
+            place = (scan.affine @ [*voxel, 1.0])[:3]
+            view = {"plane": "axial", "mark": place, "vmin": low, "vmax": high}
+            title = wrapped(f"anchor: {label_words(name)}", 40)
+            show_slice(row[0], scan.raw, scan.affine, labels=outline, title=title, **view)
             for panel, (encoder, maps) in zip(row[1:], heatmaps.items(), strict=True):
                 values, token_affine = maps[name]
                 colours = {"overlay_vmin": 0, "overlay_vmax": 1, "overlay_alpha": 1.0}
                 over = {"overlay": values, "overlay_affine": token_affine, **colours}
                 shown = show_slice(panel, scan.raw, scan.affine, title=encoder, **over, **view)
                 if name in numbers[encoder]:
-                    inside, outside = numbers[encoder][name]
-                    panel.set_xlabel(f"mean: {inside:.2f} inside, {outside:.2f} in other structures")
+                    panel.set_xlabel(mean_note(*numbers[encoder][name]))
         figure.colorbar(shown.overlay, ax=axes, shrink=0.6, label="cosine with the anchor")
     return figure

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from s2dc_core.plots.heatmaps import ENCODER_COLOURS, wrapped
-from s2dc_core.plots.slices import PALETTE, figure_grid, oriented_slice, show_slice
+from s2dc_core.plots.slices import PALETTE, figure_grid, label_words, oriented_slice, show_slice
 
 
 class ColourRow(NamedTuple):
@@ -143,7 +143,7 @@ def plot_learning_order(
             right.axvline(step, color="#DDDDDD", linewidth=1, zorder=0)
         right.set(xlabel="step of half the gain", ylim=(len(rows) - 0.5, -0.5), title=title)
         right.set_xlim(min(steps), max(steps))
-        names = [f"{organ.replace('_', ' ')} ({volumes[organ]:.0f} ml)" for organ in rows]
+        names = [f"{label_words(organ)} ({volumes[organ]:.0f} ml)" for organ in rows]
         right.set_yticks(range(len(rows)), names)
         figure.colorbar(plt.cm.ScalarMappable(norm, colours), ax=left, label="volume (ml)", aspect=30)
     return figure

@@ -59,6 +59,11 @@ def label_colour(label: Integral) -> str:
     return PALETTE[(label - 1) % len(PALETTE)]
 
 
+def label_words(name: str) -> str:
+    """A structure's name as a figure writes it: without underscores, and with a dollar sign that begins no formula."""
+    return name.replace("_", " ").replace("$", r"\$")
+
+
 @contextmanager
 def figure_grid(
     rows: int = 1, columns: int = 1, size: tuple[Real, Real] = (3.4, 3.4)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from s2dc_core.plots.clusters import GREY, Interval, arm_style
-from s2dc_core.plots.slices import Array, Position, figure_grid, label_colour, show_slice
+from s2dc_core.plots.slices import Array, Position, figure_grid, label_colour, label_words, show_slice
 
 
 class Panel(NamedTuple):
@@ -125,7 +125,7 @@ def plot_scores_against(
             axis.plot(*point, "o", markersize=9, color=label_colour(numbers[name]), markeredgecolor="black")
             crowded = any(abs(point[0] - x) < 0.3 * spread[0] and y - point[1] < 0.06 * spread[1] for x, y in placed)
             below = {"xytext": (7, -11) if crowded else (7, 3), "textcoords": "offset points"}
-            axis.annotate(name.replace("_", " "), point, fontsize=9, **below)
+            axis.annotate(label_words(name), point, fontsize=9, **below)
             placed.append(point)
         axis.axvline(0, color=GREY, linewidth=0.8, zorder=0)
         axis.set(xlabel=words[0], ylabel=words[1], title=title)

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
-from s2dc_core.data import Scan
+from s2dc_core.data import Scan, structure_problem
 from s2dc_core.features import OrganTokens, TokenMap, organ_grid, organ_silhouettes, organ_tokens, token_features
 from s2dc_core.matching import unit_length
 
@@ -44,18 +44,11 @@ def scan_silhouettes(
 def _tokens_of(
     encoder: nn.Module, scan: Scan, level: Integral | Sequence[Integral], purity: float, minimum: int
 ) -> tuple[OrganTokens, TokenMap]:
-    organs = () if scan.label is None else scan.label[scan.label > 0].unique().tolist()
-    if len(organs) < 2:
-        found = "no labels" if not organs else "one organ only"
-        raise ValueError(f"{scan.name} has {found}: a silhouette needs a label map of two organs or more")
+    stride = encoder.stride(level if isinstance(level, int) else level[0])
+    if problem := structure_problem(scan, stride, "a silhouette", 2, minimum, purity):
+        raise ValueError(problem)
     token_map = token_features(encoder, scan.volume, level, affine=scan.affine, background=scan.background)
-    tokens = organ_tokens(token_map, scan.label, purity, minimum)
-    if len(tokens.kept) < 2:
-        raise ValueError(
-            f"{scan.name} has {len(tokens.kept)} of {len(organs)} organs with at least {minimum} tokens, two are "
-            f"needed: take finer voxels; tokens of the others: {tokens.dropped}"
-        )
-    return tokens, token_map
+    return organ_tokens(token_map, scan.label, purity, minimum), token_map
 
 
 def mean_silhouette(encoder: nn.Module, scans: Sequence[Scan], level: Integral | Sequence[Integral]) -> float:
@@ -74,6 +67,19 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
         raise ValueError(f"an interval needs two values, got {len(values)}")
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float], fewest: int = 4) -> tuple[float, float]:
+    """Spearman's rank correlation of paired values and its p-value; pairs with a NaN are left out.
+
+    NaN for fewer pairs than `fewest`, which no rank correlation can decide, and where one side is the same everywhere.
+    """
+    pairs = np.array([one, other], dtype=float)
+    pairs = pairs[:, ~np.isnan(pairs).any(0)]
+    if pairs.shape[1] < fewest or (np.ptp(pairs, axis=1) == 0).any():
+        return np.nan, np.nan
+    found = stats.spearmanr(*pairs)
+    return float(found.statistic), float(found.pvalue)
 
 
 def organ_distances(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) -> tuple[list[int], np.ndarray]:

@@ -36,7 +36,7 @@ def test_plot_heatmaps_write_their_numbers():
     heatmap = (torch.rand(4, 4, 4), np.diag([8.0, 8, 8, 1]))
     maps = {name: {"liver": heatmap} for name in ("untrained", "trained")}
     numbers = {"untrained": {}, "trained": {"liver": (0.7, 0.1)}}
-    figure = plot_heatmaps(scan, {"liver": [16.0, 16, 16]}, maps, numbers, {"liver": 6})
+    figure = plot_heatmaps(scan, {"liver": (6, [8, 8, 8])}, maps, numbers)
     texts = [axes.get_xlabel() for axes in figure.axes]
-    assert texts[:3] == ["", "", "mean: 0.70 inside, 0.10 in other structures"]
+    assert texts[:3] == ["", "", "mean: 0.70 inside, 0.10 in others"]
     assert len(figure.axes[1].images) == 2

@@ -1,0 +1,41 @@
+"""What a lesson opens: a generated body, the MNI152 average or a file of one's own, and what stands in for it."""
+
+from collections.abc import Sequence
+from numbers import Real
+
+from s2dc_core.data.phantoms import MODALITIES
+from s2dc_core.data.scans import Scan, kind_of, open_scan
+
+GENERATED = tuple(f"phantom_{modality}" for modality in MODALITIES)
+
+
+def open_at(
+    image: str,
+    label: str = "",
+    labels: str = "",
+    modality: str = "",
+    *,
+    spacing: Sequence[Real],
+    shape: Sequence[int],
+    seed: int = 0,
+) -> Scan:
+    """A generated body of some size, a file resampled to a spacing, or MNI152 at 2 mm; arguments as for `open_scan`.
+
+    A file's scan is called "your NAME": its own name might be CT or MNI152, as one of the lesson's scans is.
+    """
+    if image in GENERATED:
+        return open_scan(image, label, labels, modality, spacing, seed, shape)
+    if image == "mni152":
+        return open_scan(image, label, labels, modality)
+    scan = open_scan(image, label, labels, modality, spacing)
+    return scan._replace(name=f"your {scan.name}")
+
+
+def title_of(scan: Scan) -> str:
+    """CT, PET or MR T1 of a generated body; else the scan's name."""
+    return scan.modality.upper().replace("_", " ") if scan.name.startswith(GENERATED) else scan.name
+
+
+def stand_in(scan: Scan) -> str:
+    """The generated image of a scan's modality, by its name: what a lesson shows where the scan has too little."""
+    return {"ct": "phantom_ct", "pet": "phantom_pet"}.get(kind_of(scan.modality), "phantom_mr_t1")
