@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from s2dc_core.cli.data import pretraining_cases, roots_of
-from s2dc_core.data import CT_WINDOW, NO_IMAGES, RULES, load_manifest, members_of, open_scans, problem_table
+from s2dc_core.data import CT_WINDOW, RULES, load_manifest, members_of, open_scans, problem_table
 from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain
 from s2dc_core.views import check_fits
 
@@ -99,20 +99,24 @@ def _pretrain(options: argparse.Namespace) -> int:
     is_main = int(os.environ.get("RANK", 0)) == 0
     for remark in source.remarks if is_main else ():
         print(remark, file=sys.stderr)
+    said: list[str] = []
     scans, damaged = open_scans(
         source.places,
         source.modality,
         source.spacing,
         options.most_damaged - len(source.damaged),
-        (*NO_IMAGES, *options.skip),
+        options.skip,
         check=lambda scan: check_fits(scan.shape, [config.encoder.stride(k) for k in config.levels]),
         keep_raw=False,
         progress=is_main and sys.stderr.isatty(),
         cache=options.cache,
         rule=source.rule,
         window=source.window,
+        say=said.append,
     )
     damaged = {**source.damaged, **damaged}
+    for sentence in said if is_main else ():
+        print(sentence, file=sys.stdout if options.dry_run else sys.stderr)
     for reason in damaged.values() if is_main else ():
         print(f"set apart: {reason}", file=sys.stderr)
     if options.dry_run:

@@ -5,7 +5,7 @@ from s2dc_core.data.cases import find_cases, images_alone, problem_table, requir
 from s2dc_core.data.check import Report, check
 from s2dc_core.data.dose import dose_pair
 from s2dc_core.data.fetch import fetch
-from s2dc_core.data.folder import NO_IMAGES, open_scans
+from s2dc_core.data.folder import open_scans
 from s2dc_core.data.layout import Case, Problem
 from s2dc_core.data.lessons import open_at, stand_in, title_of
 from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, labels_in, transforms_of
@@ -45,7 +45,6 @@ __all__ = [
     "LoadVolumesd",
     "MODALITIES",
     "Manifest",
-    "NO_IMAGES",
     "ORGANS",
     "Overlap",
     "Phantom",

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from s2dc_core.data import dicom, files, scans, stacks, suv
+from s2dc_core.data import dicom, files, labelmaps, pixels, scans, slices, stacks, suv
 from s2dc_core.data.scans import CT_WINDOW, Scan, Spacings, check_spacing, load_scan
 
 # Of Scan. Not written as such: who checks the kind of an entry would read a file for it.
@@ -71,8 +71,11 @@ class CachedScans(Sequence[Scan]):
         spacing = None if spacing is None else check_spacing(spacing)
         self._settings = {"modality": modality, "spacing": spacing, "rule": rule, "window": window}
 
-    def add(self, file: Path, check: Callable[[ScanFacts], object] | None = None) -> None:
+    def add(self, file: Path, check: Callable[[ScanFacts], object] | None = None, name: str | None = None) -> None:
         """Take a file in, preparing it if the cache does not hold it yet, unless a check of its facts refuses it.
+
+        Args:
+            name: of the scan; default: the file's.
 
         Raises:
             ValueError, FileNotFoundError: as load_scan, or by the check.
@@ -84,6 +87,7 @@ class CachedScans(Sequence[Scan]):
                 facts = _facts_in(kept)
         except (FileNotFoundError, SafetensorError):
             facts = facts_of([self._prepare(file, entry)])[0]
+        facts = facts if name is None else facts._replace(name=name)
         if check:
             check(facts)
         self.files.append(file)
@@ -101,9 +105,10 @@ class CachedScans(Sequence[Scan]):
         """
         try:
             with safe_open(self._entries[index], framework="pt") as kept:
-                facts, tensors = _facts_in(kept), {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+                tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
         except (FileNotFoundError, SafetensorError):
-            return self._prepare(self.files[index], self._entries[index])
+            return self._prepare(self.files[index], self._entries[index])._replace(name=self.facts[index].name)
+        facts = self.facts[index]
         volume, background = tensors["volume"], float(tensors["background"])
         affine, foreground = tensors["affine"].numpy(), tensors["foreground"]
         known = (facts.spacing, None, {}, facts.modality, background, foreground, facts.name)
@@ -157,6 +162,7 @@ def _stamp(file: Path) -> list:
 @cache
 def _makers() -> str:
     """The code and the libraries that decide what a prepared scan holds."""
-    sources = b"".join(Path(module.__file__).read_bytes() for module in (scans, files, dicom, stacks, suv))
+    modules = (scans, files, dicom, slices, pixels, suv, stacks, labelmaps)
+    sources = b"".join(Path(module.__file__).read_bytes() for module in modules)
     names = ("monai", "nibabel", "numpy", "pydicom", "scipy", "simpleitk", "torch")
     return ", ".join([hashlib.sha256(sources).hexdigest(), *(f"{name} {version(name)}" for name in names)])

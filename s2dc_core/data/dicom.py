@@ -1,68 +1,163 @@
-"""Volumes from DICOM series, one series to a folder, read by pydicom.
+"""DICOM series, one to a folder: which files are its slices, and the volume that they are, read by pydicom.
 
 MONAI's reader goes by instance numbers, which scanners need not give or keep in order, and puts a series whose
 orientation it cannot take over at the origin; here the slices' own positions decide, and what does not fit is refused.
 """
 
+import os
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_rescale
 from pydicom.uid import (
     CTImageStorage,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
 )
 
-from s2dc_core.data.suv import suv_factor
+from s2dc_core.data.pixels import planes_of
+from s2dc_core.data.slices import ENHANCED, check_count, geometry_of
+from s2dc_core.data.stacks import LITTER, is_stack
+from s2dc_core.data.suv import refuse_uncorrected, unit_factor
 
 IMAGES = (CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage)
-ENHANCED = (EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStorage)
-OFF_THE_GRID = 0.25  # of a step: what rounding may move a slice by; a missing one moves the others by more
-
-
 MODALITIES = {"CT": "ct", "MR": "mr", "PT": "pet"}
+ENDINGS = (".dcm", ".dicom", ".ima")
+NO_DICOM = (
+    ".nii", ".gz", ".bz2", ".mha", ".mhd", ".raw", ".zraw", ".nrrd", ".nhdr", ".mgz", ".mgh", ".json", ".csv", ".tsv",
+    ".txt", ".png", ".jpg", ".zip",
+)  # fmt: skip
+"""How the names of files end that need not be opened to know that they are no DICOM."""
+HEAD = 512  # bytes that tell DICOM from text
+STARTS = (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")
+"""First bytes of DICOM without its prefix: the number of its first group, in either order."""
+
+
+class Parts(NamedTuple):
+    """The files of a folder: slices, DICOM objects that are none, and {damaged slice: what is wrong with it}."""
+
+    slices: list[Path]
+    others: list[Path]
+    damaged: dict[Path, str]
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder itself (not the folders in it) holds DICOM images, rather than contours or a scout."""
-    return any(_is_image(file) for file in sorted(folder.iterdir()))
+    """Whether a folder itself, not one in it, holds slices, damaged ones too, rather than contours or a scout."""
+    return _first_slice(folder) is not None or bool(parts_of(folder).damaged)
 
 
 def folder_holds(folder: Path) -> str | None:
-    """What a folder holds by its first DICOM image: "ct", "mr", "pet" or "other", as with DICOM files that are none."""
-    found = None
-    for file in sorted(folder.iterdir()):
-        if _is_image(file):
-            return MODALITIES.get(_header(file, "Modality"), "other")
-        if file.is_file() and file.name != "DICOMDIR" and pydicom.misc.is_dicom(file):
-            found = "other"
-    return found
+    """What a folder holds by its first slice: "ct", "mr", "pet" or "other", as with DICOM files that are none."""
+    if first := _first_slice(folder):
+        return MODALITIES.get(_header(first).get("Modality"), "other")
+    parts = parts_of(folder)
+    return "other" if parts.others or any(_has_prefix(_head(file)) for file in parts.damaged) else None
+
+
+class OtherModality(ValueError):
+    """A DICOM series is of another modality than was asked for."""
+
+
+def refuse_other_modality(place: str | Path, kind: str) -> None:
+    """Raise an OtherModality if a place is a folder of DICOM whose headers say another modality: ct, mr or pet."""
+    folder = Path(os.path.expanduser(place))
+    if folder.is_dir() and not is_stack(folder) and (held := folder_holds(folder)) in set(MODALITIES.values()) - {kind}:
+        raise OtherModality(f'{place} is a DICOM series of {held}, not {kind}: give modality="{held}" or leave it out')
 
 
 def series_uid(folder: Path) -> str | None:
-    """The series identifier of a folder that holds DICOM images, by the first of them, else None."""
-    first = next((file for file in sorted(folder.iterdir()) if _is_image(file)), None)
-    return first and str(_header(first, "SeriesInstanceUID"))
+    """The series identifier of a folder that holds slices, by the first of them, else None."""
+    first = _first_slice(folder)
+    return first and str(_header(first).get("SeriesInstanceUID"))
 
 
-def _header(file: Path, tag: str) -> str | None:
-    return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[tag]).get(tag)
+def parts_of(folder: Path) -> Parts:
+    """The files of a folder by what they are.
+
+    A file that is no DICOM is a damaged slice if its name ends as one or is like a slice's (IM007 beside IM008), or,
+    beside slices, if it has no ending and is empty or no text; others, such as notes, are none of the series' business.
+    """
+    parts, no_dicom = Parts([], [], {}), {}
+    for file in _visible(folder):
+        what = _what(file)
+        if what == "slice":
+            parts.slices.append(file)
+        elif what == "other":
+            parts.others.append(file)
+        else:
+            no_dicom[file] = what
+    like = {_shape(file.name) for file in parts.slices}
+    for file, what in no_dicom.items():
+        name, text = file.name.lower(), what == "it is a text"
+        named = name.endswith(ENDINGS) or _shape(name) in like or (".dcm." in name and not text)
+        bare = bool(parts.slices) and not text and re.search(r"\.[a-z][^.]*$", name) is None
+        if named or bare or what == "its header is cut":
+            parts.damaged[file] = what
+    return parts
 
 
-def _is_image(file: Path) -> bool:
-    if not file.is_file() or file.name == "DICOMDIR" or not pydicom.misc.is_dicom(file):
-        return False
+def _visible(folder: Path) -> list[Path]:
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if not (file.is_dir() or file.name in LITTER or file.name.upper() == "DICOMDIR")
+        # Such as .IM007.dcm.x1y2z3, which rsync leaves of a transfer that was cut short.
+        and (".dcm." in file.name.lower() or not (file.name.startswith(".") or file.name.lower().endswith(NO_DICOM)))
+    ]
+
+
+def _shape(name: str) -> str:
+    return re.sub(r"\d+", "0", name.lower())
+
+
+def _first_slice(folder: Path) -> Path | None:
+    return next((file for file in _visible(folder) if _what(file) == "slice"), None)
+
+
+def _what(file: Path) -> str:
+    """ "slice", "other" for DICOM that is none, or what is wrong with it."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID", "ImageType"])
-    except (InvalidDicomError, OSError, ValueError):
-        return False
-    return header.get("SOPClassUID") in (*IMAGES, *ENHANCED) and "LOCALIZER" not in (header.get("ImageType") or ())
+        head = _head(file)
+    except FileNotFoundError:
+        return "it is a link to nowhere"
+    except OSError as error:
+        return str(error.strerror)
+    if _has_prefix(head) or head.startswith(STARTS):
+        header = _header(file)
+        if kind := header.get("SOPClassUID"):
+            return "slice" if kind in (*IMAGES, *ENHANCED) and not _is_localizer(header) else "other"
+        if _has_prefix(head):
+            return "its header is cut"
+    if not head:
+        return "it is empty"
+    return "it is a text" if min(head) > 8 else "it is no DICOM"
+
+
+def _is_localizer(header: pydicom.Dataset) -> bool:
+    return "LOCALIZER" in (header.get("ImageType") or ())
+
+
+def _head(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(HEAD)
+
+
+def _has_prefix(head: bytes) -> bool:
+    return head[128:132] == b"DICM"
+
+
+def _header(file: Path) -> pydicom.Dataset:
+    """Of a DICOM file what tells what it is; nothing if it cannot be read."""
+    tags = ["SOPClassUID", "ImageType", "Modality", "SeriesInstanceUID"]
+    try:
+        return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
+    except Exception:  # of bytes that are no DICOM pydicom raises whatever they lead it to
+        return pydicom.Dataset()
 
 
 def read_series(folder: Path, any_unit: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -71,56 +166,45 @@ def read_series(folder: Path, any_unit: bool = False) -> tuple[np.ndarray, np.nd
     PET is brought to SUV, unless `any_unit` takes it as it is stored.
 
     Raises:
-        ValueError: naming the folder, for several series in it, slices that are missing, double, of different size,
-            spacing or orientation, a tilted gantry, several slices to a file, a PET that cannot be brought to SUV,
-            or files without positions or that cannot be decoded.
+        ValueError: naming the folder, for several series in it, slices that are damaged, missing, double, of different
+            size, spacing or orientation, a tilted gantry, several slices to a file, a PET without attenuation
+            correction or that cannot be brought to SUV, files without positions, and as pixels.planes_of.
+
+    Warns:
+        UserWarning: for a series whose headers count more slices than there are, or count from later than the first,
+            and as pixels.planes_of and suv.unit_factor.
     """
     try:
-        slices = [pydicom.dcmread(file) for file in sorted(folder.iterdir()) if _is_image(file)]
-        affine, order = _geometry(slices)
-        factor = 1.0 if any_unit else _unit_factor(slices)
-        planes = [factor * apply_rescale(slices[k].pixel_array, slices[k]) for k in order]
-        return np.stack([plane.T for plane in planes], axis=-1).astype(np.float32), affine
-    except (InvalidDicomError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        slices = _slices(folder)
+        affine, order = geometry_of(slices)
+        check_count(folder, slices)
+        refuse_uncorrected(slices)
+        factor = 1.0 if any_unit else unit_factor(slices)
+        planes = planes_of([slices[k] for k in order])
+        return np.stack([factor * plane.T for plane in planes], axis=-1).astype(np.float32), affine
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} cannot be read as a DICOM series: {error}") from error
 
 
-def _unit_factor(slices: list[pydicom.Dataset]) -> float:
-    units = slices[0].get("Units")
-    if slices[0].Modality != "PT" or units == "GML":
-        return 1.0
-    if units != "BQML":
-        raise ValueError(f"it is a PET in {units}, neither in SUV (GML) nor in Bq/ml (BQML): convert it")
-    return suv_factor(slices)
+def _slices(folder: Path) -> list[pydicom.Dataset]:
+    parts = parts_of(folder)
+    if parts.damaged:
+        ((file, reason), *others) = parts.damaged.items()
+        more = f", and {len(others)} more" if others else ""
+        raise ValueError(f"{file.name} is no slice ({reason}){more}: fetch the files again, or move away what is none")
+    slices = [_slice(file) for file in parts.slices]
+    bare = [file.name for file, slice_ in zip(parts.slices, slices, strict=True) if slice_.preamble is None]
+    if 0 < len(bare) < len(slices):  # old scanners leave it out of all; and with it goes how the file is packed
+        lost = f"{bare[0]} lacks DICOM's prefix, as {len(bare)} of {len(slices)} slices do"
+        raise ValueError(f"{lost}: they were damaged on the way, fetch them again")
+    return slices
 
 
-def _geometry(slices: list[pydicom.Dataset]) -> tuple[np.ndarray, np.ndarray]:
-    """From column, row and slice to mm, and the order of the slices along their normal."""
-    if (series := len({each.SeriesInstanceUID for each in slices})) > 1:
-        raise ValueError(f"it holds {series} series, sort them into a folder each")
-    if any(each.SOPClassUID in ENHANCED or int(each.get("NumberOfFrames", 1)) > 1 for each in slices):
-        raise ValueError("a file holds several slices (enhanced DICOM), convert it to NIfTI")
-    if len(slices) < 2:
-        raise ValueError("it holds one slice")
-    for name in ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"):
-        values = np.array([getattr(each, name) for each in slices], dtype=float)
-        if np.abs(values - values[0]).max() > 1e-3:
-            raise ValueError(f"its slices differ in {name}, from {values.min(0)} to {values.max(0)}")
-    along, down = np.array(slices[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
-    normal = np.cross(along, down)
-    places = np.array([each.ImagePositionPatient for each in slices], dtype=float)
-    order = np.argsort(places @ normal)
-    places = places[order]
-    step = (places[-1] - places[0]) / (len(places) - 1)
-    if (off := np.abs(places - places[0] - step * np.arange(len(places))[:, None]).max()) > OFF_THE_GRID * (
-        step @ normal
-    ):
-        raise ValueError(
-            f"a slice lies {off:.2g} mm off an even spacing of {step @ normal:.3g} mm: one is missing or double"
-        )
-    if np.linalg.norm(step - (step @ normal) * normal) > 0.01 * np.linalg.norm(step):
-        raise ValueError("its slices are shifted against each other (a tilted gantry): convert it to NIfTI")
-    rows, columns = (float(side) for side in slices[0].PixelSpacing)
-    affine = np.eye(4)
-    affine[:3] = np.column_stack([along * columns, down * rows, step, places[0]])
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, order  # DICOM counts towards left and back, NIfTI right and front
+def _slice(file: Path) -> pydicom.Dataset:
+    """A file's data, with how it is stored, which files without the prefix do not say."""
+    slice_ = pydicom.dcmread(file, force=True)
+    if "TransferSyntaxUID" not in slice_.file_meta:
+        implicit, little = slice_.original_encoding
+        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        slice_.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    return slice_

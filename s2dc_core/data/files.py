@@ -15,10 +15,10 @@ from s2dc_core.data.dicom import is_series, read_series
 from s2dc_core.data.stacks import is_stack, read_metaimage, read_stack
 from s2dc_core.features import check_affine
 
-NIFTI = (".nii", ".nii.gz")
-METAIMAGES = (".mha", ".mhd", ".nrrd")
+NIFTI = (".nii", ".nii.gz", ".nii.bz2", ".img", ".img.gz", ".mgz", ".mgh")
+METAIMAGES = (".mha", ".mhd", ".nrrd", ".nhdr")
 VOLUMES = (*NIFTI, *METAIMAGES)
-"""How the names of files end that hold one volume."""
+"""How the names of files end that hold one volume, in small letters or capitals; .img stands for its .hdr too."""
 MILLIMETRES = {1: 1000.0, 3: 0.001}  # of NIfTI's codes for metre and micron; 2 is mm, and 0, not said, is taken for it
 
 
@@ -36,6 +36,17 @@ UNREADABLE = (
 def _expand(path: str | Path) -> Path:
     """The home folder for a leading ~; a file whose own name starts with one stays, where Path.expanduser raises."""
     return Path(os.path.expanduser(path))
+
+
+def is_volume(name: str) -> bool:
+    """Whether a file's name ends as one that holds a volume."""
+    return name.lower().endswith(VOLUMES)
+
+
+def stem(path: Path) -> str:
+    """A file's name without the ending of a volume; all of another name, such as a folder's."""
+    ending = max((end for end in VOLUMES if path.name.lower().endswith(end)), key=len, default="")
+    return path.name[: len(path.name) - len(ending)]
 
 
 def read_volume(path: str | Path, any_unit: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +68,7 @@ def read_volume(path: str | Path, any_unit: bool = False) -> tuple[np.ndarray, n
     if path.is_dir() and is_series(path):
         return _canonical(path, *read_series(path, any_unit))
     if path.is_dir():
-        found = sorted(file.name for file in path.iterdir() if file.name.endswith(VOLUMES))
+        found = sorted(file.name for file in path.iterdir() if is_volume(file.name))
         mend = (
             f"give one of its {len(found)} images, such as {found[0]}"
             if found
@@ -66,7 +77,7 @@ def read_volume(path: str | Path, any_unit: bool = False) -> tuple[np.ndarray, n
         raise FileNotFoundError(f"{path} is a folder: {mend}")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: check the path, or give a .nii or .nii.gz file")
-    return _canonical(path, *(_read_metaimage(path) if path.name.endswith(METAIMAGES) else _read_nifti(path)))
+    return _canonical(path, *(_read_metaimage(path) if path.name.lower().endswith(METAIMAGES) else _read_nifti(path)))
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,14 @@
 """The files of a data set, matched with the layouts of its manifest."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from s2dc_core.data.dicom import folder_holds
-from s2dc_core.data.files import VOLUMES
+from s2dc_core.data.files import is_volume
 from s2dc_core.data.manifests import PLACEHOLDER, Manifest
+from s2dc_core.data.search import walk
 from s2dc_core.data.stacks import is_stack
 
 
@@ -79,18 +79,11 @@ def _identity(case: Case) -> str:
 
 def _walk(root: Path) -> Iterator[str]:
     """Files and, with a slash at the end, folders that hold files, relative to the root; hidden ones are left out."""
-    seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        if (place := os.path.realpath(folder)) in seen:  # a link back would go round for ever
-            folders.clear()
-            continue
-        seen.add(place)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(folder).relative_to(root).as_posix()
+    for folder, names, _ in walk(root):
+        inside = folder.relative_to(root).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        shown = sorted(name for name in files if not name.startswith("."))
-        yield from [prefix] if shown and prefix else ()
-        yield from (f"{prefix}{name}" for name in shown)
+        yield from [prefix] if names and prefix else ()
+        yield from (f"{prefix}{name}" for name in names)
 
 
 def pattern_of(text: str) -> re.Pattern:
@@ -197,7 +190,7 @@ def _may_hold(folder: Path, kind: str) -> bool:
     if is_stack(folder):
         return True
     held = folder_holds(folder)
-    return held == kind or (held is None and not any(file.name.endswith(VOLUMES) for file in folder.iterdir()))
+    return held == kind or (held is None and not any(is_volume(file.name) for file in folder.iterdir()))
 
 
 def _nothing_matches(manifest: Manifest, root: Path, paths: Sequence[str]) -> str:

@@ -18,7 +18,9 @@ from monai.transforms import Spacing
 from scipy import ndimage
 from torch import Tensor
 
-from s2dc_core.data.files import label_names, read_label, read_volume
+from s2dc_core.data.dicom import refuse_other_modality
+from s2dc_core.data.files import label_names, read_label, read_volume, stem
+from s2dc_core.data.labelmaps import refuse_label_map
 from s2dc_core.data.phantoms import MODALITIES, ORGANS, Phantom, make_phantom
 from s2dc_core.data.stacks import is_stack
 from s2dc_core.features import check_affine
@@ -217,8 +219,8 @@ def load_scan(
     """A scan from a file of any orientation (NIfTI, MetaImage, NRRD), a DICOM series or a stack of pictures.
 
     Args:
-        image: .nii, .nii.gz, .mha, .mhd or .nrrd with three dimensions, or a folder of one DICOM series or of one
-            picture a slice; CT in HU or PET in SUV; "~" in a path is the home folder.
+        image: a file with three dimensions that ends as one of files.VOLUMES, or a folder of one DICOM series or of
+            one picture a slice; CT in HU or PET in SUV; "~" in a path is the home folder.
         label: label map on the same grid (its axes may be stored in another order).
         labels: names of the labels, {number: name} or a JSON file that holds it, alone or as "labels" (as in the
             dataset.json of the Medical Segmentation Decathlon). A label without a name is called "label 7".
@@ -246,8 +248,7 @@ def load_scan(
         if label_data is not None:
             label_data = _resample(label_data, affine, spacing, "nearest")[0]
         data, affine = _resample(data, affine, spacing, "bilinear")
-    name = Path(image).name.removesuffix(".gz").removesuffix(".nii")
-    return _as_scan(data, affine, label_data, names, modality, name, rule, window)
+    return _as_scan(data, affine, label_data, names, modality, stem(Path(image)), rule, window)
 
 
 def _as_scan(
@@ -273,12 +274,15 @@ def _as_scan(
 
 
 def read_checked(image: str | Path, kind: str, rule: str = "default") -> tuple[np.ndarray, np.ndarray]:
-    """As files.read_volume, with a ValueError too for what is plainly not in the unit of its kind.
+    """As files.read_volume, with a ValueError too for another kind of DICOM series, a LabelMap for labels, and a
+    ValueError for what is plainly not in the unit of its kind.
 
     A z-score (rule "paper") takes a PET in any unit, and pictures hold no HU.
     """
     any_unit = kind == "pet" and rule == "paper"
+    refuse_other_modality(image, kind)
     data, affine = read_volume(image, any_unit)
+    refuse_label_map(data, image)
     pictures = Path(image).is_dir() and is_stack(Path(image))
     check_intensities(data, None if any_unit or pictures else kind, image)
     return data, affine

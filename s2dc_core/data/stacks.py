@@ -10,7 +10,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Values [X, Y, Z] float32 and affine (mm, RAS+) of an .mha, .mhd or .nrrd file.
+    """Values [X, Y, Z] float32 and affine (mm, RAS+) of an .mha, .mhd, .nrrd or .nhdr file.
 
     Raises:
         ValueError: naming the file, if it cannot be read or holds several numbers per voxel.
@@ -18,7 +18,11 @@ def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import SimpleITK as sitk  # slow to import, and few data sets need it
 
     try:
-        image = sitk.ReadImage(str(path))
+        # ITK goes by the ending too, and knows it in small letters alone.
+        reader = (
+            "" if path.suffix.islower() else {".mha": "MetaImageIO", ".mhd": "MetaImageIO"}.get(path.suffix.lower(), "")
+        )
+        image = sitk.ReadImage(str(path), imageIO=reader)
     except RuntimeError as error:
         raise ValueError(f"{path} cannot be read as a MetaImage or NRRD ({_reason(error)})") from error
     if (numbers := image.GetNumberOfComponentsPerPixel()) > 1:
