@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -20,6 +21,8 @@ from s2dc_core.statedicts import find_encoder, listed, read_content
 
 ENCODER = "swinViT."
 PATCHES = f"{ENCODER}patch_embed.proj.weight"
+SIZES, TRAINED_ON = "s2dc_encoder", "s2dc_trained_on"
+"""In the header of a file of ours: EncoderConfig, and how the scans were prepared, both as JSON."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class WeightsReport:
 def export_encoder(encoder: Encoder, file: str | Path, dtype: torch.dtype | None = None) -> None:
     """Write the encoder's parameters and its configuration as safetensors; a file of that name is replaced whole.
 
-    The attention's index tables, which follow from the window alone, are left out.
+    What it was trained on (`trained_on`) goes along, if that is known. The attention's index tables, which follow from
+    the window alone, are left out.
 
     Args:
         dtype: torch.float16 halves the file; None keeps that of the parameters.
@@ -71,10 +75,13 @@ def export_encoder(encoder: Encoder, file: str | Path, dtype: torch.dtype | None
     if file.is_dir() or not file.parent.is_dir():
         raise FileNotFoundError(f"cannot write {file}: give the name of a file in a folder that exists")
     weights = {name: value.detach().to(dtype or value.dtype).contiguous() for name, value in encoder.named_parameters()}
+    header = {SIZES: json.dumps(asdict(encoder.config))}
+    if encoder.trained_on is not None:
+        header[TRAINED_ON] = json.dumps(encoder.trained_on, allow_nan=False)
     beside = file.with_name(file.name + ".part")
     try:
         # Not save_file, which lets nobody but its owner read the file, whatever the folder's rules are.
-        beside.write_bytes(save(weights, metadata={"s2dc_encoder": json.dumps(asdict(encoder.config))}))
+        beside.write_bytes(save(weights, metadata=header))
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
@@ -85,7 +92,8 @@ def load_encoder(file: str | Path, in_channels: int | None = None) -> tuple[Enco
 
     Reads what export_encoder writes, and the files in the table of statedicts: MONAI's SwinUNETR and its
     self-supervised weights, VoCo's, the published code's; with v1 and v2 blocks, wrapped in whatever way. Sizes come
-    from the file, or from its tensors' shapes; the sub-volume is then the paper's, 96^3.
+    from the file, or from its tensors' shapes; the sub-volume is then the paper's, 96^3. What the file says of the
+    scans that it was trained on is in the encoder's `trained_on`.
 
     Args:
         in_channels: of the encoder; None for those of the file. The patch embedding is spread over them, or summed, so
@@ -100,14 +108,16 @@ def load_encoder(file: str | Path, in_channels: int | None = None) -> tuple[Enco
     Warns:
         UserWarning: if it holds a student and a teacher, or averaged weights, saying which were taken.
     """
-    weights, described, taken = _read(file)
+    weights, header, taken = _read(file)
     try:
-        config = EncoderConfig(**(sizes_of(weights) if described is None else described))
+        sizes = _noted(header, SIZES, dict, file)
+        config = EncoderConfig(**(sizes_of(weights) if sizes is None else sizes))
         config = replace(config, in_channels=config.in_channels if in_channels is None else in_channels)
     except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"{file} describes no encoder: {error}") from error
     with torch.random.fork_rng(devices=[]):  # loading weights must not move anyone's random draws
         encoder = Encoder(config)
+    encoder.trained_on = _noted(header, TRAINED_ON, list, file)
     return encoder, _copy_into(encoder, weights, file, taken)
 
 
@@ -167,30 +177,31 @@ def read_weights(file: str | Path) -> tuple[dict[str, Tensor], dict | None]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no weights file, would run code, or holds two encoders of which neither is a teacher.
     """
-    return _read(file)[:2]
+    weights, header, _ = _read(file)
+    return weights, _noted(header, SIZES, dict, file)
 
 
-def _read(file: str | Path) -> tuple[dict[str, Tensor], dict | None, str]:
-    """As read_weights; and which encoder was taken, see WeightsReport."""
+def _read(file: str | Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
+    """Tensors as read_weights, the header's texts, and which encoder was taken, see WeightsReport."""
     content, header = read_content(Path(file))
     found = find_encoder(content, Path(file))
     if found.taken:
         warnings.warn(f"{file}: its encoder is taken from {found.taken}", stacklevel=3)
     named = {ENCODER + own: tensor for own, tensor in found.own.items()}
-    return {**found.others, **named}, _described(header, file), found.taken
+    return {**found.others, **named}, header, found.taken
 
 
-def _described(header: Mapping[str, str], file: str | Path) -> dict | None:
-    """The encoder's sizes in the header of a file."""
-    if "s2dc_encoder" not in header:
+def _noted(header: Mapping[str, str], key: str, kind: type, file: str | Path) -> Any:
+    """What the header of a file says under a key; None if it says nothing."""
+    if key not in header:
         return None
     try:
-        sizes = json.loads(header["s2dc_encoder"])
+        value = json.loads(header[key])
     except ValueError as error:
         raise ValueError(f"{file} describes no encoder: {error}") from error
-    if not isinstance(sizes, dict):
-        raise ValueError(f"{file} describes no encoder: {header['s2dc_encoder']}")
-    return sizes
+    if not isinstance(value, kind):
+        raise ValueError(f"{file} describes no encoder: {header[key]}")
+    return value
 
 
 def sizes_of(weights: Mapping[str, Tensor]) -> dict:

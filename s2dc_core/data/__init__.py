@@ -23,6 +23,7 @@ from s2dc_core.data.scans import (
     scan_from_phantom,
     suv_of,
 )
+from s2dc_core.data.settings import difference_in_settings, settings_in_words, settings_of, settings_of_manifest
 
 __all__ = [
     "CT_WINDOW",
@@ -47,6 +48,7 @@ __all__ = [
     "check",
     "decathlon",
     "describe",
+    "difference_in_settings",
     "dose_pair",
     "exclude_overlaps",
     "facts_of",
@@ -69,6 +71,9 @@ __all__ = [
     "require_cases",
     "normalise",
     "scan_from_phantom",
+    "settings_in_words",
+    "settings_of",
+    "settings_of_manifest",
     "suv_of",
     "table",
     "transforms_of",
