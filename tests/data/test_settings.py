@@ -72,7 +72,7 @@ def test_mixed_settings_are_all_there(folder):
 
 
 def test_a_manifest_says_what_it_does():
-    btcv, pet, brats = map(load_manifest, ("btcv", "phantom_pet", "brats23"))
+    btcv, pet, brats = map(load_manifest, ("btcv", "phantom_pet", "brats21"))
     [ct] = settings_of_manifest(btcv, ["image"])
     assert (ct["modality"], ct["rule"], ct["window"], ct["manifest"]) == ("ct", "window", [-175, 250], "btcv")
     assert ct["spacing"] == btcv.preprocessing["spacing"]
