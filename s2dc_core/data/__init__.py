@@ -6,6 +6,7 @@ from s2dc_core.data.check import Report, check
 from s2dc_core.data.dose import dose_pair
 from s2dc_core.data.fetch import fetch
 from s2dc_core.data.folder import NO_IMAGES, open_scans
+from s2dc_core.data.headers import check_files
 from s2dc_core.data.layout import Case, Problem
 from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, labels_in, transforms_of
 from s2dc_core.data.manifests import SECTIONS, Manifest, describe, load_all, load_manifest, members_of, table
@@ -46,6 +47,7 @@ __all__ = [
     "Scans",
     "TISSUES",
     "check",
+    "check_files",
     "decathlon",
     "describe",
     "difference_in_settings",
