@@ -82,9 +82,14 @@ class Encoder(nn.Module):
 
     Level k is [B, embed_dim * 2^k, X / s, Y / s, Z / s] with s = patch * 2^k, layer-normalised over its channels. A
     side that s does not divide is padded at its far end, and the last token is then no whole patch.
+
+    Attributes:
+        trained_on: how the scans were prepared that it was trained on, a list as data.settings_of gives it; None where
+            nobody noted it. It goes into the encoder's file and comes back from it.
     """
 
     levels = LEVELS
+    trained_on: list[dict] | None = None
 
     def __init__(self, config: EncoderConfig):
         super().__init__()

@@ -1,51 +1,49 @@
-"""An encoder's weights in and out: files of several projects, read without running code.
+"""An encoder's weights in and out: files of several projects, see statedicts, read without running code.
 
 Parameters go by their names in MONAI's SwinUNETR.
-
-Who writes which form, and how a parameter is called there:
-
-- export_encoder, and SwinUNETR's own: safetensors, or a state dict; swinViT.layers1.0.blocks.0.mlp.linear1.weight
-- MONAI's self-supervised SwinUNETR (model_swinvit.pt): {"state_dict"}; module.layers1.0.blocks.0.mlp.fc1.weight
-- VoCo, the paper's published code: {"state_dict"} or a state dict; student.swinViT.layers1..., also teacher...
-- older research code: {"state_dict"}; swin_vit.layers1...
 """
 
 import json
 import os
-import pickle
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from s2dc_core.encoder import Encoder, EncoderConfig
+from s2dc_core.statedicts import find_encoder, listed, read_content
 
 ENCODER = "swinViT."
 PATCHES = f"{ENCODER}patch_embed.proj.weight"
-OWN_NAME = re.compile(r"(?:^|\.)((?:patch_embed|layers[1-4]c?)\..+)$")
-"""Where the Swin transformer's own name of a parameter starts; "c" marks the residual convolutions of v2 blocks."""
-
-TABLE = "attn.relative_position_index"
-"""Follows from the window alone: files may hold it, and nobody needs it."""
+SIZES, TRAINED_ON = "s2dc_encoder", "s2dc_trained_on"
+"""In the header of a file of ours: EncoderConfig, and how the scans were prepared, both as JSON."""
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What became of each tensor of a weights file; names as in the encoder."""
+    """What became of each tensor of a weights file; names as in the encoder.
+
+    Attributes:
+        taken: of several encoders in the file which one, and why; or a teacher alone; else "".
+    """
 
     matched: Sequence[str]
     missing: Sequence[str]
     unexpected: Sequence[str]
     wrong_shape: Sequence[str]
+    taken: str = ""
 
     def __str__(self) -> str:
         left = {kind: names for kind, names in self._kinds() if kind != "matched"}
-        return "\n".join([self._counts(), *(f"  {kind}: {name}" for kind, names in left.items() for name in names)])
+        taken = [f"  taken: {self.taken}"] if self.taken else []
+        names = [f"  {kind}: {name}" for kind, names in left.items() for name in names]
+        return "\n".join([self._counts(), *taken, *names])
 
     def brief(self) -> str:
         """The counts, and the first names of each kind that did not match."""
@@ -58,13 +56,14 @@ class WeightsReport:
         return ", ".join(f"{len(names)} {kind}" for kind, names in self._kinds())
 
     def _kinds(self) -> list[tuple[str, Sequence[str]]]:
-        return [(kind.replace("_", " "), names) for kind, names in vars(self).items()]
+        return [(kind.replace("_", " "), names) for kind, names in vars(self).items() if kind != "taken"]
 
 
 def export_encoder(encoder: Encoder, file: str | Path, dtype: torch.dtype | None = None) -> None:
     """Write the encoder's parameters and its configuration as safetensors; a file of that name is replaced whole.
 
-    The attention's index tables, which follow from the window alone, are left out.
+    What it was trained on (`trained_on`) goes along, if that is known. The attention's index tables, which follow from
+    the window alone, are left out.
 
     Args:
         dtype: torch.float16 halves the file; None keeps that of the parameters.
@@ -76,10 +75,13 @@ def export_encoder(encoder: Encoder, file: str | Path, dtype: torch.dtype | None
     if file.is_dir() or not file.parent.is_dir():
         raise FileNotFoundError(f"cannot write {file}: give the name of a file in a folder that exists")
     weights = {name: value.detach().to(dtype or value.dtype).contiguous() for name, value in encoder.named_parameters()}
+    header = {SIZES: json.dumps(asdict(encoder.config))}
+    if encoder.trained_on is not None:
+        header[TRAINED_ON] = json.dumps(encoder.trained_on, allow_nan=False)
     beside = file.with_name(file.name + ".part")
     try:
         # Not save_file, which lets nobody but its owner read the file, whatever the folder's rules are.
-        beside.write_bytes(save(weights, metadata={"s2dc_encoder": json.dumps(asdict(encoder.config))}))
+        beside.write_bytes(save(weights, metadata=header))
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
@@ -88,9 +90,10 @@ def export_encoder(encoder: Encoder, file: str | Path, dtype: torch.dtype | None
 def load_encoder(file: str | Path, in_channels: int | None = None) -> tuple[Encoder, WeightsReport]:
     """Build the encoder that a weights file holds, and say what of it matched.
 
-    Reads what export_encoder writes, and the files in the table above: MONAI's SwinUNETR and its self-supervised
-    weights, VoCo's, the published code's; with v1 and v2 blocks. Sizes come from the file, or from its tensors' shapes;
-    the sub-volume is then the paper's, 96^3.
+    Reads what export_encoder writes, and the files in the table of statedicts: MONAI's SwinUNETR and its
+    self-supervised weights, VoCo's, the published code's; with v1 and v2 blocks, wrapped in whatever way. Sizes come
+    from the file, or from its tensors' shapes; the sub-volume is then the paper's, 96^3. What the file says of the
+    scans that it was trained on is in the encoder's `trained_on`.
 
     Args:
         in_channels: of the encoder; None for those of the file. The patch embedding is spread over them, or summed, so
@@ -98,32 +101,40 @@ def load_encoder(file: str | Path, in_channels: int | None = None) -> tuple[Enco
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no weights file, would run code, holds no valid configuration and no Swin encoder, or a
-            tensor that is not finite, or if none of its tensors fits.
+        ValueError: if it is no weights file, would run code, holds no valid configuration and no Swin encoder, two
+            encoders of which none follows the other, a tensor of the encoder that nobody would read, or one that is
+            not finite, or if none of its tensors fits.
+
+    Warns:
+        UserWarning: if it holds a student and a teacher, or averaged weights, saying which were taken.
     """
-    weights, described = read_weights(file)
+    weights, header, taken = _read(file)
     try:
-        config = EncoderConfig(**(sizes_of(weights) if described is None else described))
+        sizes = _noted(header, SIZES, dict, file)
+        config = EncoderConfig(**(sizes_of(weights) if sizes is None else sizes))
         config = replace(config, in_channels=config.in_channels if in_channels is None else in_channels)
     except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"{file} describes no encoder: {error}") from error
     with torch.random.fork_rng(devices=[]):  # loading weights must not move anyone's random draws
         encoder = Encoder(config)
-    return encoder, _copy_into(encoder, weights, file)
+    encoder.trained_on = _noted(header, TRAINED_ON, list, file)
+    return encoder, _copy_into(encoder, weights, file, taken)
 
 
 def load_into(network: nn.Module, file: str | Path) -> WeightsReport:
     """Copy a file's weights into a network that holds an encoder under the name swinViT, such as MONAI's SwinUNETR.
 
-    Tensors that do not fit are left alone and named; the patch embedding fits any number of input channels.
+    What the file holds beside the encoder, and tensors of another shape, are left alone and named; the patch embedding
+    fits any number of input channels.
 
     Raises:
         FileNotFoundError, ValueError: as load_encoder; nothing is copied then.
     """
-    return _copy_into(network, read_weights(file)[0], file)
+    weights, _, taken = _read(file)
+    return _copy_into(network, weights, file, taken)
 
 
-def _copy_into(network: nn.Module, weights: dict[str, Tensor], file: str | Path) -> WeightsReport:
+def _copy_into(network: nn.Module, weights: dict[str, Tensor], file: str | Path, taken: str) -> WeightsReport:
     own = dict(network.named_parameters())
     if PATCHES in own and PATCHES in weights and own[PATCHES].ndim == weights[PATCHES].ndim > 1:
         weights[PATCHES] = with_channels(weights[PATCHES], own[PATCHES].shape[1])
@@ -133,6 +144,7 @@ def _copy_into(network: nn.Module, weights: dict[str, Tensor], file: str | Path)
         missing=sorted(set(own) - set(weights)),
         unexpected=sorted(set(weights) - set(own)),
         wrong_shape=sorted(set(own) & set(weights) - fits),
+        taken=taken,
     )
     if not fits:
         raise ValueError(f"nothing in {file} fits: {report.brief()}")
@@ -140,6 +152,11 @@ def _copy_into(network: nn.Module, weights: dict[str, Tensor], file: str | Path)
         theirs, ours = tuple(weights[PATCHES].shape), tuple(own[PATCHES].shape)
         raise ValueError(
             f"{file} holds another encoder: its patch embedding is {theirs}, the network's is {ours} ({report.brief()})"
+        )
+    if unread := [name for name in report.unexpected if name.startswith(ENCODER)]:
+        raise ValueError(
+            f"{file} holds another encoder: the network has no place for {listed(unread)}, and without them it would "
+            "not compute what was trained"
         )
     for name in sorted(fits):
         if not weights[name].is_floating_point() or not torch.isfinite(weights[name]).all():
@@ -151,22 +168,40 @@ def _copy_into(network: nn.Module, weights: dict[str, Tensor], file: str | Path)
 
 
 def read_weights(file: str | Path) -> tuple[dict[str, Tensor], dict | None]:
-    """The tensors of a weights file, the student's encoder renamed as in SwinUNETR, and the configuration it names.
+    """The tensors of a weights file, the encoder's renamed as in SwinUNETR, and the configuration it names.
 
-    A file with a teacher keeps the teacher's tensors under their own names. Only tensors are read: a pickle that
-    would run code is refused.
+    Of a student and its teacher the student is the encoder, and the teacher's tensors keep their own names. Only
+    tensors are read: a pickle that would run code is refused.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no weights file, would run code, or holds two encoders of which neither is a teacher.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"no weights file {file}")
+    weights, header, _ = _read(file)
+    return weights, _noted(header, SIZES, dict, file)
+
+
+def _read(file: str | Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
+    """Tensors as read_weights, the header's texts, and which encoder was taken, see WeightsReport."""
+    content, header = read_content(Path(file))
+    found = find_encoder(content, Path(file))
+    if found.taken:
+        warnings.warn(f"{file}: its encoder is taken from {found.taken}", stacklevel=3)
+    named = {ENCODER + own: tensor for own, tensor in found.own.items()}
+    return {**found.others, **named}, header, found.taken
+
+
+def _noted(header: Mapping[str, str], key: str, kind: type, file: str | Path) -> Any:
+    """What the header of a file says under a key; None if it says nothing."""
+    if key not in header:
+        return None
     try:
-        tensors, described = _read_safetensors(file)
-    except SafetensorError as error:
-        tensors, described = _read_state_dict(file, error), None
-    return _renamed(tensors, file), described
+        value = json.loads(header[key])
+    except ValueError as error:
+        raise ValueError(f"{file} describes no encoder: {error}") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{file} describes no encoder: {header[key]}")
+    return value
 
 
 def sizes_of(weights: Mapping[str, Tensor]) -> dict:
@@ -177,7 +212,7 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict:
     """
     for name in ("patch_embed.proj.weight", "layers1.0.blocks.0.attn.relative_position_bias_table"):
         if ENCODER + name not in weights:
-            raise ValueError(f"holds no Swin encoder: there is no {name}")
+            raise ValueError(f"holds no Swin encoder: there is no {name} among its tensors {listed(list(weights))}")
     embed_dim, in_channels, patch = weights[f"{ENCODER}patch_embed.proj.weight"].shape[:3]
     tables = [f"{ENCODER}layers{k}.0.blocks.0.attn.relative_position_bias_table" for k in range(1, 5)]
     blocks = [re.compile(rf"{ENCODER}layers{k}\.0\.blocks\.(\d+)\.") for k in range(1, 5)]
@@ -198,50 +233,3 @@ def with_channels(weight: Tensor, channels: int) -> Tensor:
     if weight.shape[1] == channels:
         return weight
     return weight.sum(1, keepdim=True).expand(-1, channels, *weight.shape[2:]) / channels
-
-
-def _read_safetensors(file: str | Path) -> tuple[dict[str, Tensor], dict | None]:
-    with safe_open(file, framework="pt") as archive:
-        described = (archive.metadata() or {}).get("s2dc_encoder")
-        tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-    if described is None:
-        return tensors, None
-    try:
-        sizes = json.loads(described)
-    except ValueError as error:
-        raise ValueError(f"{file} describes no encoder: {error}") from error
-    if not isinstance(sizes, dict):
-        raise ValueError(f"{file} describes no encoder: {described}")
-    return tensors, sizes
-
-
-def _read_state_dict(file: str | Path, no_safetensors: Exception) -> dict[str, Tensor]:
-    with open(file, "rb") as opened:
-        written_by_torch = opened.read(2) in (b"PK", b"\x80\x02")
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle may raise anything
-        if written_by_torch and isinstance(error, pickle.UnpicklingError):
-            raise ValueError(
-                f"{file} holds more than tensors, and reading it could run its code. If you trust it, save its "
-                "state dict once with torch.save, or as safetensors"
-            ) from error
-        raise ValueError(f"{file} is neither a safetensors file ({no_safetensors}) nor a state dict") from error
-    for key in ("state_dict", "model", "net"):
-        found = found[key] if isinstance(found, Mapping) and isinstance(found.get(key), Mapping) else found
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{file} holds a {type(found).__name__}, not a state dict")
-    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-
-
-def _renamed(tensors: Mapping[str, Tensor], file: str | Path) -> dict[str, Tensor]:
-    origin: dict[str, str] = {}
-    for name in tensors:
-        own = None if "teacher" in name else OWN_NAME.search(name)
-        if name.endswith(TABLE) and own:
-            continue
-        new = ENCODER + own[1].replace(".mlp.fc", ".mlp.linear") if own else name
-        if new in origin:
-            raise ValueError(f"{file} holds two encoders, {origin[new]} and {name}: save the one that you want")
-        origin[new] = name
-    return {new: tensors[name] for new, name in origin.items()}

@@ -114,6 +114,20 @@ def test_other_numbers_of_channels_see_a_repeated_image_alike(tmp_path, there, w
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
+def test_what_an_encoder_was_trained_on_goes_along(tmp_path):
+    encoder, _ = parameters()
+    export_encoder(encoder, tmp_path / "unknown.safetensors")
+    assert load_encoder(tmp_path / "unknown.safetensors")[0].trained_on is None
+    encoder.trained_on = [{"modality": "ct", "rule": "default", "window": [-175.0, 250.0], "spacing": [2.5, 2.5, 2.5]}]
+    export_encoder(encoder, tmp_path / "known.safetensors", torch.float16)
+    loaded, _ = load_encoder(tmp_path / "known.safetensors", in_channels=2)
+    assert loaded.trained_on == encoder.trained_on and Encoder.trained_on is None
+    assert open_weights(tmp_path / "known.safetensors").trained_on == encoder.trained_on
+    save_file(dict(encoder.named_parameters()), tmp_path / "a.safetensors", metadata={"s2dc_trained_on": "3"})
+    with pytest.raises(ValueError, match="describes no encoder: 3"):
+        load_encoder(tmp_path / "a.safetensors")
+
+
 class Harmful:
     """A pickle that would make a folder if it were trusted."""
 

@@ -1,6 +1,7 @@
 """The command `s2dc`: data sets, pre-training and fine-tuning from a terminal or a batch script."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finetune.add_to(commands)
     data.add_to(commands)
     options = parser.parse_args(arguments)
+    options.line = shlex.join(["s2dc", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         return options.command(options)
     except (ValueError, FloatingPointError, OSError, StoppedElsewhere) as error:

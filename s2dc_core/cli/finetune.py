@@ -19,7 +19,7 @@ from s2dc_core.training import (
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    """Add the command."""
+    """Add the command; its exit code is 1 if more cases than --most-damaged says could not be scored."""
     parser = commands.add_parser("finetune", help="learn a downstream task of a data set and score it")
     parser.set_defaults(command=_finetune)
     parser.add_argument("--config", default="teaching", help=f"a recipe: {', '.join(FINETUNE_RECIPES)}, or a YAML file")
@@ -34,7 +34,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--rule", choices=("manifest", *RULES), default="manifest", help=rule)
     labels = "share of the training cases, drawn per class with the recipe's seed"
     parser.add_argument("--labels", type=float, default=1.0, metavar="SHARE", help=labels)
-    parser.add_argument("--folder", required=True, help="where checkpoints and scores.json go")
+    parser.add_argument("--folder", required=True, help="where checkpoints, run.json, log.jsonl and scores.json go")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
     parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
     parser.add_argument("--most-damaged", type=int, default=0, metavar="N", help="unusable cases to set apart")
@@ -72,10 +72,14 @@ def _finetune(options: argparse.Namespace) -> int:
         options.device,
         workers=options.workers,
         most_damaged=options.most_damaged,
+        note={"command": options.line, "manifest": options.manifest},
     )
+    failed = result.scores.failed
     if is_main:
         print(f"{len(result.scores.cases)} cases scored, each in {options.folder}/scores.json; means:")
         for name, value in result.scores.mean.items():
             print(f"{name:30s}{value:.4f}")
         print(result.scores.interval())
-    return 0
+        for reason in failed.values():
+            print(f"not scored: {reason}")
+    return 0 if len(failed) <= options.most_damaged else 1

@@ -136,6 +136,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         workers=options.workers,
         quarantine=damaged,
         most_damaged=options.most_damaged,
+        note={"command": options.line, "manifest": options.manifest},
     )
     return 0
 

@@ -6,6 +6,7 @@ from s2dc_core.data.check import Report, check
 from s2dc_core.data.dose import dose_pair
 from s2dc_core.data.fetch import fetch
 from s2dc_core.data.folder import open_scans
+from s2dc_core.data.headers import check_files
 from s2dc_core.data.layout import Case, Problem
 from s2dc_core.data.lessons import open_at, stand_in, title_of
 from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, labels_in, transforms_of
@@ -24,6 +25,7 @@ from s2dc_core.data.scans import (
     scan_from_phantom,
     suv_of,
 )
+from s2dc_core.data.settings import difference_in_settings, settings_in_words, settings_of, settings_of_manifest
 from s2dc_core.data.structures import (
     Place,
     anchor_places,
@@ -61,8 +63,10 @@ __all__ = [
     "body_grid",
     "check",
     "count_structures",
+    "check_files",
     "decathlon",
     "describe",
+    "difference_in_settings",
     "dose_pair",
     "exclude_overlaps",
     "facts_of",
@@ -93,6 +97,9 @@ __all__ = [
     "structure_names",
     "structure_problem",
     "structure_sizes",
+    "settings_in_words",
+    "settings_of",
+    "settings_of_manifest",
     "suv_of",
     "table",
     "title_of",

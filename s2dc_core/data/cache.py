@@ -31,6 +31,7 @@ class ScanFacts(NamedTuple):
         name, modality: see Scan.
         shape, spacing: voxels, and their sides in mm.
         checksum: CRC-32 of the normalised voxels.
+        rule, window: of the intensities, see Scan.
     """
 
     name: str
@@ -38,6 +39,8 @@ class ScanFacts(NamedTuple):
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     checksum: int
+    rule: str | None = None
+    window: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         return f"{self.name}: {self.modality}, {self.shape} voxels of {self.spacing} mm, {self.checksum:08x}"
@@ -111,7 +114,7 @@ class CachedScans(Sequence[Scan]):
         facts = self.facts[index]
         volume, background = tensors["volume"], float(tensors["background"])
         affine, foreground = tensors["affine"].numpy(), tensors["foreground"]
-        known = (facts.spacing, None, {}, facts.modality, background, foreground, facts.name)
+        known = (facts.spacing, None, {}, facts.modality, background, foreground, facts.name, facts.rule, facts.window)
         return Scan(volume, volume[0], affine, *known)
 
     def _prepare(self, file: Path, entry: Path) -> Scan:
@@ -143,6 +146,8 @@ def facts_of(scans: Scans) -> list[ScanFacts]:
             tuple(scan.volume.shape[1:]),
             tuple(scan.spacing),
             zlib.crc32(scan.volume.numpy().tobytes()),
+            scan.rule,
+            scan.window,
         )
         for scan in scans
     ]

@@ -50,6 +50,7 @@ class Scan(NamedTuple):
         background: what `volume` holds outside the body, to pad it with.
         foreground: [X, Y, Z] bool, the body.
         name: for titles.
+        rule, window: how `volume` was normalised, see `normalise`; None where nobody noted it, and no window but CT's.
     """
 
     volume: Tensor
@@ -62,6 +63,8 @@ class Scan(NamedTuple):
     background: float
     foreground: Tensor
     name: str
+    rule: str | None = None
+    window: tuple[float, float] | None = None
 
 
 def open_scan(
@@ -270,7 +273,8 @@ def _as_scan(
     background = known.get(kind_of(modality), float(air))
     label = None if label is None else torch.from_numpy(np.ascontiguousarray(label, dtype=np.int32))
     spacing = tuple(float(side) for side in nib.affines.voxel_sizes(affine))
-    return Scan(volume[None], raw, affine, spacing, label, names, modality, background, mask, name)
+    noted = (rule, tuple(map(float, window)) if kind_of(modality) == "ct" else None)
+    return Scan(volume[None], raw, affine, spacing, label, names, modality, background, mask, name, *noted)
 
 
 def read_checked(image: str | Path, kind: str, rule: str = "default") -> tuple[np.ndarray, np.ndarray]:

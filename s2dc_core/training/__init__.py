@@ -7,7 +7,7 @@ from s2dc_core.training.draws import draw_views
 from s2dc_core.training.dryrun import dry_run
 from s2dc_core.training.engine import Run, StoppedElsewhere, UnreadableScans
 from s2dc_core.training.examples import Example, Examples, examples_of
-from s2dc_core.training.finetune import FinetuneResult, Finetuning, Scores, build_network, evaluate, finetune
+from s2dc_core.training.finetune import FinetuneResult, Finetuning, build_network, finetune
 from s2dc_core.training.image_to_image import ImageToImage
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
 from s2dc_core.training.monitor import Monitor
@@ -15,6 +15,7 @@ from s2dc_core.training.pretrain import PretrainResult, pretrain
 from s2dc_core.training.reach import GradientReach, gradient_reach
 from s2dc_core.training.recipe import FINETUNE_RECIPES, RECIPES, FinetuneConfig, PretrainConfig
 from s2dc_core.training.run import Pretraining
+from s2dc_core.training.scoring import Scores, evaluate
 from s2dc_core.training.segmentation import Segmentation
 from s2dc_core.training.shipped import (
     ARMS,

@@ -56,6 +56,13 @@ class Classification(Task):
         said, is_ = self._numbers[int(prediction.argmax())], self._numbers[int(self._place(example))]
         return {"accuracy": float(said == is_), "said": float(said), "is": float(is_)}
 
+    def refuse_case(self, examples: Examples, index: int) -> None:
+        """A case that cannot be read, or a class without a name."""
+        super().refuse_case(examples, index)
+        entry = examples.entries[index]
+        if entry.get("target") is not None:
+            self._refuse_unknown(entry["name"], entry["target"])
+
     def refuse_training(self, examples: Examples) -> None:
         """A class without a name, or a name that no training case has."""
         targets = {entry.get("target") for entry in examples.entries}
@@ -64,9 +71,12 @@ class Classification(Task):
                 f"none of the {len(examples)} training cases is {', '.join(missing)}: nothing can be learnt of it"
             )
 
+    def _refuse_unknown(self, case: str, number: object) -> None:
+        if number not in self._numbers:
+            raise ValueError(f"{case} is of the class {number}, which has no name: {self.names}")
+
     def _place(self, example: Example) -> Tensor:
-        if example.truth not in self._numbers:
-            raise ValueError(f"{example.name} is of the class {example.truth}, which has no name: {self.names}")
+        self._refuse_unknown(example.name, example.truth)
         return torch.tensor(self._numbers.index(example.truth))
 
 

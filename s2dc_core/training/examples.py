@@ -1,7 +1,9 @@
 """Cases with their truth, as fine-tuning reads them: from a list, or from a data set by its manifest."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -9,8 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2dc_core.data import Case, Manifest, items_of, labels_in, transforms_of
+from s2dc_core.data import Case, Manifest, check_files, items_of, labels_in, settings_of_manifest, transforms_of
 from s2dc_core.training.draws import CASES, random_numbers
+
+PATIENT = ("patient", "patient_id", "PatientID", "subject", "subject_id", "participant_id")
+"""Under which an entry may name its patient; the first that it has counts."""
 
 
 class Example(NamedTuple):
@@ -35,11 +40,13 @@ class Examples(Sequence):
     """Cases that are read when asked for and, if there is room, kept.
 
     Args:
-        entries: what is known of each without reading it: "name", and where it applies "patient" (default: the name)
-            and "target" (its class).
+        entries: what is known of each without reading it: "name", and where it applies "patient" (default: the name;
+            for other keys see PATIENT) and "target" (its class).
         read: makes the example of an entry.
         keep: in memory, once read.
         labels_in: the label values of an entry without reading all of it; default: from the example.
+        check: looks at an entry's files without reading all of them, and raises a ValueError for one that will not do.
+        settings: how the images are prepared, see data.settings_of; None where nobody noted it.
     """
 
     def __init__(
@@ -48,10 +55,13 @@ class Examples(Sequence):
         read: Callable[[Mapping[str, Any]], Example],
         keep: bool = True,
         labels_in: Callable[[Mapping[str, Any]], set[int]] | None = None,
+        check: Callable[[Mapping[str, Any]], object] | None = None,
+        settings: list[dict] | None = None,
     ):
-        self.entries, self.keep = list(entries), keep
-        self._read, self._labels_in = read, labels_in
+        self.entries, self.keep, self.settings = list(entries), keep, settings
+        self._read, self._labels_in, self._check = read, labels_in, check
         self._kept: dict[int, Example] = {}
+        self._labels: dict[int, set[int]] = {}
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -74,15 +84,36 @@ class Examples(Sequence):
 
     def labels_in(self, index: int) -> set[int]:
         """The values of a case's label map."""
-        if self._labels_in and index not in self._kept:
-            return self._labels_in(self.entries[index])
-        return set(self[index].truth.unique().tolist())
+        if index not in self._labels:
+            cheaply = self._labels_in and index not in self._kept
+            values = self._labels_in(self.entries[index]) if cheaply else self[index].truth.unique().tolist()
+            self._labels[index] = set(values)
+        return self._labels[index]
+
+    def check(self, index: int) -> None:
+        """See that a case can be read, as far as that is cheap: by its files' headers, or by reading what is kept.
+
+        Raises:
+            ValueError, OSError: if it cannot.
+        """
+        if index in self._kept:
+            return
+        if self._check:
+            self._check(self.entries[index])
+        elif self.keep and not self._labels_in:
+            self[index]
 
     def only(self, indices: Sequence[int]) -> "Examples":
         """Some of them; what was read stays read."""
-        chosen = Examples([self.entries[k] for k in indices], self._read, self.keep, self._labels_in)
+        how = (self._read, self.keep, self._labels_in, self._check, self.settings)
+        chosen = Examples([self.entries[k] for k in indices], *how)
         chosen._kept = {place: self._kept[k] for place, k in enumerate(indices) if k in self._kept}
+        chosen._labels = {place: self._labels[k] for place, k in enumerate(indices) if k in self._labels}
         return chosen
+
+    def without(self, names: Container[str]) -> "Examples":
+        """Those of other names."""
+        return self.only([k for k, name in enumerate(self.names) if name not in names])
 
     def split(self, aside: int, seed: int) -> tuple["Examples", "Examples"]:
         """The cases without, and those of, so many patients that the seed draws.
@@ -90,7 +121,7 @@ class Examples(Sequence):
         Raises:
             ValueError: if no patient would be left.
         """
-        patients = [entry.get("patient", entry["name"]) for entry in self.entries]
+        patients = list(map(patient_of, self.entries))
         known = list(dict.fromkeys(patients))
         if aside >= len(known):
             raise ValueError(f"{aside} of {len(known)} patients cannot be set aside: none would be left to train on")
@@ -117,6 +148,43 @@ class Examples(Sequence):
             order = torch.randperm(len(group), generator=random_numbers(seed, CASES, 1 + number)).tolist()
             chosen += [group[k] for k in order[: max(1, math.ceil(part * len(group) - 1e-9))]]
         return self.only(sorted(chosen))
+
+
+def patient_of(entry: Mapping[str, Any]) -> str:
+    """Whose case an entry is."""
+    return next((str(entry[key]).strip() for key in PATIENT if entry.get(key) not in (None, "")), str(entry["name"]))
+
+
+def refuse_shared(training: Examples, scored: Examples) -> None:
+    """What is learnt from must not be scored: no case, no patient, no image; and no two scored cases have one name.
+
+    Raises:
+        ValueError: naming the case or the patient.
+    """
+    if both := set(training.names) & set(scored.names):
+        raise ValueError(f"{len(both)} cases are learnt from and scored, such as {min(both)}")
+    for what, of in (("patients", patient_of), ("images", _image_of)):
+        known = {of(entry): entry["name"] for entry in training.entries}
+        both = {of(entry): entry["name"] for entry in scored.entries if of(entry) and of(entry) in known}
+        if both:
+            one, case = min(both.items())
+            cases = f"{known[one]} is learnt from, {case} is scored"
+            raise ValueError(f"{len(both)} {what} are learnt from and scored, such as {one} ({cases})")
+    refuse_namesakes(scored)
+
+
+def refuse_namesakes(examples: Examples) -> None:
+    """Raise a ValueError if two cases have one name, under which the scores of one would be lost."""
+    if twice := [name for name, count in Counter(examples.names).items() if count > 1]:
+        raise ValueError(f"{len(twice)} names stand for several cases, such as {min(twice)}: give each its own")
+
+
+def _image_of(entry: Mapping[str, Any]) -> str:
+    """The file or files of a case's image, if its entry names any."""
+    image = entry.get("image")
+    paths = image if isinstance(image, list | tuple) else [image]
+    named = all(isinstance(path, str | os.PathLike) and os.fspath(path) for path in paths)
+    return ", ".join(os.path.abspath(path) for path in paths) if named else ""
 
 
 def examples_of(
@@ -162,5 +230,9 @@ def examples_of(
         volume = item[truth].as_tensor()[0]
         return Example(item["name"], image, volume.round().int() if labelled else volume.float(), **facts)
 
+    def check(item: Mapping[str, Any]) -> None:
+        check_files(item[name] for name in (*inputs, *([truth] if truth else ())))
+
     entries = [{**item, "name": item["case"]} for item in found]
-    return Examples(entries, read, keep, labels_in if labelled else None)
+    settings = settings_of_manifest(manifest, inputs, rule)
+    return Examples(entries, read, keep, labels_in if labelled else None, check, settings)

@@ -1,9 +1,9 @@
 """Pre-training from start or checkpoint to end."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,6 +11,7 @@ from s2dc_core.data import Scans
 from s2dc_core.losses import LossTerms
 from s2dc_core.model import StudentTeacher
 from s2dc_core.training.loop import drive, start_or_resume
+from s2dc_core.training.provenance import note_start
 from s2dc_core.training.recipe import PretrainConfig
 from s2dc_core.training.run import Pretraining
 
@@ -31,6 +32,7 @@ def pretrain(
     resume: bool = False,
     device: torch.device | str | None = None,
     on_step: Callable[[Pretraining], None] | None = None,
+    note: Mapping[str, Any] | None = None,
     **options,
 ) -> PretrainResult:
     """Train a student and its teacher on random regions of the scans.
@@ -44,11 +46,13 @@ def pretrain(
         config: the recipe.
         scans: each is drawn from once before any is drawn from again, in an order that the seed gives.
         progress: show a bar with the three terms, sub-volumes per second and the time left.
-        folder: where checkpoints and quarantine.json go, every so many steps and at the end; None keeps nothing.
+        folder: where checkpoints and quarantine.json go, every so many steps and at the end, and run.json with an entry
+            for each start (see provenance); None keeps nothing.
         save_every: steps between two checkpoints.
         resume: go on from the newest checkpoint in the folder; one is started if there is none.
         device: None for the GPU if there is one, else the CPU.
         on_step: called with the run before the first step and after each, in the main process.
+        note: what run.json is to say besides, such as the command line and the manifest.
         options: workers, quarantine, most_damaged; see Pretraining.
 
     Raises:
@@ -59,5 +63,8 @@ def pretrain(
         UnreadableScans: once more scans cannot be read than most_damaged; the state is saved likewise.
     """
     run = start_or_resume(lambda recipe: Pretraining(recipe, scans, device, **options), config, folder, resume)
-    drive(run, folder, save_every, progress, on_step, a_region=("sub-volumes", math.prod(config.views.counts)))
+    noted = note_start(run, folder, note)
+    a_region = ("sub-volumes", math.prod(config.views.counts))
+    drive(run, folder, save_every, progress, on_step, on_every=noted, a_region=a_region)
+    noted(run)
     return PretrainResult(run.model.eval(), run.history)

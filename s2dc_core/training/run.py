@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from s2dc_core.data import ScanFacts, Scans, facts_of
+from s2dc_core.data import ScanFacts, Scans, facts_of, settings_of
 from s2dc_core.losses import LossTerms, S2DCLoss
 from s2dc_core.model import FeatureQueue
 from s2dc_core.training.draws import TOKENS, RegionDraw, RegionDraws, draw_tokens, random_numbers, views_of
@@ -36,6 +36,7 @@ class Pretraining(Run):
         _refuse_unfit_scans(config, self.facts)
         super().__init__(config, *options, **named)
         self.model = config.build().to(self.device).train()
+        self.encoder.trained_on = self.settings
         if config.compile:
             for branch in (self.model.student, self.model.teacher):
                 branch.encoder.swinViT.compile()
@@ -48,6 +49,11 @@ class Pretraining(Run):
     def facts(self) -> list[ScanFacts]:
         """What the run is made on: name, kind, grid and checksum of each scan."""
         return facts_of(self.scans)
+
+    @cached_property
+    def settings(self) -> list[dict]:
+        """How the scans were prepared, see data.settings_of."""
+        return settings_of(self.facts)
 
     @property
     def encoder(self) -> nn.Module:

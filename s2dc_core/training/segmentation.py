@@ -82,6 +82,11 @@ class Segmentation(VoxelTask):
         invented = {f"invented {name}": float(said) for name, said in found.invented.items() if name not in known}
         return {"Dice": sum(known.values()) / len(known) if known else math.nan, **known, **invented}
 
+    def refuse_case(self, examples: Examples, index: int) -> None:
+        """A case that cannot be read, or a label without a name."""
+        super().refuse_case(examples, index)
+        self._refuse_unknown(examples.names[index], examples.labels_in(index))
+
     def refuse_training(self, examples: Examples) -> None:
         """A label without a name, or a name that no training case has."""
         seen: set[int] = set()

@@ -63,6 +63,13 @@ class Task(ABC):
     def score(self, prediction: Tensor, example: Example) -> dict[str, float]:
         """The numbers of a case, `main` among them; NaN where a number has no meaning."""
 
+    def refuse_case(self, examples: Examples, index: int) -> None:
+        """Raise a ValueError or OSError for a case that cannot be read or used, as far as its headers and labels tell.
+
+        It is asked of every case, of those to be scored too, before any work is done.
+        """
+        examples.check(index)
+
     def refuse_training(self, examples: Examples) -> None:  # noqa: B027
         """Raise a ValueError for training cases that the task cannot be learnt from, before any work is done."""
 
