@@ -1,6 +1,7 @@
 """The command `s2dc`: data sets, pre-training and fine-tuning from a terminal or a batch script."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -21,3 +22,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FloatingPointError, OSError, StoppedElsewhere) as error:
         print(f"s2dc: {error}".replace("resume=True", "--resume"), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT

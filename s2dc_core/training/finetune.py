@@ -18,12 +18,13 @@ from s2dc_core.training.downstream import Downstream
 from s2dc_core.training.draws import CROP, first_readable, random_numbers
 from s2dc_core.training.engine import Run, autocast
 from s2dc_core.training.examples import Examples
-from s2dc_core.training.loop import drive, start_or_resume
+from s2dc_core.training.loop import drive
 from s2dc_core.training.measure import mean_interval
 from s2dc_core.training.networks import encoder_for, start_from
 from s2dc_core.training.processes import Processes
 from s2dc_core.training.recipe import FinetuneConfig
 from s2dc_core.training.records import versions, write_json
+from s2dc_core.training.resuming import start_or_resume
 from s2dc_core.training.scores import accuracy_interval, mean_of
 from s2dc_core.training.tasks import Task
 
@@ -247,6 +248,9 @@ def finetune(
     resume: bool = False,
     device: torch.device | str | None = None,
     on_step: Callable[[Finetuning], None] | None = None,
+    keep: int = 3,
+    keep_every: int | None = None,
+    log_every: int | None = None,
     **options,
 ) -> FinetuneResult:
     """Train a network for a task and score it on cases that nothing was chosen by.
@@ -254,7 +258,7 @@ def finetune(
     Args:
         config, downstream: how, on what.
         folder: where checkpoints go, and scores.json at the end, with recipe, versions and the numbers of each case.
-        progress, save_every, resume, device, on_step, options: as `pretrain` takes them.
+        progress, save_every, resume, device, on_step, keep, keep_every, log_every, options: as `pretrain` takes them.
 
     Raises:
         ValueError: for cases that the task cannot use, a region that the network cannot take, weights of other sizes,
@@ -263,7 +267,8 @@ def finetune(
         FloatingPointError, UnreadableScans: as `pretrain`.
     """
     run = start_or_resume(lambda recipe: Finetuning(recipe, downstream, device, **options), config, folder, resume)
-    drive(run, folder, save_every, progress, on_step, on_every=Finetuning.look, a_region=("crops", 1))
+    kept = {"save_every": save_every, "keep": keep, "keep_every": keep_every, "log_every": log_every}
+    drive(run, folder, progress=progress, on_step=on_step, on_every=Finetuning.look, a_region=("crops", 1), **kept)
     scores = evaluate(
         run.chosen, run.task, downstream.scored, config, run.processes, progress and run.processes.is_main
     )

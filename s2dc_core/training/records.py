@@ -1,10 +1,11 @@
 """JSON records of runs and studies."""
 
 import json
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
+
+from s2dc_core.training.durable import told_when_full, write_durably
 
 
 def read_json(file: Path) -> dict:
@@ -13,10 +14,14 @@ def read_json(file: Path) -> dict:
 
 
 def write_json(file: Path, values: dict) -> None:
-    """Write a record beside its place and rename it, so that a crash leaves no half of one."""
-    beside = file.with_name(file.name + ".part")
-    beside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, file)
+    """Write a record beside its place and rename it, so that a crash leaves no half of one.
+
+    Raises:
+        DiskFull: if there is no room.
+    """
+    data = (json.dumps(values, indent=1) + "\n").encode()
+    with told_when_full(file.parent, file.name, lambda: len(data)):
+        write_durably(file, data)
 
 
 def versions() -> dict[str, str]:
