@@ -25,9 +25,9 @@ def regions_a_step(config: Recipe, processes: int) -> int:
 
 
 def refuse_other_steps(origin: Origin, new: Recipe, processes: int) -> None:
-    """A run that goes on with other processes takes steps of the same regions, or other steps than it was started for.
+    """A run that goes on, with whatever processes, goes on with steps of as many regions.
 
-    Where a layer looks at a whole batch, its regions in all processes stay the same, too.
+    Where a layer looks at a whole batch, the regions of a batch in all processes stay as many, too.
 
     Args:
         new, processes: what the run is to go on with.
@@ -37,6 +37,11 @@ def refuse_other_steps(origin: Origin, new: Recipe, processes: int) -> None:
     """
     old, regions = origin.config, origin.regions
     if regions is None:
+        if (old.batch, old.accumulate) != (new.batch, new.accumulate):
+            raise ValueError(
+                f"the run in {origin.folder} does not say how many regions its steps took: give batch={old.batch} "
+                f"accumulate={old.accumulate}, as before, and as many processes"
+            )
         return
     batches = regions // old.accumulate if old.whole_batch else None  # regions of one batch in all processes
     if regions_a_step(new, processes) == regions and batches in (None, new.batch * processes):

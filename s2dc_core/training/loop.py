@@ -69,10 +69,10 @@ def drive(
         on_every: called with the run after each step, before it is saved, in every process.
     """
     keeping = Keeping(folder and Path(folder), save_every, keep, keep_every)
-    keeping.check()
     main, steps = run.processes.is_main, run.config.steps
     on_step = on_step if main else None
     with closing(run), Ending(run.processes.count, silent=not main) as ending:
+        keeping.check()
         if keeping.folder:
             _take_hold(run, keeping.folder)
         run.refuse_other_runs()
