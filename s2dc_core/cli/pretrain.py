@@ -120,7 +120,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     if goes_on:
         source = _without_absent(source, options.most_damaged)
     is_main = int(os.environ.get("RANK", 0)) == 0
-    for remark in source.remarks if is_main else ():
+    for remark in [*source.remarks, *map("set apart: {}".format, source.damaged.values())] if is_main else ():
         print(remark, file=sys.stderr)
     scans, damaged = open_scans(
         source.places,
@@ -135,9 +135,9 @@ def _pretrain(options: argparse.Namespace) -> int:
         rule=source.rule,
         window=source.window,
     )
-    damaged = {**source.damaged, **damaged}
     for reason in damaged.values() if is_main else ():
         print(f"set apart: {reason}", file=sys.stderr)
+    damaged = {**source.damaged, **damaged}
     if options.dry_run:
         print(f"{'scans':20s}{len(scans)}, and {len(damaged)} set apart")
         print(dry_run(config, scans, device=options.device))
