@@ -6,8 +6,8 @@ import json
 import math
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -177,7 +177,7 @@ class Run(ABC):
         """Let the run's folder go, and the helper processes that read ahead; a further step would start others."""
         self._coming = None
         if self._claimed and self._claimed[1]:
-            self._claimed[1].release()
+            self._claimed[1].close()
         self._claimed = None
 
     def set_apart(self, error: Exception) -> bool:
@@ -252,12 +252,31 @@ class Run(ABC):
         Args:
             keep, keep_every: see save_checkpoint.
         """
-        folder = Path(folder)
-        self.note_quarantine(folder)
-        self.processes.together(
-            lambda: save_checkpoint(self, folder, keep, keep_every) if self.processes.is_main else None
-        )
+        folder, quarantine = Path(folder), self.processes.union(self.quarantine)
+
+        def write() -> None:
+            _note_quarantine(folder, quarantine)
+            save_checkpoint(self, folder, keep, keep_every)
+
+        self._in_main(folder, write)
         return checkpoint_of(folder, len(self.history))
+
+    def note_quarantine(self, folder: Path) -> None:
+        """Write what was set apart, by any process, into the run's folder; all call it."""
+        quarantine = self.processes.union(self.quarantine)
+        if self.processes.any(bool(quarantine or self.history)):  # a run that takes no step leaves nothing
+            self._in_main(folder, lambda: _note_quarantine(folder, quarantine))
+
+    def _in_main(self, folder: Path, write: Callable[[], None]) -> None:
+        """Write in a folder, in which no other run may be writing; all processes call it and the first one writes."""
+
+        def alone() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            held = self._claimed and self._claimed[0] == folder
+            with nullcontext() if held else closing(FolderLock(folder)):
+                write()
+
+        self.processes.together(alone if self.processes.is_main else lambda: None)
 
     def refuse_other_runs(self) -> None:
         """Several processes must hold one recipe, the same scans and the same moment; all call it.
@@ -276,17 +295,6 @@ class Run(ABC):
                 f"the processes hold different runs ({'; '.join(held.values())}): they need the same recipe, the same "
                 "scans and one folder"
             )
-
-    def note_quarantine(self, folder: Path) -> None:
-        """Write what was set apart, by any process, into the run's folder; all call it."""
-        quarantine, file = self.processes.union(self.quarantine), folder / "quarantine.json"
-
-        def write() -> None:
-            folder.mkdir(parents=True, exist_ok=True)
-            if quarantine or self.history or file.exists():  # a run that takes no step leaves nothing
-                write_json(file, quarantine)
-
-        self.processes.together(write if self.processes.is_main else lambda: None)
 
     @classmethod
     def resume(cls, folder: str | Path, material: Any, *options, **named) -> "Run":
@@ -308,6 +316,10 @@ class Run(ABC):
         run = cls(stored.config, material, *options, **named)
         restore(run, stored)
         return run
+
+
+def _note_quarantine(folder: Path, quarantine: dict[str, str]) -> None:
+    write_json(folder / "quarantine.json", quarantine)
 
 
 def _close(run: "weakref.ref[Run]") -> None:

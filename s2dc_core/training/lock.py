@@ -25,11 +25,11 @@ os.register_at_fork(after_in_child=_let_go_in_child)
 
 def refuse_second_run(folder: Path) -> None:
     """Raise a ValueError if a run writes in a folder: now, and not when a second one has read all its scans."""
-    FolderLock(folder).release()
+    FolderLock(folder).close()
 
 
 class FolderLock:
-    """That only one run writes in a folder: from its making to `release`, or to the end of the process.
+    """That only one run writes in a folder: from its making to `close`, or to the end of the process.
 
     The system keeps it with the open file, so that a process that is killed leaves none behind; on NFS it holds between
     machines.
@@ -55,7 +55,7 @@ class FolderLock:
         self._handle.truncate(0)
         self._handle.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}".encode())
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let others write in the folder; a second time it does nothing."""
         if self._handle and not self._handle.closed:
             self.file.unlink(missing_ok=True)

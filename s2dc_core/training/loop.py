@@ -127,7 +127,7 @@ def _kept(run: Run, keeping: Keeping) -> str:
         return ", while weights were changed: nothing is kept of it, and earlier checkpoints stay"
     try:
         kept = keeping.save(run)
-    except (OSError, StoppedElsewhere) as error:  # such as a full disk, which must not hide what came first
+    except Exception as error:  # such as a full disk, which must not hide what came first
         return f"; the state before it could not be kept: {error}"
     return f"; the state before it is in {kept}" if kept and (run.processes.is_main or not run.processes.left) else ""
 

@@ -69,7 +69,7 @@ def find_again(there: Sequence[str], here: Sequence[ScanFacts], apart: Mapping[s
     changed = {here[index].name: index for index in others}
     unused, missing = dict(apart), {}
     for k in lost:
-        name = _name(there[k])
+        name = name_in(there[k])
         if entry := _file_of(name, unused):
             missing[k] = (entry, unused.pop(entry))
         elif entry := _case_of(name, apart):
@@ -105,7 +105,8 @@ def _match(there: Sequence[str], here: Sequence[str], places: list[int | None], 
             places[k] = free[key(text)].popleft()
 
 
-def _name(text: str) -> str:
+def name_in(text: str) -> str:
+    """Of a scan, in the text of its facts."""
     return text.rpartition(": ")[0]
 
 

@@ -13,7 +13,7 @@ from s2dc_core.losses import LossTerms, S2DCLoss
 from s2dc_core.model import FeatureQueue, SharedBatchNorm
 from s2dc_core.training.draws import TOKENS, RegionDraw, RegionDraws, draw_tokens, random_numbers, views_of
 from s2dc_core.training.engine import Run, UnreadableScans, autocast
-from s2dc_core.training.places import Placed, difference, find_again
+from s2dc_core.training.places import Placed, difference, find_again, name_in
 from s2dc_core.training.recipe import PretrainConfig
 from s2dc_core.views import Views, check_fits, region_shape
 
@@ -71,9 +71,8 @@ class Pretraining(Run):
         for sentence in said if self.processes.is_main else ():
             tqdm.write(sentence, file=sys.stderr)
         if found.places != list(range(len(self.scans))):
-            self.facts = [
-                there if at is None else self.facts[at] for there, at in zip(facts, found.places, strict=True)
-            ]
+            here, named = self.facts, zip(facts, found.places, strict=True)
+            self.facts = [text if at is None else here[at]._replace(name=name_in(text)) for text, at in named]
             self.scans = Placed(self.scans, found.places, found.missing)
 
     @property

@@ -153,7 +153,7 @@ def test_a_second_run_is_refused_before_its_scans_are_read(tmp_path, capsys):
     lock = FolderLock(tmp_path)
     assert main(["pretrain", "--scans", "/absent", *SCANS, "--folder", str(tmp_path)]) == 2
     assert f"another run writes in {tmp_path}" in capsys.readouterr().err
-    lock.release()
+    lock.close()
 
 
 def test_ctrl_c_ends_the_command_without_a_traceback(tmp_path, recipe, capsys, monkeypatch):

@@ -77,7 +77,7 @@ def test_a_killed_run_leaves_no_lock_behind(tmp_path):
             started = time.monotonic()
             while time.monotonic() - started < 10:
                 try:
-                    FolderLock(tmp_path).release()
+                    FolderLock(tmp_path).close()
                     break
                 except ValueError:
                     time.sleep(0.05)
@@ -92,7 +92,7 @@ def test_a_file_that_was_removed_between_is_no_lock(tmp_path, monkeypatch):
     first, real = FolderLock(tmp_path), fcntl.flock
 
     def late(handle, how):
-        first.release()
+        first.close()
         real(handle, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
@@ -100,7 +100,7 @@ def test_a_file_that_was_removed_between_is_no_lock(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ValueError, match="another run writes"):
         FolderLock(tmp_path)
-    second.release()
+    second.close()
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
@@ -109,4 +109,4 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.warns(UserWarning, match=f"{tmp_path} lies on a file system without locks"):
-        FolderLock(tmp_path).release()
+        FolderLock(tmp_path).close()
