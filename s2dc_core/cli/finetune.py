@@ -15,7 +15,7 @@ from s2dc_core.training import (
     downstream_of,
     find_run,
     finetune,
-    refuse_second_run,
+    reserve_folder,
 )
 
 
@@ -58,7 +58,7 @@ def _finetune(options: argparse.Namespace) -> int:
     config = replace(config, weights=weights, region=config.region or manifest.preprocessing.get("region"))
     find_run(Path(options.folder), config, options.resume)
     if int(os.environ.get("RANK", 0)) == 0:
-        refuse_second_run(Path(options.folder))
+        reserve_folder(Path(options.folder))
     cases = require_cases(manifest, root)
     images = (options.inputs, options.target)
     downstream = downstream_of(manifest, cases, options.task, *images, options.rule, not options.read_anew)

@@ -11,7 +11,7 @@ import torch
 
 from s2dc_core.cli.data import pretraining_cases, roots_of
 from s2dc_core.data import CT_WINDOW, NO_IMAGES, RULES, load_manifest, members_of, open_scans, problem_table
-from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain, refuse_second_run
+from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain, reserve_folder
 from s2dc_core.views import check_fits
 
 
@@ -182,7 +182,7 @@ def _refuse_early(options: argparse.Namespace, config: PretrainConfig) -> bool:
         return False
     goes_on = find_run(Path(options.folder), config, options.resume) is not None
     if int(os.environ.get("RANK", 0)) == 0:
-        refuse_second_run(Path(options.folder))
+        reserve_folder(Path(options.folder))
     return goes_on
 
 

@@ -9,7 +9,7 @@ from s2dc_core.training.engine import Run, UnreadableScans
 from s2dc_core.training.examples import Example, Examples, examples_of
 from s2dc_core.training.finetune import FinetuneResult, Finetuning, Scores, build_network, evaluate, finetune
 from s2dc_core.training.image_to_image import ImageToImage
-from s2dc_core.training.lock import refuse_second_run
+from s2dc_core.training.lock import reserve_folder
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
 from s2dc_core.training.monitor import Monitor
 from s2dc_core.training.pretrain import PretrainResult, pretrain
@@ -74,7 +74,7 @@ __all__ = [
     "peak_memory",
     "pretrain",
     "real_results",
-    "refuse_second_run",
+    "reserve_folder",
     "scan_silhouettes",
     "shipped_record",
     "snapshot_steps",

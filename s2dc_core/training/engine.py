@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from s2dc_core.training.batches import Origin, refuse_other_steps, regions_a_step
 from s2dc_core.training.buffers import buffers_kept
 from s2dc_core.training.checkpoints import checkpoint_of, newest_good, restore, save_checkpoint
-from s2dc_core.training.lock import FolderLock
+from s2dc_core.training.lock import FolderLock, take_folder
 from s2dc_core.training.places import difference
 from s2dc_core.training.processes import Processes, StoppedElsewhere
 from s2dc_core.training.rates import optimiser_of, schedule_of, set_rates
@@ -171,7 +171,7 @@ class Run(ABC):
         """
         if self._claimed and self._claimed[0] == folder:
             return
-        self._claimed = folder, self.processes.together(lambda: FolderLock(folder) if self.processes.is_main else None)
+        self._claimed = folder, self.processes.together(lambda: take_folder(folder) if self.processes.is_main else None)
 
     def close(self) -> None:
         """Let the run's folder go, and the helper processes that read ahead; a further step would start others."""
@@ -273,7 +273,7 @@ class Run(ABC):
         def alone() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             held = self._claimed and self._claimed[0] == folder
-            with nullcontext() if held else closing(FolderLock(folder)):
+            with nullcontext() if held else closing(take_folder(folder)):
                 write()
 
         self.processes.together(alone if self.processes.is_main else lambda: None)

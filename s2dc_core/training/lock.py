@@ -1,11 +1,13 @@
 """One run at a time writes in a folder."""
 
+import atexit
 import errno
 import fcntl
 import os
 import socket
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakSet
@@ -13,19 +15,18 @@ from weakref import WeakSet
 _HELD: "WeakSet[BinaryIO]" = WeakSet()
 """Files of this process that are open for their locks."""
 
+_RESERVED: dict[Path, "FolderLock"] = {}
+"""Locks of folders whose runs this process makes ready."""
+
 
 def _let_go_in_child() -> None:
     """A reader that outlives a killed run must not hold its folder."""
     for handle in list(_HELD):
         handle.close()
+    _RESERVED.clear()
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)
-
-
-def refuse_second_run(folder: Path) -> None:
-    """Raise a ValueError if a run writes in a folder: now, and not when a second one has read all its scans."""
-    FolderLock(folder).close()
 
 
 class FolderLock:
@@ -52,8 +53,9 @@ class FolderLock:
             return
         _HELD.add(self._handle)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._handle.truncate(0)
-        self._handle.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}".encode())
+        with suppress(OSError):  # of a full disk, where it is held all the same
+            self._handle.truncate(0)
+            self._handle.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}".encode())
 
     def close(self) -> None:
         """Let others write in the folder; a second time it does nothing."""
@@ -79,3 +81,23 @@ class FolderLock:
             if self.file.exists() and os.path.samestat(os.fstat(handle.fileno()), self.file.stat()):
                 return handle
             handle.close()  # who held it has removed it since it was opened
+
+
+def reserve_folder(folder: Path) -> None:
+    """Hold a folder for the run that this process makes ready: another is refused now, not when it has read its scans.
+
+    Raises:
+        ValueError: as FolderLock.
+    """
+    if folder.resolve() not in _RESERVED:
+        _RESERVED[folder.resolve()] = FolderLock(folder)
+        atexit.register(lambda: take_folder(folder).close() if folder.resolve() in _RESERVED else None)
+
+
+def take_folder(folder: Path) -> FolderLock:
+    """The lock of a folder: the one that was reserved in this process, or a new one.
+
+    Raises:
+        ValueError: as FolderLock.
+    """
+    return _RESERVED.pop(folder.resolve(), None) or FolderLock(folder)

@@ -158,6 +158,8 @@ def test_a_second_run_is_refused_before_its_scans_are_read(tmp_path, capsys):
 
 def test_ctrl_c_ends_the_command_without_a_traceback(tmp_path, recipe, capsys, monkeypatch):
     def interrupted(*_arguments, **_options):
+        with pytest.raises(ValueError, match="another run writes"):  # while scans are read, too
+            FolderLock(tmp_path / "run")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "open_scans", interrupted)

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from s2dc_core.training import pretrain, refuse_second_run
-from s2dc_core.training.lock import FolderLock
+from s2dc_core.training import Pretraining, pretrain, reserve_folder
+from s2dc_core.training.lock import FolderLock, take_folder
 from tests.training.test_checkpoints import SCANS, SHORT
 from tests.training.test_interruption import ROOT
 
@@ -19,7 +19,7 @@ TINY = replace(SHORT, steps=3, batch=1)
 HOLDING = """
 import os, sys, time
 from pathlib import Path
-from s2dc_core.training.lock import FolderLock
+from s2dc_core.training.lock import FolderLock, take_folder
 
 held = FolderLock(Path(sys.argv[1]))
 if os.fork() == 0:  # as a reader, which outlives its killed run for a while
@@ -31,14 +31,16 @@ time.sleep(60)
 
 
 def test_a_second_run_is_refused_and_the_first_goes_on(tmp_path):
-    refused = []
+    refused, run_of_its_own = [], Pretraining(TINY, SCANS)
 
     def start_another(run):
         if len(run.history) == 2:
             with pytest.raises(ValueError, match=rf"another run writes in {tmp_path} \(process {os.getpid()} on "):
                 pretrain(TINY, SCANS, progress=False, folder=tmp_path, resume=True)
             with pytest.raises(ValueError, match="another run writes"):
-                refuse_second_run(tmp_path)
+                reserve_folder(tmp_path)
+            with pytest.raises(ValueError, match="another run writes"):
+                run_of_its_own.save(tmp_path)
             refused.append(True)
 
     result = pretrain(TINY, SCANS, progress=False, folder=tmp_path, save_every=1, on_step=start_another)
@@ -61,7 +63,20 @@ def test_an_error_lets_the_folder_go(tmp_path):
     with pytest.raises(ValueError, match="made on other scans"):
         pretrain(TINY, SCANS, progress=False, folder=tmp_path)
         pretrain(TINY, SCANS[:1], progress=False, folder=tmp_path, resume=True)
-    refuse_second_run(tmp_path)
+    FolderLock(tmp_path).close()
+
+
+def test_a_folder_is_held_while_a_run_is_made_ready_which_then_takes_it(tmp_path):
+    reserve_folder(tmp_path)
+    reserve_folder(tmp_path)
+    with pytest.raises(ValueError, match="another run writes"):
+        FolderLock(tmp_path)
+    taken = take_folder(tmp_path)
+    with pytest.raises(ValueError, match="another run writes"):
+        reserve_folder(tmp_path)
+    taken.close()
+    take_folder(tmp_path).close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_run_leaves_no_lock_behind(tmp_path):
