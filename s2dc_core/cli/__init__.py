@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -23,3 +24,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FloatingPointError, OSError, StoppedElsewhere) as error:
         print(f"s2dc: {error}".replace("resume=True", "--resume"), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from s2dc_core.cli.data import roots_of
-from s2dc_core.cli.pretrain import refuse_counts, refuse_device
+from s2dc_core.cli.pretrain import add_run_options, refuse_counts, refuse_device, run_options
 from s2dc_core.data import RULES, load_manifest, overlaps_of, require_cases
 from s2dc_core.training import (
     FINETUNE_RECIPES,
@@ -15,6 +15,7 @@ from s2dc_core.training import (
     downstream_of,
     find_run,
     finetune,
+    reserve_folder,
 )
 
 
@@ -36,7 +37,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--labels", type=float, default=1.0, metavar="SHARE", help=labels)
     parser.add_argument("--folder", required=True, help="where checkpoints, run.json, log.jsonl and scores.json go")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
-    parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
+    add_run_options(parser)
     parser.add_argument("--most-damaged", type=int, default=0, metavar="N", help="unusable cases to set apart")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read ahead")
     parser.add_argument("--read-anew", action="store_true", help="do not keep cases in memory")
@@ -45,7 +46,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> int:
-    refuse_counts(options, {"save_every": 1, "workers": 0, "most_damaged": 0})
+    shown_and_kept = run_options(options)
+    refuse_counts(options, {"workers": 0, "most_damaged": 0})
     refuse_device(options.device)
     manifest = load_manifest(options.manifest)
     ((manifest, root), *others) = roots_of(manifest, options.root)
@@ -55,6 +57,8 @@ def _finetune(options: argparse.Namespace) -> int:
     weights = config.weights if options.weights is None else options.weights
     config = replace(config, weights=weights, region=config.region or manifest.preprocessing.get("region"))
     find_run(Path(options.folder), config, options.resume)
+    if int(os.environ.get("RANK", 0)) == 0:
+        reserve_folder(Path(options.folder))
     cases = require_cases(manifest, root)
     images = (options.inputs, options.target)
     downstream = downstream_of(manifest, cases, options.task, *images, options.rule, not options.read_anew)
@@ -65,14 +69,13 @@ def _finetune(options: argparse.Namespace) -> int:
     result = finetune(
         config,
         downstream,
-        sys.stderr.isatty(),
-        options.folder,
-        options.save_every,
-        options.resume,
-        options.device,
+        folder=options.folder,
+        resume=options.resume,
+        device=options.device,
         workers=options.workers,
         most_damaged=options.most_damaged,
         note={"command": options.line, "manifest": options.manifest},
+        **shown_and_kept,
     )
     failed = result.scores.failed
     if is_main:

@@ -11,7 +11,7 @@ import torch
 
 from s2dc_core.cli.data import pretraining_cases, roots_of
 from s2dc_core.data import CT_WINDOW, RULES, load_manifest, members_of, open_scans, problem_table
-from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain
+from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain, reserve_folder
 from s2dc_core.views import check_fits
 
 
@@ -31,7 +31,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--rule", choices=RULES, help=rule)
     train.add_argument("--folder", help="where checkpoints go")
     train.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
-    train.add_argument("--save-every", type=int, default=100, metavar="STEPS")
+    add_run_options(train)
     train.add_argument("--most-damaged", type=int, default=0, metavar="N", help="unusable scans to set apart and go on")
     train.add_argument("--skip", nargs="+", default=[], metavar="PATTERN", help="names in folders that are no images")
     train.add_argument("--cache", metavar="FOLDER", help="keep prepared scans there, not in memory")
@@ -40,6 +40,27 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--device", help="default: the GPU if there is one")
     train.add_argument("--dry-run", action="store_true", help="take a few steps, report what the run will cost, stop")
     train.add_argument("assignments", nargs="*", metavar="field=value", help="such as steps=2000 views.counts=[2,2,1]")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a run keeps and shows; see `run_options`."""
+    parser.add_argument("--save-every", type=int, default=100, metavar="STEPS", help="between two checkpoints")
+    parser.add_argument("--keep", type=int, default=3, metavar="N", help="the last checkpoints stay; default: 3")
+    for_good = "a checkpoint of each so many steps stays for good"
+    parser.add_argument("--keep-every", type=int, metavar="STEPS", help=for_good)
+    lines = "between two lines where no bar is shown; 0 for none; default: 10"
+    parser.add_argument("--log-every", type=int, default=10, metavar="STEPS", help=lines)
+
+
+def run_options(options: argparse.Namespace) -> dict[str, int | bool | None]:
+    """What `pretrain` and `finetune` take of `add_run_options`.
+
+    Raises:
+        ValueError: for a number that cannot be.
+    """
+    refuse_counts(options, {"save_every": 1, "keep": 1, "keep_every": 1, "log_every": 0})
+    names = ("save_every", "keep", "keep_every", "log_every")
+    return {"progress": sys.stderr.isatty(), **{name: getattr(options, name) for name in names}}
 
 
 def _is_assignment(place: str) -> bool:
@@ -94,10 +115,12 @@ def _pretrain(options: argparse.Namespace) -> int:
     given = [*filter(_is_assignment, options.scans), *filter(_is_field, options.root)]
     config = PretrainConfig.from_recipe(options.config, [*given, *options.assignments])
     options.root = [place for place in options.root if not _is_field(place)]
-    _refuse_early(options, config)
+    goes_on = _refuse_early(options, config)
     source = _source(options, [place for place in options.scans if not _is_assignment(place)])
+    if goes_on:
+        source = _without_absent(source, options.most_damaged)
     is_main = int(os.environ.get("RANK", 0)) == 0
-    for remark in source.remarks if is_main else ():
+    for remark in [*source.remarks, *map("set apart: {}".format, source.damaged.values())] if is_main else ():
         print(remark, file=sys.stderr)
     said: list[str] = []
     scans, damaged = open_scans(
@@ -114,11 +137,11 @@ def _pretrain(options: argparse.Namespace) -> int:
         window=source.window,
         say=said.append,
     )
-    damaged = {**source.damaged, **damaged}
     for sentence in said if is_main else ():
         print(sentence, file=sys.stdout if options.dry_run else sys.stderr)
     for reason in damaged.values() if is_main else ():
         print(f"set apart: {reason}", file=sys.stderr)
+    damaged = {**source.damaged, **damaged}
     if options.dry_run:
         print(f"{'scans':20s}{len(scans)}, and {len(damaged)} set apart")
         print(dry_run(config, scans, device=options.device))
@@ -127,9 +150,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     pretrain(
         config,
         scans,
-        progress=sys.stderr.isatty(),
         folder=folder,
-        save_every=options.save_every,
         resume=options.resume,
         device=options.device,
         on_step=Monitor(folder / "tensorboard", options.pictures_every),
@@ -137,27 +158,43 @@ def _pretrain(options: argparse.Namespace) -> int:
         quarantine=damaged,
         most_damaged=options.most_damaged,
         note={"command": options.line, "manifest": options.manifest},
+        **run_options(options),
     )
     return 0
 
 
-def _refuse_early(options: argparse.Namespace, config: PretrainConfig) -> None:
-    """What would stop the run after an hour of reading scans stops it now."""
-    refuse_counts(options, {"save_every": 1, "workers": 0, "pictures_every": 0, "most_damaged": 0})
+def _without_absent(source: _Source, most_damaged: int) -> _Source:
+    """What a run goes on with when places have gone since it started, which then count as damaged."""
+    absent = {str(place): f"{place} does not exist" for place in source.places if not Path(place).expanduser().exists()}
+    damaged = {**source.damaged, **absent}
+    if len(damaged) > most_damaged:
+        listed = "".join(f"\n  {reason}" for reason in damaged.values())
+        raise ValueError(f"{len(damaged)} scans cannot be used, {most_damaged} may be{listed}")
+    return source._replace(places=[place for place in source.places if str(place) not in absent], damaged=damaged)
+
+
+def _refuse_early(options: argparse.Namespace, config: PretrainConfig) -> bool:
+    """What would stop the run after an hour of reading scans stops it now; whether one goes on."""
+    run_options(options)
+    refuse_counts(options, {"workers": 0, "pictures_every": 0, "most_damaged": 0})
     refuse_device(options.device)
     if options.dry_run and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("a dry run is for one process: start it without a launcher")
     config.build()
     if not (options.folder or options.dry_run):
         raise ValueError("a run needs --folder for its checkpoints (or --dry-run)")
-    if not options.dry_run:
-        find_run(Path(options.folder), config, options.resume)
+    if options.dry_run:
+        return False
+    goes_on = find_run(Path(options.folder), config, options.resume) is not None
+    if int(os.environ.get("RANK", 0)) == 0:
+        reserve_folder(Path(options.folder))
+    return goes_on
 
 
 def refuse_counts(options: argparse.Namespace, least: dict[str, int]) -> None:
     """Raise a ValueError for an option below its least value."""
     for name, bound in least.items():
-        if getattr(options, name) < bound:
+        if getattr(options, name) is not None and getattr(options, name) < bound:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {bound}, got {getattr(options, name)}")
 
 

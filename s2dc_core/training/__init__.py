@@ -1,19 +1,22 @@
 """Pre-training on scans, the weights that come with the course, and what they are measured by."""
 
-from s2dc_core.training.checkpoints import find_run
 from s2dc_core.training.classification import Classification
 from s2dc_core.training.downstream import Downstream, downstream_of
 from s2dc_core.training.draws import draw_views
 from s2dc_core.training.dryrun import dry_run
-from s2dc_core.training.engine import Run, StoppedElsewhere, UnreadableScans
+from s2dc_core.training.durable import DiskFull
+from s2dc_core.training.engine import Run, UnreadableScans
 from s2dc_core.training.examples import Example, Examples, examples_of
 from s2dc_core.training.finetune import FinetuneResult, Finetuning, build_network, finetune
 from s2dc_core.training.image_to_image import ImageToImage
+from s2dc_core.training.lock import reserve_folder
 from s2dc_core.training.measure import mean_interval, mean_silhouette, scan_silhouettes
 from s2dc_core.training.monitor import Monitor
 from s2dc_core.training.pretrain import PretrainResult, pretrain
+from s2dc_core.training.processes import StoppedElsewhere
 from s2dc_core.training.reach import GradientReach, gradient_reach
 from s2dc_core.training.recipe import FINETUNE_RECIPES, RECIPES, FinetuneConfig, PretrainConfig
+from s2dc_core.training.resuming import find_run
 from s2dc_core.training.run import Pretraining
 from s2dc_core.training.scoring import Scores, evaluate
 from s2dc_core.training.segmentation import Segmentation
@@ -34,6 +37,7 @@ from s2dc_core.training.timing import peak_memory, step_times
 
 __all__ = [
     "Classification",
+    "DiskFull",
     "Downstream",
     "build_network",
     "downstream_of",
@@ -71,6 +75,7 @@ __all__ = [
     "peak_memory",
     "pretrain",
     "real_results",
+    "reserve_folder",
     "scan_silhouettes",
     "shipped_record",
     "snapshot_steps",

@@ -4,32 +4,31 @@ import atexit
 import hashlib
 import json
 import math
-import signal
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from s2dc_core.training.checkpoints import checkpoint_of, load_checkpoint, newest_checkpoint, save_checkpoint
-from s2dc_core.training.processes import Processes
+from s2dc_core.training.batches import Origin, refuse_other_steps, regions_a_step
+from s2dc_core.training.buffers import buffers_kept
+from s2dc_core.training.checkpoints import checkpoint_of, newest_good, restore, save_checkpoint
+from s2dc_core.training.lock import FolderLock, take_folder
+from s2dc_core.training.places import difference
+from s2dc_core.training.processes import Processes, StoppedElsewhere
+from s2dc_core.training.rates import optimiser_of, schedule_of, set_rates
+from s2dc_core.training.readers import read_ahead
 from s2dc_core.training.recipe import Recipe
 from s2dc_core.training.records import write_json
-
-Result = TypeVar("Result")
 
 
 class UnreadableScans(ValueError):
     """More scans turned out to be unreadable than a run may lose."""
-
-
-class StoppedElsewhere(RuntimeError):
-    """Another process met an error; its message says which."""
 
 
 class Run(ABC):
@@ -49,6 +48,8 @@ class Run(ABC):
         regions: how many were taken, by all processes: the position in the order of the scans.
         quarantine: {scan or step: what is wrong with it}, of this process.
         gradient_norm: of the last step, before clipping.
+        origin: how earlier steps were taken, if it goes on from a checkpoint.
+        whole: False while a step changes weights; what it holds is then of no moment, and not to be kept.
     """
 
     Config: ClassVar[type[Recipe]]
@@ -69,8 +70,11 @@ class Run(ABC):
         self.device = self.processes.device
         self.history: list = []
         self.regions, self.gradient_norm = 0, math.nan
+        self.whole = True
+        self.origin: Origin | None = None
         self._seen: list[str] = []
         self._coming: Iterator[list] | None = None
+        self._claimed: tuple[Path, FolderLock | None] | None = None
 
     def optimise(self, network: nn.Module, slower: nn.Module | None = None, rate: float | int = 1.0) -> nn.Module:
         """Take charge of a network's weights; returns it as it is to be called, see Processes.share.
@@ -78,33 +82,29 @@ class Run(ABC):
         Args:
             slower: a part of it whose learning rate is `rate` times the recipe's; with 0 it stays as it is.
         """
-        self._trained, self._rates = network, [1.0]
-        inside = set(slower.parameters()) if slower and rate != 1 else set()
-        groups = [{"params": [weight for weight in network.parameters() if weight not in inside]}]
-        if inside:
-            self._rates.append(float(rate))
-            groups.append({"params": [weight for weight in network.parameters() if weight in inside]})
-            for weight in inside if rate == 0 else ():
-                weight.requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(groups, self.config.learning_rate, weight_decay=self.config.weight_decay)
-        for group, share in zip(self.optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = self.config.learning_rate * share
-        rate = torch.optim.lr_scheduler.LambdaLR
-        self.schedule = rate(self.optimiser, lambda step: _warmup_then_cosine(step, self.config))
+        self._trained, self.passed = network, network
+        self.optimiser, self._rates = optimiser_of(network, self.config, slower, rate)
+        self.schedule = schedule_of(self.optimiser, self.config)
         self._shared = self.processes.share(network)
         return self._shared
 
     def set_rates(self) -> None:
         """Bring the learning rates to the recipe's, at the step where the run stands."""
-        self.schedule.base_lrs = [self.config.learning_rate * share for share in self._rates]
-        factor = _warmup_then_cosine(len(self.history), self.config)
-        for group, rate in zip(self.optimiser.param_groups, self.schedule.base_lrs, strict=True):
-            group["lr"] = rate * factor
+        set_rates(self.optimiser, self.schedule, self.config, self._rates, len(self.history))
 
     @property
     @abstractmethod
     def facts(self) -> Sequence[object]:
         """What the run is made on; a checkpoint holds their texts, and is not gone on with on others."""
+
+    def accept(self, facts: Sequence[str], quarantine: Mapping[str, str]) -> None:
+        """Go on with what a checkpoint was made on; what was set apart up to it may be missing.
+
+        Raises:
+            ValueError: if the run is made on other facts.
+        """
+        if (here := [str(each) for each in self.facts]) != list(facts):
+            raise ValueError(f"made on other scans: {difference(facts, here)}")
 
     @abstractmethod
     def held(self) -> dict[str, nn.Module]:
@@ -119,8 +119,12 @@ class Run(ABC):
     def draws(self) -> Dataset:
         """What a step reads, by its number in the run; entries have `scan`, a name, and `unreadable`."""
 
+    def prepare(self, draws: Sequence[Any]) -> Any:
+        """What `losses` takes, on the device, without gradient; the draws as they are unless a run says otherwise."""
+        return draws
+
     @abstractmethod
-    def losses(self, draws: Sequence[Any]) -> tuple[tuple, Any]:
+    def losses(self, prepared: Any) -> tuple[tuple, Any]:
         """The `Terms` of a batch with their gradient, and what `after_step` is to get."""
 
     def after_step(self, extras: Sequence[Any]) -> None:  # noqa: B027
@@ -129,7 +133,7 @@ class Run(ABC):
     @property
     def regions_a_step(self) -> int:
         """Regions of one optimiser step, of all processes."""
-        return self.config.batch * self.config.accumulate * self.processes.count
+        return regions_a_step(self.config, self.processes.count)
 
     def step(self) -> tuple:
         """One optimiser step; the terms as floats, also in `history`.
@@ -138,26 +142,43 @@ class Run(ABC):
             FloatingPointError: if the loss or its gradient is not finite.
             UnreadableScans: if more scans cannot be read than may be lost.
             StoppedElsewhere: if another process met one of these.
-            In each case weights and history are as they were before the step.
+            In each case weights, buffers and history are as they were before the step.
         """
         try:
-            values, extras = self._gradients()
+            with buffers_kept(self.passed):
+                values, extras = self._gradients()
         except Exception as error:
             self._coming = None  # the same regions come again
             if not isinstance(error, (FloatingPointError, UnreadableScans, StoppedElsewhere)):
                 raise
             seen = f", on {', '.join(self._seen)}" if isinstance(error, FloatingPointError) else ""
             raise type(error)(f"at step {len(self.history)}{seen}: {error}") from error
-        self.optimiser.step()
-        self.schedule.step()
-        self.after_step(extras)
+        self.whole = False
+        with self.processes.left_after_errors():
+            self.optimiser.step()
+            self.schedule.step()
+            self.after_step(extras)
+        self.whole = True
         self.regions += self.regions_a_step
         self.history.append(values)
         return values
 
+    def claim(self, folder: Path) -> None:
+        """Let no other run write in a folder until `close`; all processes call it and the first one holds it.
+
+        Raises:
+            ValueError: if another run holds it.
+        """
+        if self._claimed and self._claimed[0] == folder:
+            return
+        self._claimed = folder, self.processes.together(lambda: take_folder(folder) if self.processes.is_main else None)
+
     def close(self) -> None:
-        """Let the helper processes go that read ahead; a further step would start others."""
+        """Let the run's folder go, and the helper processes that read ahead; a further step would start others."""
         self._coming = None
+        if self._claimed and self._claimed[1]:
+            self._claimed[1].close()
+        self._claimed = None
 
     def set_apart(self, error: Exception) -> bool:
         """Note an error of `step`; pass over its regions if a number was not finite and the quarantine has room.
@@ -180,7 +201,8 @@ class Run(ABC):
             whole = part == self.config.accumulate
             with nullcontext() if whole else self.processes.gradients_stay(self._shared):
                 found, extra = self._next_losses()
-                (found.total / self.config.accumulate).backward()
+                with self.processes.left_after_errors():
+                    (found.total / self.config.accumulate).backward()
             terms.append(torch.stack(tuple(found)).detach())
             extras.append(extra)
         values = self.Terms(*self.processes.mean(torch.stack(terms).mean(0)).tolist())
@@ -193,42 +215,22 @@ class Run(ABC):
         return values, extras
 
     def _next_losses(self) -> tuple[tuple, Any]:
-        draws = self._together(self._next_draws)
+        draws = self.processes.together(self._next_draws)
         if self.processes.any(any(draw.unreadable for draw in draws)):
             lost = self.processes.union(self.quarantine)
             if len(lost) > self.most_damaged:
                 listed = "".join(f"\n  {reason}" for reason in lost.values())
                 raise UnreadableScans(f"{len(lost)} scans cannot be used, {self.most_damaged} may be{listed}")
-        return self._together(lambda: self.losses(draws))
-
-    def _together(self, work: Callable[[], Result]) -> Result:
-        """What the work returns, unless it fails in any process: the others would wait for that one for ever."""
-        problem = None
-        try:
-            done = work()
-        except Exception as error:
-            problem = error
-        if self.processes.any(problem is not None):
-            raise problem or StoppedElsewhere("another process met an error, and its message says which")
-        return done
+        prepared = self.processes.together(lambda: self.prepare(draws))
+        return self.processes.together(lambda: self.losses(prepared))
 
     def _next_draws(self) -> list:
         if self._coming is None:
             if self.workers:
                 # Else Python would end them at exit by a signal that they outlive, and wait.
                 atexit.register(_close, weakref.ref(self))
-            # Without a generator of its own a loader draws from the global one.
-            self._coming = iter(
-                DataLoader(
-                    self.draws(),
-                    batch_sampler=self._numbers(),
-                    collate_fn=list,
-                    num_workers=self.workers,
-                    worker_init_fn=_outlive_termination,
-                    pin_memory=self.device.type == "cuda",
-                    generator=torch.Generator(),
-                )
-            )
+            pinned = self.device.type == "cuda"
+            self._coming = read_ahead(self.draws(), self._numbers(), self.workers, pinned)
         draws = next(self._coming)
         for draw in draws:
             self.quarantine |= draw.unreadable
@@ -242,24 +244,49 @@ class Run(ABC):
             yield list(range(first, first + self.config.batch))
             first += self.config.batch * self.processes.count
 
-    def save(self, folder: str | Path, keep: int = 3) -> Path:
+    def save(self, folder: str | Path, keep: int = 3, keep_every: int | None = None) -> Path:
         """Write a checkpoint of this moment into the run's folder, keeping the last few; returns its folder.
 
         All processes call it and the first one writes. What was set apart is listed beside it, in quarantine.json.
+
+        Args:
+            keep, keep_every: see save_checkpoint.
         """
-        folder = Path(folder)
-        self.note_quarantine(folder)
-        if self.processes.is_main:
-            save_checkpoint(self, folder, keep)
-        self.processes.wait()
+        folder, quarantine = Path(folder), self.processes.union(self.quarantine)
+
+        def write() -> None:
+            _note_quarantine(folder, quarantine)
+            save_checkpoint(self, folder, keep, keep_every)
+
+        self._in_main(folder, write)
         return checkpoint_of(folder, len(self.history))
+
+    def note_quarantine(self, folder: Path) -> None:
+        """Write what was set apart, by any process, into the run's folder; all call it."""
+        quarantine = self.processes.union(self.quarantine)
+        if self.processes.any(bool(quarantine or self.history)):  # a run that takes no step leaves nothing
+            self._in_main(folder, lambda: _note_quarantine(folder, quarantine))
+
+    def _in_main(self, folder: Path, write: Callable[[], None]) -> None:
+        """Write in a folder, in which no other run may be writing; all processes call it and the first one writes."""
+
+        def alone() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            held = self._claimed and self._claimed[0] == folder
+            with nullcontext() if held else closing(take_folder(folder)):
+                write()
+
+        self.processes.together(alone if self.processes.is_main else lambda: None)
 
     def refuse_other_runs(self) -> None:
         """Several processes must hold one recipe, the same scans and the same moment; all call it.
 
         Raises:
-            ValueError: if they do not, such as on nodes that do not share the run's folder.
+            ValueError: if they do not, such as on nodes that do not share the run's folder; or if the steps of the run
+                that goes on here took another number of regions.
         """
+        if self.origin:
+            refuse_other_steps(self.origin, self.config, self.processes.count)
         facts = [self.config.as_dict(), [str(facts) for facts in self.facts], len(self.history), self.regions]
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         held = self.processes.union({digest: f"step {len(self.history)}, {len(self.facts)} scans"})
@@ -269,34 +296,30 @@ class Run(ABC):
                 "scans and one folder"
             )
 
-    def note_quarantine(self, folder: Path) -> None:
-        """Write what was set apart, by any process, into the run's folder; all call it."""
-        quarantine = self.processes.union(self.quarantine)
-        if self.processes.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "quarantine.json", quarantine)
-
     @classmethod
     def resume(cls, folder: str | Path, material: Any, *options, **named) -> "Run":
-        """The run whose newest checkpoint lies in a folder, with the recipe it was started with.
+        """The run whose newest good checkpoint lies in a folder, with the recipe it was started with.
 
         On the same device, with the same scans and versions, the steps that follow are those of a run that was never
-        interrupted, bit for bit. With another number of processes they are those of that number.
+        interrupted, bit for bit.
 
         Args:
+            folder: of the run, or of one of its checkpoints.
             material: what it is made on, as the class takes it.
             options, named: see the class.
 
         Raises:
             FileNotFoundError: if the folder holds no checkpoint.
-            ValueError: if the checkpoint is damaged or was made on other scans.
+            ValueError: if none can be read, and as checkpoints.restore.
         """
-        newest = newest_checkpoint(Path(folder))
-        return load_checkpoint(newest, lambda config: cls(config, material, *options, **named), cls.Config)
+        stored, _ = newest_good(Path(folder), cls.Config)
+        run = cls(stored.config, material, *options, **named)
+        restore(run, stored)
+        return run
 
 
-GRACE = 300
-"""Seconds that a reader lives on after SIGTERM, which schedulers send to all processes of a run."""
+def _note_quarantine(folder: Path, quarantine: dict[str, str]) -> None:
+    write_json(folder / "quarantine.json", quarantine)
 
 
 def _close(run: "weakref.ref[Run]") -> None:
@@ -304,23 +327,6 @@ def _close(run: "weakref.ref[Run]") -> None:
         alive.close()
 
 
-def _outlive_termination(_worker: int) -> None:
-    """Without its readers a run could not finish its step; it lets them go itself."""
-
-    def wait(*_) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.alarm(GRACE)
-
-    signal.signal(signal.SIGTERM, wait)
-
-
 def autocast(config: Recipe, device: torch.device):
     """The precision in which a recipe runs the networks, as a context."""
     return torch.autocast(device.type, torch.bfloat16) if config.precision == "bfloat16" else nullcontext()
-
-
-def _warmup_then_cosine(step: int, config: Recipe) -> float:
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return 0.5 * (1 + math.cos(math.pi * done))

@@ -20,11 +20,12 @@ from s2dc_core.training.draws import CROP, first_readable, random_numbers
 from s2dc_core.training.engine import Run, UnreadableScans, autocast
 from s2dc_core.training.examples import Examples, refuse_namesakes, refuse_shared
 from s2dc_core.training.log import Log
-from s2dc_core.training.loop import drive, start_or_resume
+from s2dc_core.training.loop import drive
 from s2dc_core.training.networks import SCRATCH, encoder_for, start_from
 from s2dc_core.training.provenance import note_start
 from s2dc_core.training.recipe import FinetuneConfig
 from s2dc_core.training.records import versions, write_json
+from s2dc_core.training.resuming import start_or_resume
 from s2dc_core.training.scoring import Scores, evaluate, reason_of
 from s2dc_core.training.tasks import Task
 
@@ -269,6 +270,9 @@ def finetune(
     device: torch.device | str | None = None,
     on_step: Callable[[Finetuning], None] | None = None,
     note: Mapping[str, Any] | None = None,
+    keep: int = 3,
+    keep_every: int | None = None,
+    log_every: int | None = None,
     **options,
 ) -> FinetuneResult:
     """Train a network for a task and score it on cases that nothing was chosen by.
@@ -281,8 +285,8 @@ def finetune(
         config, downstream: how, on what.
         folder: where checkpoints go, log.jsonl and TensorBoard's files with losses, rates and the scores of each look,
             run.json (see provenance), and at the end scores.json with recipe, versions and the numbers of each case.
-        progress, save_every, resume, device, on_step, note, options: as `pretrain` takes them. A run that goes on needs
-            no file but those in its folder.
+        progress, save_every, resume, device, on_step, note, keep, keep_every, log_every, options: as `pretrain` takes
+            them. A run that goes on needs no file but those in its folder.
 
     Raises:
         ValueError: for cases that the task cannot use, a case, patient or image that is both learnt from and scored, a
@@ -307,7 +311,8 @@ def finetune(
             log(run)
         noted(run)
 
-    drive(run, folder, save_every, progress, on_step, on_every=after_step, a_region=("crops", 1))
+    keeping = {"save_every": save_every, "keep": keep, "keep_every": keep_every, "log_every": log_every}
+    drive(run, folder, progress=progress, on_step=on_step, on_every=after_step, a_region=("crops", 1), **keeping)
     noted(run)
     scores = _final_scores(run, progress)
     if folder and run.processes.is_main:

@@ -1,35 +1,51 @@
-"""A training from start or checkpoint to end, with a progress bar, checkpoints and a clean stop; on any machine."""
+"""A training from start or checkpoint to end, with progress, checkpoints and a clean stop; on any machine."""
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from s2dc_core.training.checkpoints import find_run, load_checkpoint
-from s2dc_core.training.engine import Run, StoppedElsewhere, UnreadableScans
-from s2dc_core.training.recipe import Recipe
-from s2dc_core.training.records import read_json
-
-TERMINATED = 128 + signal.SIGTERM
-"""The exit code that shells and schedulers give a process ended by SIGTERM."""
+from s2dc_core.training.checkpoints import quarantine_in
+from s2dc_core.training.engine import Run, UnreadableScans
+from s2dc_core.training.processes import StoppedElsewhere
+from s2dc_core.training.progress import Progress
+from s2dc_core.training.signals import Ending, end_by
 
 
-def start_or_resume(start: Callable[[Recipe], Run], config: Recipe, folder: str | Path | None, resume: bool) -> Run:
-    """A run of a recipe, from the newest checkpoint in the folder if one is there and it is to go on.
+class Keeping(NamedTuple):
+    """Where and when a run's state is kept.
 
-    Raises:
-        ValueError: as find_run and load_checkpoint; and without a folder to resume from.
+    Attributes:
+        folder: where checkpoints and quarantine.json go; None keeps nothing.
+        every: steps between two checkpoints; there is one at the end, too.
+        keep: checkpoints that stay, the last ones.
+        keep_every: one of each so many steps is made, and stays for good; None for none.
     """
-    if folder is None and resume:
-        raise ValueError("resume needs the folder of the run that is to go on")
-    newest = find_run(Path(folder), config, resume) if folder else None
-    run = start(config)
-    return run if newest is None else load_checkpoint(newest, lambda _stored: run, type(config))
+
+    folder: Path | None
+    every: int = 100
+    keep: int = 3
+    keep_every: int | None = None
+
+    def check(self) -> None:
+        """Raise a ValueError for numbers that cannot be."""
+        numbers = {"save_every": self.every, "keep": self.keep, "keep_every": self.keep_every}
+        for name, number in numbers.items():
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+
+    def due(self, step: int, last: int) -> bool:
+        """Whether a checkpoint is made after a step."""
+        return step % self.every == 0 or step == last or bool(self.keep_every and step % self.keep_every == 0)
+
+    def save(self, run: Run) -> Path | None:
+        """Keep the state of this moment; None without a folder, or before a step was taken."""
+        return run.save(self.folder, self.keep, self.keep_every) if self.folder and run.history else None
 
 
 def drive(
@@ -40,96 +56,86 @@ def drive(
     on_step: Callable[[Run], None] | None = None,
     on_every: Callable[[Run], None] | None = None,
     a_region: tuple[str, int] = ("regions", 1),
+    keep: int = 3,
+    keep_every: int | None = None,
+    log_every: int | None = None,
 ) -> None:
     """Take the steps that the recipe asks for; see `pretrain` for what stops them.
 
     Args:
-        folder: where checkpoints and quarantine.json go, every so many steps and at the end; None keeps nothing.
+        folder, save_every, keep, keep_every: see Keeping.
+        progress, log_every, a_region: see Progress.
         on_step: called with the run before the first step and after each, in the main process.
         on_every: called with the run after each step, before it is saved, in every process.
-        a_region: what the bar counts a second, and how many of them a region is.
     """
-    run.refuse_other_runs()
-    if folder:
-        if run.history:
-            run.quarantine = {**_earlier_quarantine(Path(folder)), **run.quarantine}
-        run.note_quarantine(Path(folder))
-    on_step = on_step if run.processes.is_main else None
-    hidden = not (progress and run.processes.is_main)
-    steps = run.config.steps
-    bar = tqdm(total=steps, initial=len(run.history), disable=hidden, unit="step", leave=False)
-    with bar, closing(run), _Termination() as termination:
-        if on_step and not run.history:
-            on_step(run)
-        while len(run.history) < steps:
-            started = time.perf_counter()
-            terms = _step_or_save(run, folder)
-            if terms is None:
-                continue
-            speed = run.regions_a_step * a_region[1] / (time.perf_counter() - started)
-            _show(bar, terms, {f"{a_region[0]}/s": f"{speed:.3g}"})
-            if on_every:
-                on_every(run)
-            due = len(run.history) % save_every == 0 or len(run.history) == steps
-            kept = run.save(folder) if folder and due else None
-            if on_step:
+    keeping = Keeping(folder and Path(folder), save_every, keep, keep_every)
+    main, steps = run.processes.is_main, run.config.steps
+    on_step = on_step if main else None
+    with closing(run), Ending(run.processes.count, silent=not main) as ending:
+        keeping.check()
+        if keeping.folder:
+            _take_hold(run, keeping.folder)
+        run.refuse_other_runs()
+        with Progress(run, progress, log_every, a_region) as shown:
+            if on_step and not run.history:
                 on_step(run)
-            if run.processes.any(termination.asked):
-                _stop(run, folder, kept)
+            while len(run.history) < steps:
+                started, kept = time.perf_counter(), None
+                if _step(run, keeping):
+                    shown.note(time.perf_counter() - started)
+                    if on_every:
+                        on_every(run)
+                    kept = keeping.save(run) if keeping.due(len(run.history), steps) else None
+                    if on_step:
+                        on_step(run)
+                if number := run.processes.largest(ending.asked):
+                    _stop(run, number, kept or keeping.save(run))
 
 
-def _earlier_quarantine(folder: Path) -> dict[str, str]:
-    file = folder / "quarantine.json"
-    return read_json(file) if file.is_file() else {}
+def _take_hold(run: Run, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    run.claim(folder)
+    if run.history:
+        run.quarantine = {**quarantine_in(folder), **run.quarantine}
+    run.note_quarantine(folder)
 
 
-def _show(bar: tqdm, terms: tuple, speed: dict[str, str]) -> None:
-    losses = {name: f"{value:.2f}" for name, value in terms._asdict().items()}
-    bar.set_postfix({**losses, **speed}, refresh=False)
-    bar.update()
+def _step(run: Run, keeping: Keeping) -> bool:
+    """Take a step, or pass over it with a line that says so; whether it was taken.
 
-
-def _step_or_save(run: Run, folder: str | Path | None) -> tuple | None:
-    """The step's terms; None if it was set apart, with a line that says so."""
+    An error says at which step it came and where the state before that is kept.
+    """
     try:
-        return run.step()
+        run.step()
+        return True
     except Exception as error:
         if run.set_apart(error):
             if not isinstance(error, StoppedElsewhere):
                 tqdm.write(f"set apart: {error}", file=sys.stderr)
-            return None
-        advice = "; try a lower learning_rate, or a clip" if isinstance(error, FloatingPointError) else ""
-        kept = f"; the state before it is in {run.save(folder)}" if folder else ""
+            return False
+        where = _kept(run, keeping)
         if not isinstance(error, (FloatingPointError, UnreadableScans, StoppedElsewhere)):
-            error.add_note(f"at step {len(run.history)}{kept}")
+            error.add_note(f"at step {len(run.history)}{where}")
             raise
-        raise type(error)(f"{error}{advice}{kept}") from error
+        advice = "; try a lower learning_rate, or a clip" if isinstance(error, FloatingPointError) else ""
+        raise type(error)(f"{error}{advice}{where}") from error
 
 
-def _stop(run: Run, folder: str | Path | None, kept: Path | None) -> None:
-    kept = kept or (run.save(folder) if folder else None)
+def _kept(run: Run, keeping: Keeping) -> str:
+    """Keep the state before a step that failed; where it lies, or why it does not."""
+    if not run.whole:
+        return ", while weights were changed: nothing is kept of it, and earlier checkpoints stay"
+    try:
+        kept = keeping.save(run)
+    except Exception as error:  # such as a full disk, which must not hide what came first
+        return f"; the state before it could not be kept: {error}"
+    return f"; the state before it is in {kept}" if kept and (run.processes.is_main or not run.processes.left) else ""
+
+
+def _stop(run: Run, number: int, kept: Path | None) -> None:
     advice = "and resume=True (s2dc: --resume) goes on from there"
     where = f"its state is in {kept}, {advice}" if kept else "nothing was kept"
     if run.processes.is_main:
-        print(f"stopped by SIGTERM after step {len(run.history)}: {where}", file=sys.stderr, flush=True)
-    raise SystemExit(TERMINATED)
-
-
-class _Termination:
-    """Notes SIGTERM instead of dying of it; outside the main thread, where Python cannot, it does nothing."""
-
-    asked = False
-
-    def __enter__(self) -> "_Termination":
-        self.main = threading.current_thread() is threading.main_thread()
-        self.before = signal.signal(signal.SIGTERM, self._note) if self.main else None
-        return self
-
-    def __exit__(self, kind, *_) -> None:
-        if self.main:
-            signal.signal(signal.SIGTERM, self.before or signal.SIG_DFL)
-        if self.asked and kind is None:  # it came after the last look, with the run complete
-            raise SystemExit(TERMINATED)
-
-    def _note(self, *_) -> None:
-        self.asked = True
+        name = signal.Signals(number).name
+        tqdm.write(f"stopped by {name} after step {len(run.history)}: {where}", file=sys.stderr)
+    end_by(number)

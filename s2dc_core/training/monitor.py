@@ -1,6 +1,7 @@
 """A run's numbers and pictures for TensorBoard."""
 
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
+from tqdm.auto import tqdm
 
 from s2dc_core.features import TokenMap, fit_pca, pca_map, similarity_heatmap, token_features
 from s2dc_core.plots.heatmaps import HeatmapRow, plot_heatmap_rows
@@ -35,10 +37,19 @@ class Monitor:
         self._writer: SummaryWriter | None = None
         self._shown: tuple[Region, np.ndarray] | None = None
         self._last: float | None = None
+        self._given_up = False
 
     def __call__(self, run: Pretraining) -> None:
         """Note the run as it stands."""
-        step = len(run.history)
+        if self._given_up:
+            return
+        try:
+            self._note(run, len(run.history))
+        except OSError as error:  # such as a full disk; the run itself may still find room for its state
+            self._given_up = True
+            tqdm.write(f"TensorBoard gets nothing more: {self.folder} cannot be written ({error})", file=sys.stderr)
+
+    def _note(self, run: Pretraining, step: int) -> None:
         if self._writer is None:
             self._writer = SummaryWriter(str(self.folder), purge_step=step)
         if step:

@@ -4,12 +4,28 @@ import atexit
 import os
 import time
 import warnings
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 from torch import Tensor, nn
+
+Result = TypeVar("Result")
+
+
+def started_processes() -> int:
+    """How many a launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+class StoppedElsewhere(RuntimeError):
+    """Another process met an error; its message says which."""
+
+    def __init__(self, message: str = "another process met an error, and its message says which"):
+        super().__init__(message)
 
 
 class Processes:
@@ -18,13 +34,18 @@ class Processes:
     Args:
         device: None for the GPU of each process if there is one, else the CPU; several processes have theirs given.
 
+    Attributes:
+        count, index: how many there are, and which this one is.
+        left: whether this one exchanges nothing any more, see left_after_errors.
+
     Raises:
         ValueError: for a device that is not the one given to one of several processes, or if the launcher's processes
             do not find each other.
     """
 
     def __init__(self, device: torch.device | str | None = None):
-        started = int(os.environ.get("WORLD_SIZE", 1))
+        started = started_processes()
+        self.left = False
         if started == 1:  # accelerate, once asked, keeps a notebook from starting more
             self.count, self.index = 1, 0
             self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -46,6 +67,10 @@ class Processes:
             raise ValueError(f"{started} processes were started on {self.device.type}: leave out device={device!r}")
 
     @property
+    def _alone(self) -> bool:
+        return self.count == 1 or self.left
+
+    @property
     def is_main(self) -> bool:
         """Whether this is the one that shows progress and writes files."""
         return self.index == 0
@@ -62,35 +87,86 @@ class Processes:
         """A context in which backward() adds up gradients here and leaves the exchange to a later one."""
         return self._accelerator.no_sync(module) if self.count > 1 else nullcontext()
 
+    def together(self, work: Callable[[], Result]) -> Result:
+        """What the work returns, unless it fails in any process: the others would wait for that one for ever.
+
+        All processes call it. Work that exchanges numbers itself does so in modules of `meet_in`.
+
+        Raises:
+            StoppedElsewhere: if it failed in another process.
+        """
+        problem = None
+        try:
+            done = work()
+        except StoppedElsewhere:  # in a module of `meet_in`: that all have asked there
+            raise
+        except Exception as error:
+            problem = error
+        try:
+            failed = self.any(problem is not None)
+        except RuntimeError as gone:
+            raise problem or gone from None
+        if failed:
+            raise problem or StoppedElsewhere
+        return done
+
+    def meet_in(self, *modules: nn.Module) -> None:
+        """Modules whose forward passes exchange numbers: there it is noticed if another process has failed before."""
+
+        def meet(module: nn.Module, _inputs: tuple) -> None:
+            if module.training and self.any(False):
+                raise StoppedElsewhere
+
+        for module in modules if self.count > 1 else ():
+            module.register_forward_pre_hook(meet)
+
+    @contextmanager
+    def left_after_errors(self) -> Iterator[None]:
+        """For exchanges that nothing can be agreed on in, such as a backward pass: who fails there leaves the others.
+
+        They meet an error of their own once it has ended, or their time to wait for it has; and leave likewise.
+        """
+        try:
+            yield
+        except Exception:
+            self.left = True
+            raise
+
     def gather(self, values: Tensor) -> Tensor:
         """The rows of all processes, in their order; each may have another number of them."""
-        if self.count == 1:
+        if self._alone:
             return values
-        rows = self._accelerator.gather(torch.tensor([len(values)], device=values.device)).tolist()
-        padded = torch.cat([values, values.new_zeros(max(rows) - len(values), *values.shape[1:])])
-        each = self._accelerator.gather(padded).split(max(rows))
-        return torch.cat([part[:count] for part, count in zip(each, rows, strict=True)])
+        rows = self._exchange(lambda: self._accelerator.gather(torch.tensor([len(values)], device=values.device)))
+        counts = rows.tolist()
+        padded = torch.cat([values, values.new_zeros(max(counts) - len(values), *values.shape[1:])])
+        each = self._exchange(lambda: self._accelerator.gather(padded)).split(max(counts))
+        return torch.cat([part[:count] for part, count in zip(each, counts, strict=True)])
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the processes, entry by entry."""
-        return self._accelerator.reduce(values, "mean") if self.count > 1 else values
+        return values if self._alone else self._exchange(lambda: self._accelerator.reduce(values, "mean"))
 
     def any(self, flag: bool) -> bool:
         """Whether it is true in any process; all must ask."""
-        if self.count == 1:
-            return flag
-        return bool(self._accelerator.reduce(torch.tensor(float(flag), device=self.device), "sum") > 0)
+        return self.largest(int(flag)) > 0
+
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers; all must ask."""
+        if self._alone:
+            return number
+        asked = torch.tensor([number], device=self.device)
+        return int(self._exchange(lambda: self._accelerator.gather(asked)).max())
 
     def union(self, entries: dict[str, str]) -> dict[str, str]:
         """The entries of all processes; all must ask."""
-        if self.count == 1:
+        if self._alone:
             return dict(entries)
-        return {name: value for each in gather_object([entries]) for name, value in sorted(each.items())}
+        each = self._exchange(lambda: gather_object([entries]))
+        return {name: value for own in each for name, value in sorted(own.items())}
 
-    def wait(self) -> None:
-        """Go on when all have come this far."""
-        if self.count > 1:
-            self._accelerator.wait_for_everyone()
+    def _exchange(self, work: Callable[[], Result]) -> Result:
+        with self.left_after_errors():
+            return work()
 
 
 LEAVE = 0.5

@@ -59,6 +59,11 @@ class Recipe:
             raise ValueError(f"clip must be positive, or None for no limit, got {self.clip}")
         check_choice("precision", self.precision, PRECISIONS)
 
+    @property
+    def whole_batch(self) -> bool:
+        """Whether a region's loss depends on the others of its batch, so that accumulated batches are not one."""
+        return False
+
     def check_positive(self, name: str) -> None:
         """Raise a ValueError for a field that is set and below 1."""
         value = getattr(self, name)
@@ -156,6 +161,11 @@ class PretrainConfig(Recipe):
             torch.manual_seed(self.seed)
             sizes = (self.levels, self.hidden, self.out, self.norm, self.momentum, self.token_head, self.joined)
             return StudentTeacher(self.encoder, *sizes, self.gradient_checkpointing)
+
+    @property
+    def whole_batch(self) -> bool:
+        """With BatchNorm heads, which normalise over a batch in all processes."""
+        return self.norm == "batch"
 
     @property
     def matched_levels(self) -> tuple[int, ...]:

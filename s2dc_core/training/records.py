@@ -2,12 +2,13 @@
 
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from s2dc_core.training.durable import told_when_full, write_durably
 
 
 def read_json(file: Path) -> dict:
@@ -16,10 +17,14 @@ def read_json(file: Path) -> dict:
 
 
 def write_json(file: Path, values: dict) -> None:
-    """Write a record beside its place and rename it, so that a crash leaves no half of one; see as_json."""
-    beside = file.with_name(file.name + ".part")
-    beside.write_text(as_json(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, file)
+    """Write a record beside its place and rename it, so that a crash leaves no half of one; see as_json.
+
+    Raises:
+        DiskFull: if there is no room.
+    """
+    data = (as_json(values, indent=1) + "\n").encode()
+    with told_when_full(file.parent, file.name, lambda: len(data)):
+        write_durably(file, data)
 
 
 def as_json(values: object, indent: int | None = None) -> str:

@@ -1,16 +1,19 @@
 """A step of pre-training (paper section 3, equation 9): views, three losses, a student, its teacher, a queue."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from s2dc_core.data import ScanFacts, Scans, facts_of, settings_of
 from s2dc_core.losses import LossTerms, S2DCLoss
-from s2dc_core.model import FeatureQueue
+from s2dc_core.model import FeatureQueue, SharedBatchNorm
 from s2dc_core.training.draws import TOKENS, RegionDraw, RegionDraws, draw_tokens, random_numbers, views_of
-from s2dc_core.training.engine import Run, autocast
+from s2dc_core.training.engine import Run, UnreadableScans, autocast
+from s2dc_core.training.places import Placed, difference, find_again, name_in
 from s2dc_core.training.recipe import PretrainConfig
 from s2dc_core.views import Views, check_fits, region_shape
 
@@ -41,6 +44,8 @@ class Pretraining(Run):
             for branch in (self.model.student, self.model.teacher):
                 branch.encoder.swinViT.compile()
         self.student = self.optimise(self.model.student)
+        self.passed = self.model
+        self.processes.meet_in(*(part for part in self.model.modules() if isinstance(part, SharedBatchNorm)))
         pooled = self.model.student.pooled_head[-1].out_features
         self.queue = FeatureQueue(config.queue, pooled).to(self.device)
         self.loss = S2DCLoss.from_preset(config.loss, **config.loss_options)
@@ -55,6 +60,27 @@ class Pretraining(Run):
         """How the scans were prepared, see data.settings_of."""
         return settings_of(self.facts)
 
+    def accept(self, facts: Sequence[str], quarantine: Mapping[str, str]) -> None:
+        """Give each scan the place that it had; one that is missing, or has changed, is set apart."""
+        apart = {**quarantine, **self.quarantine}
+        found = find_again(facts, self.facts, apart)
+        missing = dict(found.missing.values())
+        self.quarantine = {**missing, **apart}
+        if missing and len(self.quarantine) > self.most_damaged:
+            listed = "".join(f"\n  {reason}" for reason in self.quarantine.values())
+            raise UnreadableScans(
+                f"made on other scans: {difference(facts, [str(each) for each in self.facts])}; "
+                f"{len(self.quarantine)} scans and steps are set apart, {self.most_damaged} may be{listed}"
+            )
+        said = [f"set apart: {reason}" for entry, reason in missing.items() if entry not in apart]
+        said += [f"left out: {name}, which could not be used when the run started" for name in found.healed]
+        for sentence in said if self.processes.is_main else ():
+            tqdm.write(sentence, file=sys.stderr)
+        if found.places != list(range(len(self.scans))):
+            here, named = self.facts, zip(facts, found.places, strict=True)
+            self.facts = [text if at is None else here[at]._replace(name=name_in(text)) for text, at in named]
+            self.scans = Placed(self.scans, found.places, found.missing)
+
     @property
     def encoder(self) -> nn.Module:
         """The student's."""
@@ -68,9 +94,13 @@ class Pretraining(Run):
         """Regions of the scans."""
         return RegionDraws(self.config, self.scans)
 
-    def losses(self, draws: Sequence[RegionDraw]) -> tuple[LossTerms, Tensor]:
-        """The terms of a batch of regions, and the positives' teacher features."""
-        return self.compute(views_of(self.config, draws, self.device), [draw.number for draw in draws])
+    def prepare(self, draws: Sequence[RegionDraw]) -> tuple[Views, list[int]]:
+        """The views of a batch of regions, and their numbers."""
+        return views_of(self.config, draws, self.device), [draw.number for draw in draws]
+
+    def losses(self, prepared: tuple[Views, list[int]]) -> tuple[LossTerms, Tensor]:
+        """The terms of a batch of views, and the positives' teacher features."""
+        return self.compute(*prepared)
 
     def after_step(self, extras: Sequence[Tensor]) -> None:
         """The teacher follows, and the positives of all processes, in their order, become negatives."""

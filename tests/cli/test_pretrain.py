@@ -7,8 +7,10 @@ import pytest
 import yaml
 
 from s2dc_core.cli import main
+from s2dc_core.cli import pretrain as command
 from s2dc_core.data import open_scans
 from s2dc_core.training import PretrainConfig, Pretraining
+from s2dc_core.training.lock import FolderLock
 from tests.data.test_folder import DAMAGED, make_folder
 from tests.training.test_pretrain import CONFIG
 
@@ -110,3 +112,57 @@ def test_assignments_are_read_as_yaml():
     assert (config.learning_rate, config.views.counts, config.clip, config.encoder.window) == (1e-4, (3, 2, 1), None, 3)
     plain = PretrainConfig.from_recipe("teaching")
     assert config.views.noise == plain.views.noise and config.encoder.embed_dim == plain.encoder.embed_dim
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_run_goes_on_without_scans_that_went_and_shows_its_steps(tmp_path, recipe, capsys, cached):
+    (tmp_path / "scans").mkdir()
+    make_folder(tmp_path / "scans")
+    files = sorted((tmp_path / "scans" / "more").glob("*.nii.gz"))[:5]
+    run = tmp_path / "run"
+    arguments = ["pretrain", "--config", recipe, *SCANS, "--folder", str(run), "--scans", *map(str, files)]
+    arguments += ["--cache", str(tmp_path / "cache")] if cached else []
+    assert main([*arguments, "--keep", "1", "--keep-every", "4", "--log-every", "3"]) == 0
+    lines = [line.split(",")[0] for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert lines == ["step 3/9", "step 6/9", "step 9/9"]
+    assert sorted(place.name for place in run.glob("step_*")) == ["step_0000004", "step_0000008", "step_0000009"]
+    shutil.rmtree(run / "step_0000009")
+    files[0].unlink()
+    files[1].write_bytes(b"")
+    assert main([*arguments, "--resume", "--most-damaged", "1"]) == 2
+    said = capsys.readouterr().err
+    assert f"{files[0]} does not exist" in said and str(files[1]) in said
+    assert main([*arguments, "--resume", "--most-damaged", "2"]) == 0
+    assert sorted(json.loads((run / "quarantine.json").read_text())) == [str(file) for file in files[:2]]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--keep", "0"], "--keep must be at least 1, got 0"),
+        (["--keep-every", "0"], "--keep-every must be at least 1, got 0"),
+        (["--log-every", "-1"], "--log-every must be at least 0, got -1"),
+    ],
+)
+def test_what_is_kept_and_shown_is_checked_first(tmp_path, capsys, option, message):
+    assert main(["pretrain", "--scans", "/absent", *SCANS, "--folder", str(tmp_path / "run"), *option]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_second_run_is_refused_before_its_scans_are_read(tmp_path, capsys):
+    lock = FolderLock(tmp_path)
+    assert main(["pretrain", "--scans", "/absent", *SCANS, "--folder", str(tmp_path)]) == 2
+    assert f"another run writes in {tmp_path}" in capsys.readouterr().err
+    lock.close()
+
+
+def test_ctrl_c_ends_the_command_without_a_traceback(tmp_path, recipe, capsys, monkeypatch):
+    def interrupted(*_arguments, **_options):
+        with pytest.raises(ValueError, match="another run writes"):  # while scans are read, too
+            FolderLock(tmp_path / "run")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "open_scans", interrupted)
+    arguments = ["pretrain", "--config", recipe, "--scans", str(tmp_path), *SCANS, "--folder", str(tmp_path / "run")]
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == ""

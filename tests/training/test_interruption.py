@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from s2dc_core.training import Pretraining, pretrain
+from s2dc_core.training.signals import Ending
 from tests.training.test_checkpoints import SCANS, SHORT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,71 @@ def test_sigterm_saves_after_the_step_and_ends(tmp_path, capsys):
     assert resumed.history == whole.history
 
 
+def test_ctrl_c_saves_after_the_step_and_is_a_keyboard_interrupt(tmp_path, capsys):
+    def ask(run):
+        if len(run.history) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(SHORT, SCANS, progress=False, folder=tmp_path, on_step=ask)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert len(Pretraining.resume(tmp_path, SCANS).history) == 2
+    assert f"stopped by SIGINT after step 2: its state is in {tmp_path / 'step_0000002'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_the_end_of_a_terminal_and_a_schedulers_warning_save_too(tmp_path, number):
+    with pytest.raises(SystemExit) as stopped:
+        pretrain(SHORT, SCANS, progress=False, folder=tmp_path, on_step=lambda run: os.kill(os.getpid(), number))
+    assert stopped.value.code == 128 + number and signal.getsignal(number) == signal.SIG_DFL
+    assert len(Pretraining.resume(tmp_path, SCANS).history) == 1
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path, monkeypatch):
+    """In the middle of a step, of which nothing stays."""
+    real = Pretraining.losses
+
+    def interrupted(run, prepared):
+        if len(run.history) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("the second came too late")
+        return real(run, prepared)
+
+    monkeypatch.setattr(Pretraining, "losses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(SHORT, SCANS, progress=False, folder=tmp_path, save_every=1)
+    assert [place.name for place in sorted(tmp_path.glob("*step_*"))] == ["step_0000001", "step_0000002"]
+
+
+def test_a_launcher_that_passes_ctrl_c_on_does_not_make_two_of_it():
+    with pytest.raises(KeyboardInterrupt), Ending(processes=2, silent=True) as ending:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ending.asked == signal.SIGINT
+        ending._wait = 0.0  # some seconds later
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the one after some seconds came too late")
+
+
+def test_signals_that_are_ignored_stay_so():
+    """As nohup does with the end of a terminal."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Ending() as ending:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert ending.asked == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def test_a_signal_after_the_last_look_still_ends_the_process():
+    with pytest.raises(SystemExit) as stopped, Ending(silent=True):
+        os.kill(os.getpid(), signal.SIGUSR1)
+    assert stopped.value.code == 138
+
+
 @pytest.mark.slow
 def test_a_run_whose_readers_still_wait_does_not_hold_up_the_end():
     """Python ends such helpers by SIGTERM, which they outlive, and joins them."""
@@ -82,9 +148,10 @@ def test_a_run_whose_readers_still_wait_does_not_hold_up_the_end():
 
 
 @pytest.mark.slow
-def test_sigterm_to_a_run_and_its_readers_still_saves(tmp_path):
-    """As schedulers send it, to every process of a job."""
-    assert run_until(tmp_path, 9, signal.SIGTERM, workers=2) == 143
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_a_signal_to_a_run_and_its_readers_still_saves(tmp_path, number, code):
+    """As schedulers send it to every process of a job, and a terminal Ctrl-C to all that runs in it."""
+    assert run_until(tmp_path, 9, number, workers=2) == code
     assert 9 <= len(Pretraining.resume(tmp_path, SCANS).history) < 60
 
 
