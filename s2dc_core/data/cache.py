@@ -74,11 +74,8 @@ class CachedScans(Sequence[Scan]):
         spacing = None if spacing is None else check_spacing(spacing)
         self._settings = {"modality": modality, "spacing": spacing, "rule": rule, "window": window}
 
-    def add(self, file: Path, check: Callable[[ScanFacts], object] | None = None, name: str | None = None) -> None:
+    def add(self, file: Path, check: Callable[[ScanFacts], object] | None = None) -> None:
         """Take a file in, preparing it if the cache does not hold it yet, unless a check of its facts refuses it.
-
-        Args:
-            name: of the scan; default: the file's.
 
         Raises:
             ValueError, FileNotFoundError: as load_scan, or by the check.
@@ -90,12 +87,15 @@ class CachedScans(Sequence[Scan]):
                 facts = _facts_in(kept)
         except (FileNotFoundError, SafetensorError):
             facts = facts_of([self._prepare(file, entry)])[0]
-        facts = facts if name is None else facts._replace(name=name)
         if check:
             check(facts)
         self.files.append(file)
         self.facts.append(facts)
         self._entries.append(entry)
+
+    def rename(self, names: Sequence[str]) -> None:
+        """Call the scans otherwise than their files."""
+        self.facts = [facts._replace(name=name) for facts, name in zip(self.facts, names, strict=True)]
 
     def __len__(self) -> int:
         return len(self.files)

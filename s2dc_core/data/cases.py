@@ -5,21 +5,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from s2dc_core.data.classes import with_targets
 from s2dc_core.data.layout import Case, Problem, match_layouts
 from s2dc_core.data.manifests import Manifest, columns
-from s2dc_core.data.splits import across_sections, with_sections, with_targets
+from s2dc_core.data.splits import across_sections, with_sections
 
 
 def find_cases(manifest: Manifest, root: str | Path) -> tuple[list[Case], list[Problem]]:
     """The cases under a folder, in the order of their names, and what does not fit together.
 
-    Problems are of the kinds "ambiguous" (two files that match one case), "missing" (an image, label or class that a
-    case lacks, a listed case that is not there), "layout" (a case that lies otherwise than the others) and "split" (a
-    patient in two sections, a case that the split does not name).
+    Problems are of the kinds "ambiguous" (two files that match one case, two classes in its rows), "missing" (an
+    image, label or class that a case lacks, a listed case that is not there), "layout" (a case that lies otherwise than
+    the others) and "split" (a patient in two sections, a case that the split does not name).
 
     Raises:
         FileNotFoundError: if there is no such folder, or nothing in it matches.
-        ValueError: for a collection, or a root without what the split or the classes are read from.
+        ValueError: for a collection, a root without what the split or the classes are read from, or a table that does
+            not show which of its columns names the cases.
     """
     if manifest.members:
         raise ValueError(f"{manifest.name} is a collection: give its members {', '.join(manifest.members)}")

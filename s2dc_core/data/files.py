@@ -121,13 +121,16 @@ def _mend_shape(shape: tuple[int, ...]) -> str:
 
 
 def _affine_mm(image: nib.spatialimages.SpatialImage, path: Path) -> np.ndarray:
-    """The affine of a file in mm, [4, 4] float64; warns if its header holds two that differ."""
+    """The affine of a file in mm, [4, 4] float64; warns if its header holds two that differ, or none."""
     try:
         affine = check_affine(image.affine)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     header = image.header
     if not isinstance(header, nib.Nifti1Header):
+        if isinstance(image, nib.AnalyzeImage) and np.allclose(affine, header.get_best_affine()):
+            said = "is an Analyze file, which does not say which side is right: columns are taken to run to the left"
+            warnings.warn(f"{path} {said}", stacklevel=2)
         return affine
     if header["sform_code"] > 0 and header["qform_code"] > 0:
         try:

@@ -65,18 +65,19 @@ def open_scans(
     """
     scans: CachedScans | list[Scan] = [] if cache is None else CachedScans(cache, modality, spacing, rule, window)
     files, given, left_out = search(places, skip)
+    taken: list[Path] = []
     damaged, others, remarks = {}, {}, []
-    named = list(zip(files, names_of(files), strict=True))
-    for file, name in tqdm(named, disable=not progress, unit="scan", leave=False):
+    for file in tqdm(files, disable=not progress, unit="scan", leave=False):
         try:
             if file not in given and speaks(file) and is_packed_as_one(file):
                 raise LabelMap(f"{file} is a label map")
             with _overheard(file, remarks):
                 if cache is None:
                     scan = load_scan(file, modality=modality, spacing=spacing, rule=rule, window=window)
-                    _add(scans, scan._replace(name=name), check, keep_raw)
+                    _add(scans, scan, check, keep_raw)
                 else:
-                    scans.add(file, check, name)
+                    scans.add(file, check)
+            taken.append(file)
         except (ValueError, FileNotFoundError) as error:  # a broken link is a file that does not exist
             reason = str(error) if str(file) in str(error) else f"{file}: {error}"
             if file not in given and (isinstance(error, LabelMap) or speaks_plainly(file)):
@@ -94,6 +95,11 @@ def open_scans(
         allowed = f"{len(damaged)} of {len(damaged) + len(scans)} scans cannot be used, {most_damaged} may be"
         nothing = f"there is no NIfTI or MetaImage file and no DICOM series in {_named(places)}"
         raise ValueError(f"{allowed if damaged else nothing}{listed}")
+    names = names_of([*taken, *map(Path, damaged)])[: len(taken)]  # one that is damaged later is called the same
+    if cache is None:
+        scans = [scan._replace(name=name) for scan, name in zip(scans, names, strict=True)]
+    else:
+        scans.rename(names)
     for sentence in filter(None, (str(left_out), _shortened(remarks))):
         warnings.warn(sentence, stacklevel=2) if say is None else say(sentence)
     return scans, damaged

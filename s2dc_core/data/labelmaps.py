@@ -46,16 +46,20 @@ def is_label_map(values: np.ndarray, path: Path) -> bool:
 
     Labels are whole numbers from 0 (or -1, for "ignore") up. Up to 16 of them are no scan; of more, most neighbours are
     equal, which noise prevents in a scan, of 8 bits too. A CT goes far below 0. Where the file's name or its folder's
-    speaks of labels, less is asked for; nothing is a label map by its name alone.
+    says plainly that these are labels, less is asked for; nothing is a label map by its name alone.
     """
     low, high = float(values.min()), float(values.max())
-    named = speaks(path)
+    named = speaks_plainly(path)
     step = max(1, round((values.size / SAMPLE) ** (1 / 3)))
     some = values[::step, ::step, ::step]
     whole = some[_whole(some, high)]
-    if low < -1 or high > LARGEST or not (named or (len(whole) > 0.3 * some.size and len(np.unique(whole)) <= MOST)):
+    if (
+        low < -1
+        or high > LARGEST
+        or not (named or (len(whole) > 0.3 * some.size and len(np.unique(np.rint(whole))) <= MOST))
+    ):
         return False
-    if round(low, 2) >= 0 and high <= 1.001 and speaks_plainly(path):
+    if named and round(low, 2) >= 0 and high <= 1.001:
         return True
     counts = sum(_counts(plane, high) for plane in values)
     distinct, all_whole = int((counts > 0).sum()), counts.sum() == values.size

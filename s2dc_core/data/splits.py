@@ -1,9 +1,7 @@
-"""The section and, where there are classes, the class of each case."""
+"""The section of each case."""
 
-import csv
 import hashlib
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 
 from monai.apps import DecathlonDataset
@@ -81,44 +79,3 @@ def _monai_sections(manifest: Manifest, root: Path) -> dict[str, list[str]]:
             raise ValueError(f"{home / task / 'dataset.json'} is no list of the Decathlon: {error!r}") from error
         sections[section] = [match["case"] for match in matches if match]
     return sections
-
-
-def with_targets(manifest: Manifest, root: Path, cases: list[Case], problems: list[Problem]) -> list[Case]:
-    """The cases with their classes, from a table or the layout; those without one are left out and named.
-
-    Raises:
-        ValueError: if the table is not there or cannot be read.
-    """
-    if manifest.classes:
-        classes, key = _read_classes(manifest, root), manifest.classes["key"]
-        given = [classes.get(case.parts[key]) for case in cases]
-        known, where = manifest.classes["values"], f"in {manifest.classes['file']}"
-    elif any("class" in case.parts for case in cases):
-        given = [case.parts.get("class") for case in cases]
-        known, where = {name: number for number, name in manifest.label_names.items()}, "as the name of its folder"
-    else:
-        return cases
-    for case, value in zip(cases, given, strict=True):
-        if value not in known:
-            unknown = f"no class: {value!r} {where} is none of {', '.join(known)}"
-            problems.append(Problem("missing", manifest.name, case.name, unknown))
-    return [case._replace(target=known[value]) for case, value in zip(cases, given, strict=True) if value in known]
-
-
-def _read_classes(manifest: Manifest, root: Path) -> dict[str, str]:
-    """{any other entry of a row: its class} of the tables under the root that have the manifest's column."""
-    rule, classes = manifest.classes, {}
-    for file in sorted(path for path in root.rglob("*") if path.is_file() and fnmatch(path.name, rule["file"])):
-        try:
-            with file.open(encoding="utf-8-sig", newline="") as lines:
-                for row in csv.DictReader(lines):
-                    if (value := row.get(rule["column"])) is not None:
-                        classes |= {entry: value for entry in row.values() if isinstance(entry, str) and entry != value}
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{file} cannot be read as a table: {error}") from error
-    if not classes:
-        raise ValueError(
-            f"{manifest.name} needs a table {rule['file']} under {root} whose column {rule['column']} holds "
-            f"{', '.join(rule['values'])}"
-        )
-    return classes
