@@ -1,0 +1,3 @@
+"""Before any test loads torch: the tests' threads, too, share the machine."""
+
+import s2dc_core  # noqa: F401
