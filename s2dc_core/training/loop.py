@@ -84,7 +84,7 @@ def drive(
                 if _step(run, keeping):
                     shown.note(time.perf_counter() - started)
                     if on_every:
-                        on_every(run)
+                        _look(run, keeping, on_every)
                     kept = keeping.save(run) if keeping.due(len(run.history), steps) else None
                     if on_step:
                         on_step(run)
@@ -121,8 +121,18 @@ def _step(run: Run, keeping: Keeping) -> bool:
         raise type(error)(f"{error}{advice}{where}") from error
 
 
+def _look(run: Run, keeping: Keeping, on_every: Callable[[Run], None]) -> None:
+    """Call it with the run after a step; an error says where the state is kept."""
+    try:
+        with run.processes.left_after_errors():
+            on_every(run)
+    except Exception as error:
+        error.add_note(f"after step {len(run.history)}{_kept(run, keeping)}")
+        raise
+
+
 def _kept(run: Run, keeping: Keeping) -> str:
-    """Keep the state before a step that failed; where it lies, or why it does not."""
+    """Keep the state around a failure; where it lies, or why it does not."""
     if not run.whole:
         return ", while weights were changed: nothing is kept of it, and earlier checkpoints stay"
     try:

@@ -41,7 +41,7 @@ def find_run(folder: Path, config: Recipe, resume: bool) -> Path | None:
     """
     _refuse_inside(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    known = checkpoints_in(folder)
+    known = [place for place in checkpoints_in(folder) if step_of(place)]  # before a step there is nothing yet
     if known and not resume:
         raise ValueError(f"{folder} holds the checkpoints of a run: give resume=True to go on with it, or a new folder")
     problems = []

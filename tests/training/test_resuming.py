@@ -157,12 +157,28 @@ def test_an_error_before_a_step_was_taken_leaves_the_folder_to_another_recipe(tm
     with pytest.raises(torch.OutOfMemoryError) as error:
         pretrain(SHORT, SCANS, progress=False, folder=tmp_path)
     assert error.value.__notes__ == ["at step 0"] and not list(tmp_path.iterdir())
+    run = Pretraining(SHORT, SCANS)
+    run.save(tmp_path / "old")  # as versions of before did
+    assert len(pretrain(replace(SHORT, batch=1, steps=1), SCANS, progress=False, folder=tmp_path / "old").history) == 1
     for resume in (False, True):
         folder = tmp_path / str(resume)
         with pytest.raises(torch.OutOfMemoryError):
             pretrain(SHORT, SCANS, progress=False, folder=folder)
         retried = pretrain(replace(SHORT, batch=1, steps=1), SCANS, progress=False, folder=folder, resume=resume)
         assert len(retried.history) == 1
+
+
+def test_an_error_beside_a_step_keeps_the_state_after_it(tmp_path):
+    """Such as of a case that cannot be scored, in a look at the selection of a fine-tuning."""
+
+    def look(run):
+        if len(run.history) == 2:
+            raise ValueError("a case cannot be read")
+
+    with pytest.raises(ValueError, match="a case cannot be read") as error:
+        drive(Pretraining(SHORT, SCANS), tmp_path, progress=False, on_every=look)
+    assert error.value.__notes__ == [f"after step 2; the state before it is in {tmp_path / 'step_0000002'}"]
+    assert len(Pretraining.resume(tmp_path, SCANS).history) == 2
 
 
 def test_an_error_while_weights_change_keeps_nothing_of_it(tmp_path, monkeypatch):
