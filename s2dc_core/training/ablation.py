@@ -31,7 +31,7 @@ from s2dc_core.training.loop import drive
 from s2dc_core.training.measure import mean_interval
 from s2dc_core.training.probe import example_tokens, probe_dice
 from s2dc_core.training.recipe import FinetuneConfig, PretrainConfig
-from s2dc_core.training.records import read_json, versions, write_json
+from s2dc_core.training.records import kept_record, read_json, versions, write_json
 from s2dc_core.training.run import Pretraining
 from s2dc_core.training.shipped import ABLATION, ARMS, RATES, open_weights
 from s2dc_core.training.study import export_half, measure, training_scans
@@ -147,9 +147,7 @@ def pretrain_row(name: str, seed: int, folder: Path, recipe: str = "teaching") -
     """
     config, file = recipe_of(name, seed, recipe), file_of(name, seed, folder)
     record = file.with_suffix(".json")
-    if record.exists():
-        if read_json(record)["recipe"] != config.as_dict():
-            raise ValueError(f"{record} followed another recipe: give a new folder")
+    if kept_record(record, config.as_dict()):
         return file
     if ROWS[name].run is None:
         export_half(config.build().student.encoder, file)
@@ -164,19 +162,26 @@ def pretrain_row(name: str, seed: int, folder: Path, recipe: str = "teaching") -
 
 
 def measure_row(name: str, seed: int, folder: Path, recipe: str = "teaching") -> None:
-    """Pre-train a row, unless it was, and leave what its frozen tokens know, and its few-label Dice, in the folder."""
+    """Pre-train a row, unless it was, and leave what its frozen tokens know, and its few-label Dice, in the folder.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
+    """
     file = pretrain_row(name, seed, folder, recipe)
     levels = PretrainConfig.from_recipe(recipe).levels  # every row is read at the default's levels
     frozen, tuned = measured(file, "frozen"), measured(file, "tuned")
-    if not frozen.exists():
-        encoder = open_weights(file)
-        write_json(frozen, {"silhouettes": measure(encoder, levels), "probe": _probe(encoder, levels, seed)})
-    if not tuned.exists():
-        config = replace(FinetuneConfig.from_recipe("teaching"), weights=str(file), seed=seed)
+    trained = recipe_of(name, seed, recipe).as_dict()
+    asked = {"pretraining": trained, "levels": levels, "probed": PROBED, "bodies": BODIES}
+    if not kept_record(frozen, asked):
+        encoder, found = open_weights(file), {"recipe": asked}
+        write_json(frozen, {**found, "silhouettes": measure(encoder, levels), "probe": _probe(encoder, levels, seed)})
+    config = replace(FinetuneConfig.from_recipe("teaching"), weights=str(file), seed=seed)
+    asked = {"pretraining": trained, "finetuning": {**config.as_dict(), "weights": file.name}, "labelled": TUNED}
+    if not kept_record(tuned, asked):
         lesson = _lesson()
         lesson = lesson._replace(training=lesson.training.share(TUNED / BODIES, seed))
         cases = finetune(config, lesson, progress=False).scores.cases
-        write_json(tuned, {"dice": {case: _rounded(found) for case, found in cases.items()}})
+        write_json(tuned, {"recipe": asked, "dice": {case: _rounded(found) for case, found in cases.items()}})
 
 
 def measured(file: Path, how: str) -> Path:

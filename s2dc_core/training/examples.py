@@ -222,7 +222,12 @@ def examples_of(
     prepare = transforms_of(manifest, [*inputs, *([truth] if truth else ())], rule)
 
     def read(item: Mapping[str, Any]) -> Example:
-        item = prepare(item)
+        try:
+            item = prepare(item)
+        except RuntimeError as error:  # in which MONAI wraps what its transforms raise
+            if isinstance(error.__cause__, ValueError | OSError):
+                raise error.__cause__ from None
+            raise
         image = torch.cat([item[name].as_tensor() for name in inputs]).float()
         facts = {"background": float(image.min()), "affine": item[inputs[0]].affine.numpy()}
         if truth is None:

@@ -32,7 +32,7 @@ from s2dc_core.training.jobs import in_processes, install
 from s2dc_core.training.measure import mean_interval
 from s2dc_core.training.probe import example_tokens, fit_probe, token_dice
 from s2dc_core.training.recipe import FinetuneConfig
-from s2dc_core.training.records import read_json, versions, write_json
+from s2dc_core.training.records import kept_record, read_json, versions, write_json
 from s2dc_core.training.segmentation import Segmentation
 from s2dc_core.training.shipped import ARMS, FEW_LABELS, open_weights, shipped_record
 
@@ -96,14 +96,19 @@ def _channel_tokens(encoder: torch.nn.Module, examples: Examples, levels: Sequen
     return found
 
 
+def recipe_for(name: str, start: str, seed: int) -> FinetuneConfig:
+    """The recipe of a fine-tuning on a group, from scratch or from an arm."""
+    group = load_groups()[name]
+    own = {"head": "unetr", "learning_rate": 6e-3, "steps": 60} if "target" in group else {}
+    config = replace(FinetuneConfig.from_recipe("teaching"), region=tuple(group["region"]), pad=True, seed=seed, **own)
+    return replace(config, encoder_rate=1.0) if start == "scratch" else replace(config, weights=start)
+
+
 def tune(name: str, start: str, seed: int, data: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Scores of fine-tuned networks: {labelled: {patient: {score: number}}}."""
     group, found = load_groups()[name], {}
-    translation = "target" in group
-    task = ImageToImage() if translation else Segmentation(group["labels"])
-    own = {"head": "unetr", "learning_rate": 6e-3, "steps": 60} if translation else {}
-    config = replace(FinetuneConfig.from_recipe("teaching"), region=tuple(group["region"]), pad=True, seed=seed, **own)
-    config = replace(config, encoder_rate=1.0) if start == "scratch" else replace(config, weights=start)
+    task = ImageToImage() if "target" in group else Segmentation(group["labels"])
+    config = recipe_for(name, start, seed)
     halves = [_half(name, half, data) for half in (0, 1)]
     for known, unseen in ((0, 1), (1, 0)):
         for count in (group["labelled"][0], group["labelled"][-1]):
@@ -115,11 +120,19 @@ def tune(name: str, start: str, seed: int, data: Path) -> dict[str, dict[str, di
 
 
 def answer(how: str, name: str, arm: str, seeds: Sequence[int], folder: Path, data: Path) -> str:
-    """Measure one arm on one group, unless the folder holds it, and say which."""
+    """Measure one arm on one group, unless the folder holds it, and say which.
+
+    Raises:
+        ValueError: if what lies there followed another recipe: other seeds, patients, weights or fine-tuning.
+    """
     file = folder / f"{how}_{name}_{arm}_seed{seeds[0]}.json"
-    if not file.exists():
+    read = {key: value for key, value in load_groups()[name].items() if key != "source"}
+    trained = None if arm == "scratch" else shipped_record(arm if arm in ARMS else "s2dc")["recipe"]
+    tuned = recipe_for(name, arm, seeds[0]).as_dict() if how == "tuned" else None
+    asked = {"seeds": list(seeds), "group": read, "pretraining": trained, "finetuning": tuned}
+    if not kept_record(file, asked):
         found = probe(name, arm, seeds, data) if how == "probe" else tune(name, arm, seeds[0], data)
-        write_json(file, {"seeds": list(seeds), "scores": found, "versions": versions()})
+        write_json(file, {"recipe": asked, "scores": found, "versions": versions()})
     return f"{how}, {name}, {arm}, seeds {', '.join(map(str, seeds))}"
 
 

@@ -18,7 +18,7 @@ from s2dc_core.data import Scan, load_scan
 from s2dc_core.training.jobs import in_processes
 from s2dc_core.training.measure import scan_silhouettes
 from s2dc_core.training.pretrain import pretrain
-from s2dc_core.training.records import read_json, versions, write_json
+from s2dc_core.training.records import kept_record, read_json, versions, write_json
 from s2dc_core.training.shipped import WEIGHTS, open_weights
 from s2dc_core.training.study import export_half, recipe_of, rounded
 
@@ -45,24 +45,34 @@ def measure_scans(
 
 
 def train_on_real(arm: str, recipe: str, seed: int, name: str, split: int, folder: Path, data: Path) -> None:
-    """Train an arm on one split of a group and leave encoder and silhouettes in the folder; what lies there is kept."""
+    """Train an arm on one split of a group and leave encoder and silhouettes in the folder; what lies there is kept.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
+    """
     record = folder / f"{name}_{split}_{arm}_seed{seed}.json"
-    if record.exists():
-        return
     group = load_groups()[name]
     parts = group["splits"][split]
     config = recipe_of(arm, recipe, seed)
+    read = {"modality": group.get("modality"), "spacing": group["spacing"]}
+    asked = {"pretraining": config.as_dict(), **read, "trained": parts["trained"], "measured": parts["measured"]}
+    if kept_record(record, asked):
+        return
     scans = [open_real(data, scan, group, False) for scan in parts["trained"]]
     encoder = pretrain(config, scans).model.student.encoder
     export_half(encoder, record.with_suffix(".safetensors"))
     measured = {scan: open_real(data, scan, group, True) for scan in parts["measured"]}
-    write_json(record, {"silhouettes": measure_scans(encoder, config.levels, measured)})
+    write_json(record, {"recipe": asked, "silhouettes": measure_scans(encoder, config.levels, measured)})
 
 
 def collect_real(
     arms: Sequence[str], recipe: str, phantom_seeds: Sequence[int], seeds: Sequence[int], folder: Path, data: Path
 ) -> None:
-    """folder/weights/real.json: {group: {"phantoms" | "scans": {arm: [per seed {scan: {organ: silhouette}}]}}}."""
+    """folder/weights/real.json: {group: {"phantoms" | "scans": {arm: [per seed {scan: {organ: silhouette}}]}}}.
+
+    Raises:
+        ValueError: if an encoder of the study followed another recipe.
+    """
     levels = recipe_of("s2dc", recipe, 0).levels
     trained = {"phantoms": list(phantom_seeds), "scans": list(seeds)}
     study = {"recipe": recipe, "seeds": trained, "levels": list(levels), "versions": versions(), "groups": {}}
@@ -71,11 +81,17 @@ def collect_real(
         starts = [recipe_of("s2dc", recipe, seed).build().student.encoder for seed in phantom_seeds]
         on_phantoms = {"untrained": [measure_scans(start, levels, scans) for start in starts]}
         for arm in arms:
-            encoders = [open_weights(folder / f"{arm}_seed{seed}.safetensors") for seed in phantom_seeds]
+            encoders = [_of_study(arm, recipe, seed, folder) for seed in phantom_seeds]
             on_phantoms[arm] = [measure_scans(encoder, levels, scans) for encoder in encoders]
         on_scans = {arm: [_gather(name, group, arm, seed, folder) for seed in seeds] for arm in arms}
         study["groups"][name] = {**group, "phantoms": on_phantoms, "scans": on_scans}
     write_json(folder / "weights" / "real.json", study)
+
+
+def _of_study(arm: str, recipe: str, seed: int, folder: Path) -> torch.nn.Module:
+    """An encoder that the study left in the folder, of this recipe."""
+    kept_record(folder / f"{arm}_seed{seed}.json", recipe_of(arm, recipe, seed).as_dict())
+    return open_weights(folder / f"{arm}_seed{seed}.safetensors")
 
 
 def _gather(name: str, group: dict, arm: str, seed: int, folder: Path) -> dict:

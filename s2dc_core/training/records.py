@@ -64,8 +64,8 @@ def kept_record(file: Path, recipe: Mapping) -> dict | None:
     there = record.get("recipe")
     if there != asked:
         names = [name for name in asked if not isinstance(there, Mapping) or there.get(name) != asked[name]]
-        differing = f" ({', '.join(names)})" if isinstance(there, Mapping) else ""
-        raise ValueError(f"{file} followed another recipe{differing}: give a new folder")
+        differing = f" (differing: {', '.join(names)})" if names and isinstance(there, Mapping) else ""
+        raise ValueError(f"{file} followed another recipe: give a new folder{differing}")
     return record
 
 

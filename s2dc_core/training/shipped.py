@@ -9,7 +9,7 @@ from pathlib import Path
 
 from s2dc_core.model import Encoder, load_encoder
 from s2dc_core.training.recipe import PretrainConfig
-from s2dc_core.training.records import read_json
+from s2dc_core.training.records import read_json, with_nan
 
 ARMS = {
     "contrast": {"patch_to_patch_weight": 0.0, "patch_to_structure_weight": 0.0},
@@ -54,7 +54,9 @@ def open_weights(name: str | Path = "s2dc", in_channels: int | None = None) -> E
             raise ValueError(f"the untrained encoder has one channel, not {in_channels}: take scratch")
         return PretrainConfig.from_dict(shipped_record("s2dc")["recipe"]).build().student.encoder.eval()
     if str(name) in ARMS:
-        return _open(WEIGHTS / f"{name}.safetensors", in_channels)
+        encoder = _open(WEIGHTS / f"{name}.safetensors", in_channels)
+        encoder.trained_on = encoder.trained_on or shipped_record(str(name)).get("scans")
+        return encoder
     file = Path(name)
     if file.is_dir():
         file = file / "encoder.safetensors"
@@ -106,7 +108,7 @@ def real_results() -> dict:
 
 def transfer_results() -> dict:
     """Scores of every downstream question, share of the labels, start and seed, as `transfer` measured them."""
-    return _read(TRANSFER)
+    return _with_nan(_read(TRANSFER), "questions", "scores")
 
 
 def ablation_results() -> dict:
@@ -116,7 +118,16 @@ def ablation_results() -> dict:
 
 def few_label_results() -> dict:
     """Scores of real patients after few labels, by group, number of labels and arm, as `few_labels` measured them."""
-    return _read(FEW_LABELS)
+    return _with_nan(_read(FEW_LABELS), "groups", "probe", "tuned")
+
+
+def _with_nan(results: dict, part: str, *scores: str) -> dict:
+    """The results with NaN for a number that a score does not have."""
+    parts = {
+        name: {key: with_nan(value) if key in scores else value for key, value in found.items()}
+        for name, found in results[part].items()
+    }
+    return {**results, part: parts}
 
 
 @lru_cache

@@ -20,7 +20,7 @@ from s2dc_core.training.jobs import in_processes
 from s2dc_core.training.measure import mean_interval, scan_silhouettes
 from s2dc_core.training.pretrain import Pretraining, pretrain
 from s2dc_core.training.recipe import PretrainConfig
-from s2dc_core.training.records import read_json, versions, write_json
+from s2dc_core.training.records import kept_record, read_json, versions, write_json
 from s2dc_core.training.shipped import ARMS, RATES, WEIGHTS, open_weights
 
 TRAINING_IMAGES = ("phantom_ct", "phantom_ct", "phantom_pet", "phantom_mr_t1")
@@ -58,9 +58,7 @@ def train_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
     """
     name = f"{arm}_seed{seed}"
     config = recipe_of(arm, recipe, seed)
-    if (folder / f"{name}.json").exists():
-        if read_json(folder / f"{name}.json")["recipe"] != config.as_dict():
-            raise ValueError(f"{folder}/{name}.json followed another recipe: give a new folder")
+    if kept_record(folder / f"{name}.json", config.as_dict()):
         return
     snapshots = SNAPSHOTS[1:] if (arm, seed) == ("s2dc", 0) else ()
 
@@ -77,6 +75,7 @@ def train_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
         "seed": seed,
         "steps": config.steps,
         "trained_on": {"images": TRAINING_IMAGES, "bodies": TRAINING_BODIES},
+        "scans": result.model.student.encoder.trained_on,
         "versions": versions(),
         "losses": [[round(value, 4) for value in terms] for terms in result.history],
     }
@@ -92,15 +91,19 @@ def measure_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
     """Measure an encoder as it is shipped, in float16, and leave the silhouettes in the folder, unless they lie there.
 
     The arm "untrained" is the start that all arms of a seed share.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
     """
     file = folder / f"measured_{arm}_seed{seed}.json"
-    if file.exists():
+    config = recipe_of(arm if arm in ARMS else "s2dc", recipe, seed)
+    asked = {"pretraining": config.as_dict(), "images": MEASURED_IMAGES, "bodies": UNSEEN_BODIES}
+    if kept_record(file, asked):
         return
-    config = recipe_of("s2dc", recipe, seed)
     encoder = (
         config.build().student.encoder if arm == "untrained" else open_weights(folder / f"{arm}_seed{seed}.safetensors")
     )
-    write_json(file, measure(encoder, config.levels))
+    write_json(file, {"recipe": asked, "silhouettes": measure(encoder, config.levels)})
 
 
 def measure(encoder: torch.nn.Module, levels: Sequence[int]) -> dict:
@@ -123,7 +126,8 @@ def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:
     runs = {arm: [read_json(folder / f"{arm}_seed{seed}.json") for seed in seeds] for arm in ARMS}
     levels = runs["s2dc"][0]["recipe"]["levels"]
     silhouettes = {
-        arm: [read_json(folder / f"measured_{arm}_seed{seed}.json") for seed in seeds] for arm in ("untrained", *ARMS)
+        arm: [read_json(folder / f"measured_{arm}_seed{seed}.json")["silhouettes"] for seed in seeds]
+        for arm in ("untrained", *ARMS)
     }
     for arm in ARMS:
         first = runs[arm][0]

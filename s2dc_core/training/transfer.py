@@ -18,9 +18,9 @@ from s2dc_core.training.jobs import in_processes, install, study_options
 from s2dc_core.training.lessons import contrast_lesson, dose_lesson, lung_lesson, organ_lesson
 from s2dc_core.training.measure import mean_interval
 from s2dc_core.training.recipe import FinetuneConfig
-from s2dc_core.training.records import read_json, versions, write_json
+from s2dc_core.training.records import kept_record, read_json, versions, write_json
 from s2dc_core.training.scores import mean_of
-from s2dc_core.training.shipped import TRANSFER, transfer_results
+from s2dc_core.training.shipped import TRANSFER, shipped_record, transfer_results
 
 BOTH = ("scratch", "s2dc")
 ARMS = ("scratch", "contrast", "p2p", "p2s", "s2dc")
@@ -73,9 +73,10 @@ def answer(name: str, share: float, start: str, seed: int, folder: Path) -> None
     question = QUESTIONS[name]
     config = recipe_for(question, start, seed)
     file = _file(name, share, start, seed, folder)
-    if file.exists():
-        if read_json(file)["recipe"] != config.as_dict():
-            raise ValueError(f"{file} followed another recipe: give a new folder")
+    asked = (
+        config.as_dict() if start == "scratch" else {**config.as_dict(), "pretraining": shipped_record(start)["recipe"]}
+    )
+    if kept_record(file, asked):
         return
     lesson = _lesson(name)
     labelled = lesson.training.share(share, seed)
@@ -84,7 +85,7 @@ def answer(name: str, share: float, start: str, seed: int, folder: Path) -> None
         case: {key: round(value, 5) for key, value in found.items()} for case, found in result.scores.cases.items()
     }
     loss = [round(value, 4) for value in result.history[::10]]
-    record = {"recipe": config.as_dict(), "labelled": labelled.names, "scores": cases, "loss_every_10": loss}
+    record = {"recipe": asked, "labelled": labelled.names, "scores": cases, "loss_every_10": loss}
     write_json(file, {**record, "versions": versions()})
 
 

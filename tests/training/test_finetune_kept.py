@@ -122,6 +122,21 @@ def test_a_data_sets_files_are_judged_by_their_headers(tmp_path):
     assert not run.scored._kept and list(run.quarantine) == [whole.scored.names[0]]
 
 
+def test_a_data_sets_damaged_case_is_set_apart_as_others_are(tmp_path):
+    """What is wrong behind the header comes out of MONAI's transforms as a RuntimeError."""
+    MAKERS["msd_spleen"](tmp_path)
+    manifest = load_manifest("msd_spleen")
+    learnt = downstream_of(manifest, require_cases(manifest, tmp_path), keep=False).training
+    file = learnt.entries[0]["image"]
+    image = nib.load(file)
+    data = image.get_fdata()
+    data.flat[0] = np.inf
+    nib.save(nib.Nifti1Image(data.astype(np.float32), image.affine), file)
+    learnt.check(0)
+    with pytest.raises(ValueError, match=f"{file} holds 1 voxels that are NaN or infinite"):
+        learnt[0]
+
+
 HEADERS = {
     "cut": (lambda file, data: file.write_bytes(data[:-9]), "bytes of"),
     "no header": (lambda file, data: file.write_bytes(bytes(99)), "cannot be read by its header"),
