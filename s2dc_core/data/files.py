@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from s2dc_core.data.dicom import is_series, read_series
 from s2dc_core.data.stacks import is_stack, read_metaimage, read_stack
 from s2dc_core.features import check_affine
+from s2dc_core.pointers import stands_in
 
 NIFTI = (".nii", ".nii.gz", ".nii.bz2", ".img", ".img.gz", ".mgz", ".mgh")
 METAIMAGES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -77,7 +79,26 @@ def read_volume(path: str | Path, any_unit: bool = False) -> tuple[np.ndarray, n
         raise FileNotFoundError(f"{path} is a folder: {mend}")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: check the path, or give a .nii or .nii.gz file")
-    return _canonical(path, *(_read_metaimage(path) if path.name.lower().endswith(METAIMAGES) else _read_nifti(path)))
+    read = _read_metaimage if path.name.lower().endswith(METAIMAGES) else _read_nifti
+    try:
+        return _canonical(path, *read(path))
+    except WrongShape:
+        raise
+    except ValueError as error:
+        for file in (path, *_parts(path)):
+            if instead := stands_in(file):
+                raise ValueError(f"{file} is {instead}") from error
+        raise
+
+
+def _parts(path: Path) -> list[Path]:
+    """The file that holds the voxels of a header, or the header of such a file, where there are two."""
+    ending = path.suffix.lower()
+    if ending in (".mhd", ".nhdr"):
+        header = path.read_text(encoding="latin-1")
+        named = re.search(r"^(?:ElementDataFile *=|data ?file:) *(\S.*?) *$", header, re.MULTILINE)
+        return [path.parent / named[1]] if named else []
+    return [path.with_suffix(".hdr")] if ending == ".img" else []
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -88,20 +109,39 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         data = np.asarray(image.dataobj, dtype=np.float32)
     except (*UNREADABLE, OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as a NIfTI with one number per voxel ({error})") from error
-    return _one_volume(path, data), _affine_mm(image, path)
+    return _one_volume(path, data, _affine_mm(image, path))
 
 
 def _read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    data, affine = read_metaimage(path)
-    return _one_volume(path, data), affine
+    data, affine = _one_volume(path, *read_metaimage(path))
+    return data, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # ITK counts towards left and back, NIfTI right and front
 
 
-def _one_volume(path: Path, data: np.ndarray) -> np.ndarray:
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
+def _one_volume(path: Path, data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A volume of three axes and its affine [4, 4], without further axes of length one behind or before them.
+
+    A NIfTI's affine is of the first three axes, whatever follows; ITK's is of all.
+    """
+    while data.ndim > 3:
+        axis = next((k for k in (data.ndim - 1, 0) if data.shape[k] == 1), None)
+        if axis is None or (axis == 0 and len(affine) <= data.ndim):
+            break
+        if len(affine) > data.ndim:
+            affine = _without_axis(path, affine, axis)
+        data = data.squeeze(axis)
     if data.ndim != 3:
         raise WrongShape(f"{path} has {data.ndim} dimensions {data.shape}, a scan has three: {_mend_shape(data.shape)}")
-    return data
+    return data, affine
+
+
+def _without_axis(path: Path, affine: np.ndarray, axis: int) -> np.ndarray:
+    """An affine [n + 1, n + 1] without an axis of the voxels and the axis of the world that it runs along."""
+    along = int(np.abs(affine[:-1, axis]).argmax())
+    rest = np.delete(np.delete(affine, axis, axis=1), along, axis=0)
+    aslant = max(np.abs(np.delete(affine[:-1, axis], along)).max(), np.abs(np.delete(affine[along, :-1], axis)).max())
+    if aslant > 1e-3 * np.abs(affine[:-1, :-1]).max():
+        raise WrongShape(f"{path} has a further axis that runs aslant through space: save it with three axes")
+    return rest
 
 
 def _canonical(path: Path, data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
