@@ -4,14 +4,16 @@ It is MONAI's SwinTransformer under the name that MONAI's SwinUNETR gives it (``
 SwinUNETR of the same sizes parameter by parameter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from jaxtyping import Float
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import Tensor, nn
 
 from s2dc_core.geometry import grid_of
+from s2dc_core.matching import whole_numbers
 
 LEVELS = 5
 
@@ -42,15 +44,11 @@ class EncoderConfig:
     def __post_init__(self):
         for name in ("depths", "heads", "sub_volume"):  # JSON and YAML give lists; a frozen value holds tuples
             value = getattr(self, name)
-            if not isinstance(value, Sequence) or isinstance(value, str):
+            if not isinstance(value, Iterable) or isinstance(value, str):
                 raise ValueError(f"{name} must be a list of whole numbers, got {value!r}")
-            object.__setattr__(self, name, tuple(value))
-        single = {name: (getattr(self, name),) for name in ("in_channels", "embed_dim", "window", "patch")}
-        for name, values in (
-            single | {name: getattr(self, name) for name in ("depths", "heads", "sub_volume")}
-        ).items():
-            if any(not isinstance(value, int) or isinstance(value, bool) or value < 1 for value in values):
-                raise ValueError(f"{name} must hold whole numbers from 1 up, got {getattr(self, name)!r}")
+            object.__setattr__(self, name, whole_numbers(name, value, 1))
+        for name in ("in_channels", "embed_dim", "window", "patch"):
+            object.__setattr__(self, name, *whole_numbers(name, [getattr(self, name)], 1))
         if len(self.depths) != LEVELS - 1 or len(self.heads) != LEVELS - 1:
             raise ValueError(f"depths {self.depths} and heads {self.heads} must name four stages each")
         for stage, heads in enumerate(self.heads):
@@ -67,12 +65,13 @@ class EncoderConfig:
         small = {"embed_dim": 24, "heads": (2, 4, 8, 16), "window": 4, "sub_volume": (48, 48, 48)}
         return cls(**{**small, **overrides})
 
-    def stride(self, level: int) -> tuple[int, int, int]:
+    def stride(self, level: Real) -> tuple[int, int, int]:
         """Voxels of a token at a level along each axis: patch * 2^level.
 
         Raises:
             ValueError: for a level that the encoder does not have.
         """
+        (level,) = whole_numbers("level", [level])
         if level not in range(LEVELS):
             raise ValueError(f"the encoder has the token levels 0 to {LEVELS - 1}, not {level}")
         return (self.patch * 2**level,) * 3
@@ -101,7 +100,7 @@ class Encoder(nn.Module):
             use_flash_attention=True,  # MONAI takes it only where no gradient is wanted: the teacher, and features.
         )
 
-    def stride(self, level: int) -> tuple[int, int, int]:
+    def stride(self, level: Real) -> tuple[int, int, int]:
         """Voxels of a token at a level along each axis."""
         return self.config.stride(level)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from s2dc_core.geometry import Matches
@@ -18,6 +18,7 @@ from s2dc_core.matching import (
     ASSIGNMENTS,
     BACKENDS,
     DISPERSIONS,
+    MATMUL_DTYPES,
     MatchStatistics,
     check_choice,
     check_matches,
@@ -26,12 +27,16 @@ from s2dc_core.matching import (
     sharpe_ratio,
     similarity_matrix,
     sinkhorn,
+    unit_length,
 )
 from s2dc_core.streaming import at_least_float32
 
 NORMALISERS = ("weights", "printed")
 FORMS = ("equations", "published")
 CHOICES = {"assignment": ASSIGNMENTS, "dispersion": DISPERSIONS, "normaliser": NORMALISERS, "form": FORMS}
+CHOICES |= {"backend": BACKENDS, "matmul_dtype": MATMUL_DTYPES}
+OF_STATISTICS = ("temperature", "dispersion", "backend", "assignment", "detach_ratio", "matmul_dtype")
+"""The options that match_statistics takes."""
 CLAMP = 1e-6
 """The published code clamps every confidence to [CLAMP, 1 - CLAMP]; beyond it the gradient is exactly zero."""
 
@@ -45,7 +50,8 @@ def info_nce(
     """Equation 1, L_g: -log( exp(q . q*' / t) / sum_m exp(q . q*_m / t) ), mean over the queries.
 
     The sum runs over the positive (m = 0) and the K negatives. The printed denominator divides the exponential by
-    the temperature instead of its argument, a misprint.
+    the temperature instead of its argument, a misprint. Regions of one shape have as many sub-volumes, so this is a
+    mean over regions too; negatives that do not come from the batch leave a region's share its own.
 
     Args:
         query: student features of sub-volumes, [B, C].
@@ -62,7 +68,7 @@ def info_nce(
 def patch_to_patch(statistics: MatchStatistics, matches: Matches) -> Float[Tensor, ""]:
     """Equation 5, L_p2p: mean of -log M^_t(i, j) over the matches of a region, then over the regions.
 
-    A region without a match has no such mean and is left out; without any match at all the loss is 0.
+    A region without a match counts 0, so that what a region adds does not depend on the others of its batch.
     """
     ones = torch.ones_like(statistics.log_confidence)
     return _mean_over_regions(-statistics.log_confidence, ones, matches, len(statistics.source_ratio))
@@ -116,8 +122,7 @@ def _mean_over_regions(
     mass = value.new_zeros(regions).index_add(0, matches.batch, weight)
     matched = matches.per_region(regions) > 0
     # A total without matches is an exact zero that still hangs on the graph, so that backward() works.
-    mean = total / torch.where(matched, mass, torch.ones_like(mass))
-    return mean.sum() / matched.sum().clamp(min=1)
+    return (total / torch.where(matched, mass, torch.ones_like(mass))).mean()
 
 
 def published_patch_to_patch(
@@ -126,7 +131,8 @@ def published_patch_to_patch(
     """What the published code calls L_p2p: mean -log p over the matches plus mean -log(1 - p) over all other pairs.
 
     p is the dual-softmax of the cosines without a temperature, or Sinkhorn's plan with a dustbin of score 1 and 100
-    iterations, clamped. Both means run over the whole batch. Needs the [B, N, M] matrix.
+    iterations, clamped. Both are means of a region, then over the regions (the published code takes them over a batch,
+    of one region as it is published). A region without a match has the second alone. Needs the [B, N, M] matrix.
     """
     check_choice("assignment", assignment, ASSIGNMENTS)
     similarity = similarity_matrix(student, teacher)
@@ -136,7 +142,8 @@ def published_patch_to_patch(
         confidence = dual_softmax(similarity)
     confidence = confidence.clamp(CLAMP, 1 - CLAMP)
     is_match = _match_mask(similarity, matches)
-    return -_mean_or_zero(confidence[is_match].log()) - _mean_or_zero((1 - confidence[~is_match]).log())
+    pull, push = _mean_where(is_match, confidence.log()), _mean_where(~is_match, (1 - confidence).log())
+    return -(pull + push).mean()
 
 
 def published_patch_to_structure(
@@ -145,7 +152,8 @@ def published_patch_to_structure(
     """What the published code calls L_p2s, a mean over the regions.
 
     On s = (1 + cosine) / 2, clamped: the sum over the matches of equation 7's weight times -log s, not divided by
-    anything, plus the mean of -log(1 - s) over all other pairs. Needs the [B, N, M] matrix.
+    anything, plus the mean of -log(1 - s) over all other pairs. A region without a match has the second alone. Needs
+    the [B, N, M] matrix.
     """
     cosine = similarity_matrix(student, teacher)
     ratios = [sharpe_ratio((1 + cosine) / 2, dim) for dim in (-1, -2)]
@@ -155,8 +163,7 @@ def published_patch_to_structure(
     weights = match_weights(MatchStatistics(closeness[at], cosine[at], source, target), matches)
     pull = -(weights * closeness[at].log()).sum() / len(student)
     is_match = _match_mask(cosine, matches)
-    push = torch.stack([_mean_or_zero((1 - s[~m]).log()) for s, m in zip(closeness, is_match, strict=True)])
-    return pull - push.mean()
+    return pull - _mean_where(~is_match, (1 - closeness).log()).mean()
 
 
 def _match_mask(similarity: Float[Tensor, "b n m"], matches: Matches) -> Tensor:
@@ -166,8 +173,9 @@ def _match_mask(similarity: Float[Tensor, "b n m"], matches: Matches) -> Tensor:
     return mask
 
 
-def _mean_or_zero(values: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-    return values.sum() / max(len(values), 1)
+def _mean_where(mask: Bool[Tensor, "b n m"], values: Float[Tensor, "b n m"]) -> Float[Tensor, " b"]:
+    """Mean of the pairs of each region that the mask holds; 0 where it holds none."""
+    return torch.where(mask, values, 0).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
 
 
 class LossTerms(NamedTuple):
@@ -194,7 +202,7 @@ class LossOptions:
         normaliser: of equation 8, "weights" or "printed".
         detach_ratio: whether the weights of equation 7 are soft labels without gradient.
         form: "equations" or "published" (the structure terms as the published code computes them).
-        backend: see matching.match_statistics.
+        backend, matmul_dtype: see matching.match_statistics.
     """
 
     contrast_weight: float | int = 1.0
@@ -209,6 +217,7 @@ class LossOptions:
     detach_ratio: bool = True
     form: str = "equations"
     backend: str = "auto"
+    matmul_dtype: str = "float32"
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -219,18 +228,23 @@ class LossOptions:
         for name in ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not any(self.weights):
+            raise ValueError("all three weights of the loss are 0, so nothing would be trained: give one above 0")
         if self.form == "published":
             self._refuse_what_the_published_form_fixes()
-        else:
-            check_choice("backend", self.backend, BACKENDS)
+
+    @property
+    def weights(self) -> tuple[float | int, ...]:
+        """The factors of equation 9, of L_g, L_p2p and L_p2s."""
+        return self.contrast_weight, self.patch_to_patch_weight, self.patch_to_structure_weight
 
     def _refuse_what_the_published_form_fixes(self):
-        if self.backend not in ("auto", "dense"):
+        if self.backend == "streaming":
             raise ValueError(
                 f"the published form sums over all pairs that do not match and cannot use backend {self.backend!r}: "
                 "use backend='dense', or form='equations'"
             )
-        fixed = {"temperature": 1.0, "dispersion": "std", "normaliser": "weights"}
+        fixed = {"temperature": 1.0, "dispersion": "std", "normaliser": "weights", "matmul_dtype": "float32"}
         for name, value in fixed.items():
             if getattr(self, name) != value:
                 raise ValueError(
@@ -264,7 +278,8 @@ class S2DCLoss(nn.Module):
 
     Calling it: ``(query [B', C'], positive [B', C'], negatives [K, C'], student, teacher, matches) -> LossTerms``,
     where student and teacher are unit-length tokens [B, N, C] with their Matches, or lists of these, one entry per
-    token level; the structure terms are means over the levels.
+    token level; the structure terms are means over the levels. Every term is a mean over the regions, and what a region
+    adds does not depend on the others: a batch, accumulated batches and several processes give one and the same.
     """
 
     def __init__(self, options: LossOptions = PRESETS["default"]):
@@ -295,30 +310,28 @@ class S2DCLoss(nn.Module):
         """The weighted total and the three terms; see the class for the shapes.
 
         Computed in float32 at least, also under autocast: at temperature 0.1 the rounding of a bfloat16 cosine moves a
-        logit by 0.04, and the gradient may turn round. (The streaming backend multiplies bfloat16 tokens as such, but
-        keeps their cosines in float32.)
+        logit by 0.04, and the gradient may turn round. (With matmul_dtype="bfloat16" tokens are rounded before they are
+        multiplied, but their cosines are float32.)
+
+        Raises:
+            ValueError: unless student, teacher and matches have one entry for each level, and as match_statistics.
+            FloatingPointError: if a token holds NaN or infinity, unless the form is "published".
         """
-        if isinstance(student, Tensor):
-            student, teacher, matches = [student], [teacher], [matches]
+        student, teacher, matches = _by_level(student, teacher, matches)
         query, positive, negatives = (at_least_float32(x) for x in (query, positive, negatives))
         with torch.autocast(query.device.type, enabled=False):
             return self._terms(query, positive, negatives, student, teacher, matches)
 
     def _terms(self, query, positive, negatives, student, teacher, matches) -> LossTerms:
         if self.options.contrast_unit_length:
-            query, positive, negatives = (nn.functional.normalize(x, dim=-1) for x in (query, positive, negatives))
+            query, positive, negatives = (unit_length(x) for x in (query, positive, negatives))
         contrast = info_nce(query, positive, negatives, self.options.contrast_temperature)
         levels = [self.structure_terms(*level) for level in zip(student, teacher, matches, strict=True)]
-        p2p, p2s = (torch.stack(term).mean() for term in zip(*levels, strict=True))
-        weights = (
-            self.options.contrast_weight,
-            self.options.patch_to_patch_weight,
-            self.options.patch_to_structure_weight,
-        )
+        terms = contrast, *(torch.stack(term).mean() for term in zip(*levels, strict=True))
         # Left out rather than multiplied by 0: backward() then skips it, and a NaN in it stays where it is.
-        used = [weight * term for weight, term in zip(weights, (contrast, p2p, p2s), strict=True) if weight]
+        used = [weight * term for weight, term in zip(self.options.weights, terms, strict=True) if weight]
         total = sum(used, start=contrast.new_zeros(()))
-        return LossTerms(total, contrast, p2p, p2s)
+        return LossTerms(total, *terms)
 
     def structure_terms(
         self, student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches
@@ -331,14 +344,15 @@ class S2DCLoss(nn.Module):
                 published_patch_to_patch(student, teacher, matches, options.assignment),
                 published_patch_to_structure(student, teacher, matches, options.detach_ratio),
             )
-        statistics = match_statistics(
-            student,
-            teacher,
-            matches,
-            options.temperature,
-            options.dispersion,
-            options.backend,
-            options.assignment,
-            options.detach_ratio,
-        )
+        chosen = {name: getattr(options, name) for name in OF_STATISTICS}
+        statistics = match_statistics(student, teacher, matches, **chosen)
         return patch_to_patch(statistics, matches), patch_to_structure(statistics, matches, options.normaliser)
+
+
+def _by_level(student, teacher, matches) -> list[list]:
+    """Each as a list, with an entry for each token level."""
+    levels = [[part] if isinstance(part, (Tensor, Matches)) else list(part) for part in (student, teacher, matches)]
+    counts = [len(part) for part in levels]
+    if len(set(counts)) > 1 or not counts[0]:
+        raise ValueError("each level needs student, teacher and Matches of its own, got {}, {} and {}".format(*counts))
+    return levels

@@ -6,6 +6,8 @@ the Sharpe ratio reads it as it is.
 """
 
 import math
+from collections.abc import Iterable
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -18,12 +20,13 @@ from s2dc_core.streaming import at_least_float32, positive_temperature, sinkhorn
 DISPERSIONS = ("std", "variance")
 BACKENDS = ("auto", "dense", "streaming")
 ASSIGNMENTS = ("dual_softmax", "sinkhorn")
+MATMUL_DTYPES = ("float32", "bfloat16")
 
 STREAMED_ENTRIES = 2**21
 """Similarities B x N x M from which on backend="auto" streams: about where it is as fast as the matrix."""
 
 LONGEST_TOKEN = 1.01
-"""Tokens up to this long count as unit length: bfloat16 rounds."""
+"""Tokens up to this long count as unit length: half precision rounds."""
 
 
 class MatchStatistics(NamedTuple):
@@ -40,6 +43,15 @@ class MatchStatistics(NamedTuple):
     similarity: Float[Tensor, " p"]
     source_ratio: Float[Tensor, "b n"]
     target_ratio: Float[Tensor, "b m"]
+
+
+def unit_length(vectors: Float[Tensor, "*shape c"]) -> Float[Tensor, "*shape c"]:
+    """Vectors along the last axis brought to length 1, those of length 0 left at 0.
+
+    In float32 at least: in bfloat16 lengths would come out between 0.995 and 1.005, and each dot product of two of them
+    would be off by as much, which a temperature of 0.1 multiplies by ten.
+    """
+    return torch.nn.functional.normalize(at_least_float32(vectors), dim=-1)
 
 
 def similarity_matrix(source: Float[Tensor, "*b n c"], target: Float[Tensor, "*b m c"]) -> Float[Tensor, "*b n m"]:
@@ -143,10 +155,13 @@ def match_statistics(
     backend: str = "auto",
     assignment: str = "dual_softmax",
     detach_ratio: bool = False,
+    matmul_dtype: str = "float32",
 ) -> MatchStatistics:
     """Log-confidence and similarity at the matches, and the Sharpe ratio of every token, in one go.
 
-    Both structure losses read their numbers from here, so that the similarity matrix is made once, or never.
+    Both structure losses read their numbers from here, so that the similarity matrix is made once, or never. Both
+    backends have the same values and gradients, but for ties: where several entries of a row are its largest, the
+    dense form shares the gradient of that maximum between them, and streaming gives it to one of them.
 
     Args:
         student: unit-length tokens of V, [B, N, C].
@@ -154,32 +169,36 @@ def match_statistics(
         matches: ground truth; regions may have different numbers of them.
         temperature: of the assignment; D_n is the cosine and never divided by it.
         dispersion: "std" or "variance", see sharpe_ratio.
-        backend: "dense" holds [B, N, M] matrices; "streaming" holds none, and its tokens may not be longer than 1 (see
-            streaming.py); "auto" streams from STREAMED_ENTRIES similarities on.
+        backend: "dense" holds [B, N, M] matrices, of tokens of any length; "streaming" holds none, and its tokens may
+            not be longer than 1 (see streaming.py); "auto" streams from STREAMED_ENTRIES similarities on, and refuses
+            longer tokens at any size.
         assignment: "dual_softmax" (equation 4) or "sinkhorn" (the paper's appendix; no dustbin, 100 iterations).
         detach_ratio: whether the ratios carry no gradient; saves what only their gradient needs.
+        matmul_dtype: what the tokens are multiplied in: "float32" (float64 tokens stay as they are), or "bfloat16", to
+            which they are rounded, and their products summed in float32. Streaming does that by the device's bfloat16
+            units, and is faster where it has them; the dense form and Sinkhorn's iterations gain nothing by it.
 
     Returns:
         At least float32, also for bfloat16 tokens.
 
     Raises:
         ValueError: for an unknown backend, assignment or dispersion, a temperature that is not positive, tokens of
-            different widths or numbers of regions, matches that name a region or a token that is not there, or, when
-            streaming, tokens longer than 1.
+            different widths or numbers of regions, matches that name a region or a token that is not there, or tokens
+            longer than 1 unless the backend is "dense".
         FloatingPointError: if a token holds NaN or infinity.
     """
     check_choice("backend", backend, BACKENDS)
     check_choice("assignment", assignment, ASSIGNMENTS)
     check_choice("dispersion", dispersion, DISPERSIONS)
+    check_choice("matmul_dtype", matmul_dtype, MATMUL_DTYPES)
     positive_temperature(temperature)
-    if backend == "auto":
-        entries = student.shape[0] * student.shape[1] * teacher.shape[1]
-        backend = "streaming" if entries >= STREAMED_ENTRIES else "dense"
-    _check_tokens(student, teacher, unit_length=backend == "streaming")
+    _check_tokens(student, teacher, unit_length=backend != "dense")
     check_matches(matches, *student.shape[:2], teacher.shape[1])
-    common = torch.promote_types(student.dtype, teacher.dtype)
-    student, teacher = student.to(common), teacher.to(common)
-    compute = _streamed if backend == "streaming" else _dense
+    common = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
+    dtype = torch.bfloat16 if matmul_dtype == "bfloat16" else common
+    large = student.shape[0] * student.shape[1] * teacher.shape[1] >= STREAMED_ENTRIES
+    compute = _streamed if backend == "streaming" or backend == "auto" and large else _dense
+    student, teacher = student.to(dtype), teacher.to(dtype)
     with torch.autocast(student.device.type, enabled=False):  # which would round the cosines
         return compute(student, teacher, matches, temperature, dispersion, assignment, detach_ratio)
 
@@ -200,8 +219,6 @@ def _dense(student, teacher, matches, temperature, dispersion, assignment, detac
 
 
 def _streamed(student, teacher, matches, temperature, dispersion, assignment, detach_ratio) -> MatchStatistics:
-    if student.dtype == torch.float16:  # of the half formats, bfloat16 alone is multiplied as it is
-        student, teacher = student.float(), teacher.float()
     similarity, rows, columns = streamed_profiles(student, teacher, *matches, temperature)
     source, target = (matches.batch, matches.source), (matches.batch, matches.target)
     if assignment == "sinkhorn":
@@ -222,13 +239,14 @@ def _check_tokens(student: Tensor, teacher: Tensor, unit_length: bool) -> None:
         )
     for name, tokens in (("student", student), ("teacher", teacher)):
         lengths = torch.linalg.vector_norm(tokens.detach(), dim=-1)
-        unfit = int((~lengths.isfinite()).sum())
-        if unfit:
+        longest = float(lengths.max())  # NaN if any is
+        if not math.isfinite(longest):
+            unfit = int((~lengths.isfinite()).sum())
             raise FloatingPointError(f"{unfit} of {lengths.numel()} tokens of the {name} hold NaN or infinity")
-        if unit_length and float(lengths.max()) > LONGEST_TOKEN:
+        if unit_length and longest > LONGEST_TOKEN:
             raise ValueError(
-                f"the {name} has tokens of length {float(lengths.max()):.3g}, and the streaming backend relies on "
-                "cosines: give torch.nn.functional.normalize(tokens, dim=-1), or backend='dense'"
+                f"the {name} has tokens of length {longest:.3g}, and the streaming backend relies on "
+                "cosines: give torch.nn.functional.normalize(tokens, dim=-1), or backend='dense' for any length"
             )
 
 
@@ -246,3 +264,16 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse an unknown choice by naming the known ones."""
     if value not in choices:
         raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
+
+
+def whole_numbers(name: str, values: Iterable, least: int | None = None) -> tuple[int, ...]:
+    """The values as ints: numpy's whole numbers count as such, bools and floats do not.
+
+    Raises:
+        ValueError: if one of them is no whole number, or below the least, naming them.
+    """
+    values = tuple(values)
+    if any(isinstance(v, bool) or not isinstance(v, Integral) or least is not None and v < least for v in values):
+        bound = "" if least is None else f" from {least} up"
+        raise ValueError(f"{name} must hold whole numbers{bound}, got {', '.join(map(repr, values))}")
+    return tuple(int(v) for v in values)

@@ -2,17 +2,17 @@
 
 import copy
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
 from torch.utils.checkpoint import checkpoint
 
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, lay_back, split_region
-from s2dc_core.matching import check_choice
+from s2dc_core.matching import check_choice, unit_length, whole_numbers
 from s2dc_core.streaming import at_least_float32
 from s2dc_core.weights import WeightsReport as WeightsReport
 from s2dc_core.weights import export_encoder as export_encoder
@@ -91,7 +91,7 @@ def join_levels(maps: Sequence[Float[Tensor, "b _ _ _ _"]]) -> Float[Tensor, "b 
     grid = maps[0].shape[1:4]
     joined = []
     for cells in maps:
-        vectors = F.normalize(cells, dim=-1) / len(maps) ** 0.5
+        vectors = unit_length(cells) / len(maps) ** 0.5
         for axis, times in enumerate(grid_of(grid, cells.shape[1:4]), start=1):
             vectors = vectors.repeat_interleave(times, axis)
         joined.append(vectors)
@@ -103,7 +103,7 @@ class BranchOutput(NamedTuple):
 
     Attributes:
         tokens: per chosen level, or one entry if they are joined, unit-length tokens of the whole region, [B, N, D],
-            last grid axis fastest.
+            last grid axis fastest; in float32 at least, also under autocast.
         pooled: projected mean of each sub-volume's last map, [B * sub-volumes, D], of any length.
     """
 
@@ -117,19 +117,20 @@ class Branch(nn.Module):
     def __init__(
         self,
         encoder: Encoder,
-        levels: Sequence[int],
+        levels: Sequence[Real],
         hidden: int,
         out: int,
         norm: str,
         token_head: str = "mlp",
         joined: bool = False,
-        at_a_time: int | None = None,
+        at_a_time: Real | None = None,
     ):
         super().__init__()
         check_choice("token_head", token_head, TOKEN_HEADS)
+        levels = whole_numbers("levels", levels)
         if joined and list(levels) != sorted(set(levels)):
-            raise ValueError(f"levels to be joined go from fine to coarse, such as 1, 2, 3; got {tuple(levels)}")
-        self.encoder, self.levels, self.joined, self.at_a_time = encoder, tuple(levels), joined, at_a_time
+            raise ValueError(f"levels to be joined go from fine to coarse, such as 1, 2, 3; got {levels}")
+        self.encoder, self.levels, self.joined, self.at_a_time = encoder, levels, joined, at_a_time
         channels = encoder.config.embed_dim
         for level in self.levels:
             grid_of(encoder.config.sub_volume, encoder.stride(level))
@@ -144,12 +145,9 @@ class Branch(nn.Module):
         sub_volume = self.encoder.config.sub_volume
         counts = grid_of(region.shape[2:], sub_volume)
         maps = self.encode(split_region(region, sub_volume))
-        tokens = []
-        for level, head in zip(self.levels, self.token_heads, strict=True):
-            laid_back = lay_back(maps[level], counts).movedim(1, -1)
-            tokens.append(F.normalize(head(laid_back), dim=-1))
-        if self.joined:
-            tokens = [join_levels(tokens)]
+        laid_back = [lay_back(maps[level], counts).movedim(1, -1) for level in self.levels]
+        projected = [head(cells) for head, cells in zip(self.token_heads, laid_back, strict=True)]
+        tokens = [join_levels(projected)] if self.joined else [unit_length(cells) for cells in projected]
         return BranchOutput([cells.flatten(1, 3) for cells in tokens], self.pool(maps))
 
     def encode(self, sub_volumes: Float[Tensor, "g c x y z"]) -> list[Tensor]:
@@ -158,7 +156,7 @@ class Branch(nn.Module):
             return self.encoder(sub_volumes)
         parts = [
             checkpoint(self.encoder, part, use_reentrant=False) if torch.is_grad_enabled() else self.encoder(part)
-            for part in sub_volumes.split(self.at_a_time)
+            for part in sub_volumes.split(int(self.at_a_time))
         ]
         return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
@@ -189,14 +187,14 @@ class StudentTeacher(nn.Module):
     def __init__(
         self,
         config: EncoderConfig,
-        levels: Sequence[int] = (2,),
+        levels: Sequence[Real] = (2,),
         hidden: int = 2048,
         out: int = 512,
         norm: str = "layer",
         momentum: float | int = 0.999,
         token_head: str = "mlp",
         joined: bool = False,
-        at_a_time: int | None = None,
+        at_a_time: Real | None = None,
     ):
         super().__init__()
         if not 0 <= momentum <= 1:

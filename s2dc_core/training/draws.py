@@ -143,10 +143,11 @@ def draw_tokens(
         generators: one for each region.
     """
     sources, targets, kept = [], [], []
+    most = min(count, student.shape[1], teacher.shape[1])
     for region, generator in enumerate(generators or [None] * len(student)):
         pairs = (matches.batch == region).nonzero()[:, 0].cpu()
         for _ in range(draws):
-            some = pairs[torch.randperm(len(pairs), generator=generator)][:count].to(matches.batch.device)
+            some = pairs[torch.randperm(len(pairs), generator=generator)][:most].to(matches.batch.device)
             place = torch.arange(len(some), device=some.device)
             kept.append(Matches(torch.full_like(place, len(kept)), place, place))
             sources.append(student[region, _fill_up(matches.source[some], student.shape[1], count, generator)])
@@ -157,9 +158,9 @@ def draw_tokens(
 def _fill_up(
     first: Int[Tensor, " k"], total: int, count: int, generator: torch.Generator | None
 ) -> Int[Tensor, " count"]:
-    """The given tokens, then others of ``total`` at random, up to ``count``."""
+    """The given tokens, then others of ``total`` at random, up to ``count`` or all there are."""
     free = torch.ones(total, dtype=torch.bool)
     free[first.cpu()] = False
     others = free.nonzero()[:, 0]
-    others = others[torch.randperm(len(others), generator=generator)][: max(count - len(first), 0)]
+    others = others[torch.randperm(len(others), generator=generator)][: max(min(count, total) - len(first), 0)]
     return torch.cat([first, others.to(first.device)])

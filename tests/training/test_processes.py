@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from s2dc_core.model import SharedBatchNorm
 from s2dc_core.training import Pretraining, pretrain, processes
@@ -21,14 +22,18 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYER = replace(SHORT, steps=20, batch=2)
 # BatchNorm blows up the rounding of float32 to 0.01 of the loss within these steps, in one process too: so in float64.
 BATCH = replace(LAYER, batch=8, norm="batch")
+PLANE = torch.arange(24).eq(12).expand(24, 24, 24)
+"""A body of one plane: a patch of it is mostly air, and no token may match."""
+UNMATCHED = [SCANS[0], SCANS[1]._replace(foreground=PLANE)]
 CHILD = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from tests.training.test_processes import BATCH, LAYER, SCANS, in_double, pretrain
+from tests.training.test_processes import BATCH, LAYER, SCANS, UNMATCHED, in_double, pretrain
 
 folder = Path(sys.argv[1])
 pretrain(replace(LAYER, batch=1), SCANS, progress=False, folder=folder / "layer", save_every=7)
+pretrain(replace(LAYER, batch=1), UNMATCHED, progress=False, folder=folder / "unmatched")
 run = in_double(replace(BATCH, batch=4))
 assert run.processes.count == 2
 run.save(folder / "batch")
@@ -63,12 +68,17 @@ pretrain(replace(LAYER, steps=6, batch=1), SCANS, progress=False, folder=sys.arg
 """
 UNEQUAL = """
 import os, sys, torch
-from tests.training.test_processes import LAYER, SCANS, Pretraining, Processes, pretrain
+from tests.training.test_processes import LAYER, SCANS, Pretraining, Processes, SharedBatchNorm, pretrain
 
 own = Processes()
 rows = 3 - own.index
 found = own.gather(torch.full((rows, 2), float(own.index)))
 assert found.tolist() == [[0.0, 0.0]] * 3 + [[1.0, 1.0]] * 2, found
+
+features = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+shared, usual = SharedBatchNorm(2, affine=False), torch.nn.BatchNorm1d(2, affine=False)
+torch.testing.assert_close(shared(features.split((3, 2))[own.index]), usual(features).split((3, 2))[own.index])
+torch.testing.assert_close(shared.state_dict(), usual.state_dict())
 pretrain(LAYER, SCANS[: 2 - own.index], progress=False)
 """
 TERMINATED = """
@@ -82,12 +92,12 @@ pretrain(LAYER, SCANS, progress=False, folder=sys.argv[1])
 """
 
 
-def in_double(config):
+def in_double(config, scans=SCANS):
     """A run whose every number is float64, after its last step."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        scans = [scan._replace(volume=scan.volume.double(), raw=scan.raw.double()) for scan in SCANS]
+        scans = [scan._replace(volume=scan.volume.double(), raw=scan.raw.double()) for scan in scans]
         run = Pretraining(config, scans, device="cpu")
         for _ in range(config.steps):
             run.step()
@@ -116,14 +126,16 @@ def together(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(together):
-    two, one = Pretraining.resume(together / "layer", SCANS, "cpu"), Pretraining(LAYER, SCANS, "cpu")
+@pytest.mark.parametrize(("folder", "scans"), [("layer", SCANS), ("unmatched", UNMATCHED)])
+def test_two_processes_take_the_steps_of_one(together, folder, scans):
+    """Also where the second process has no match in its region: it counts nothing there, as in a batch of both."""
+    two, one = Pretraining.resume(together / folder, scans, "cpu"), Pretraining(LAYER, scans, "cpu")
     for _ in range(20):
         one.step()
     assert np.array(two.history) == pytest.approx(np.array(one.history), abs=1e-5)
     torch.testing.assert_close(two.queue.features, one.queue.features, atol=1e-5, rtol=0)
     assert two.queue.seen == one.queue.seen == 40 and two.regions == one.regions == 40
-    assert sorted(entry.name for entry in (together / "layer").glob("step_*"))[-1] == "step_0000020"
+    assert sorted(entry.name for entry in (together / folder).glob("step_*"))[-1] == "step_0000020"
 
 
 @pytest.mark.slow
@@ -131,6 +143,11 @@ def test_batch_norm_heads_normalise_over_both(together):
     one = in_double(BATCH)
     state = torch.load(together / "batch" / "step_0000020" / "state.pt", weights_only=True)
     assert np.array(state["history"]) == pytest.approx(np.array(one.history), abs=1e-9)
+    kept = load_file(together / "batch" / "step_0000020" / "model.safetensors")
+    running = {f"model.{name}": value for name, value in one.model.state_dict().items() if "running_" in name}
+    assert len(running) == 16
+    for name, value in running.items():
+        torch.testing.assert_close(kept[name], value, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow
