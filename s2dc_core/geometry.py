@@ -190,33 +190,21 @@ def _warp_nearest(volume: Tensor, back: Tensor, fill: Tensor) -> Tensor:
 
 def _map_grid(matrix: Float[Tensor, "b 3 4"], shape: Sequence[int], dtype: torch.dtype) -> Float[Tensor, "b x y z 3"]:
     """matrix (q, 1) for every voxel q of a grid; one plane per coordinate in memory, which is what vectorises."""
-    start, slope = _rows(matrix, shape, dtype)
-    return (start + slope).movedim(1, -1)
-
-
-def _rows(matrix: Float[Tensor, "b 3 4"], shape: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The first voxel of each row along the last axis, [B, 3, X, Y, 1], and what the others add, [B, 3, 1, 1, Z]."""
     x, y, z = (torch.arange(side, dtype=torch.float64, device=matrix.device) for side in shape)
     column = matrix[..., None, None, None]
     start = column[:, :, 0] * x[:, None, None] + column[:, :, 1] * y[:, None] + column[:, :, 3]
-    return start.to(dtype), (column[:, :, 2] * z).to(dtype)
+    return (start.to(dtype) + (column[:, :, 2] * z).to(dtype)).movedim(1, -1)
 
 
 def _sample(volume: Float[Tensor, "b c x y z"], matrix: Float[Tensor, "b 3 4"]) -> Float[Tensor, "b c x y z"]:
-    if volume.device.type != "cpu":
-        return F.grid_sample(volume, _map_grid(matrix, volume.shape[2:], volume.dtype), align_corners=False)
-    # On a CPU grid_sample gives a thread to each volume of a batch, so some slabs of one are sampled as a batch; and
-    # the places of few voxels stay in the cache between being written and being read.
+    places = _map_grid(matrix, volume.shape[2:], volume.dtype)
+    if volume.device.type != "cpu" or len(volume) != 1 or volume.requires_grad:
+        return F.grid_sample(volume, places, align_corners=False)
+    # A CPU's grid_sample gives a thread to each volume of a batch: one volume alone is sampled as a batch of slabs. Its
+    # gradient would be held once for each slab.
     slabs = math.gcd(volume.shape[2], torch.get_num_threads())
-    planes = max(n for n in range(1, 7) if volume.shape[2] // slabs % n == 0)
-    out = torch.empty_like(volume, memory_format=torch.contiguous_format)
-    for single, start, slope, moved in zip(volume, *_rows(matrix, volume.shape[2:], volume.dtype), out, strict=True):
-        source = single.expand(slabs, *single.shape)
-        starts = start.unflatten(1, (-1, slabs, planes)).permute(1, 2, 0, 3, 4, 5)
-        for places, part in zip(starts, moved.unflatten(1, (-1, slabs, planes)).unbind(1), strict=True):
-            at = (places + slope).movedim(1, -1)
-            part.copy_(F.grid_sample(source, at, align_corners=False).movedim(0, 1))
-    return out
+    out = F.grid_sample(volume.expand(slabs, -1, -1, -1, -1), places[0].unflatten(0, (slabs, -1)), align_corners=False)
+    return out.movedim(0, 1).flatten(1, 2)[None]
 
 
 def affine_about_centre(

@@ -7,6 +7,7 @@ back into the region's grid, so a match may cross from one sub-volume into anoth
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from s2dc_core.geometry import Matches, Reals, grid_of, ground_truth_matches, random_affine, split_region, warp
+from s2dc_core.matching import whole_numbers
 from s2dc_core.model import EncoderConfig
 
 Generators = Sequence[torch.Generator | None] | None
@@ -52,6 +54,7 @@ class ViewConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.counts) != 3 or any(n < 1 for n in self.counts):
             raise ValueError(f"counts must be three numbers of sub-volumes, each at least 1, got {self.counts}")
+        object.__setattr__(self, "counts", whole_numbers("counts", self.counts))
         for name in ("scale", "positive_scale"):
             span = getattr(self, name)
             if len(span) != 2 or not 0 < span[0] <= span[1]:
@@ -127,18 +130,16 @@ def crop_region(
     """
     shape, size = volume.shape[1:], region_shape(volume.shape[1:], sub_volume, counts)
     everywhere = torch.ones(shape, dtype=torch.bool, device=volume.device)
-    foreground = everywhere if foreground is None else foreground
-    if foreground.shape != shape or foreground.dtype != torch.bool:
+    if foreground is not None and (foreground.shape != shape or foreground.dtype != torch.bool):
         raise ValueError(
             f"the foreground, {tuple(foreground.shape)} of {foreground.dtype}, must be a bool mask on the scan's grid "
             f"of {tuple(shape)} voxels"
         )
-    start = _draw_start(foreground if foreground.any() else everywhere, size, generator)
+    foreground = everywhere if foreground is None or not foreground.any() else foreground
+    start = _draw_start(foreground, size, generator)
     window = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
     crop = volume[(slice(None), *window)]
     missing = [s - side for side, s in zip(crop.shape[1:], size, strict=True)]
-    if not any(missing):
-        return Region(crop, everywhere[window], foreground[window], background)
     far_end = [amount for room in reversed(missing) for amount in (0, room)]
     masks = (F.pad(mask[window], far_end, value=False) for mask in (everywhere, foreground))
     return Region(F.pad(crop, far_end, value=background), *masks, background)
@@ -208,7 +209,7 @@ def make_views(
     volume: Float[Tensor, "c x y z"],
     spacing: Reals,
     encoder: EncoderConfig,
-    levels: Sequence[int],
+    levels: Sequence[Real],
     config: ViewConfig | None = None,
     background: float | int = 0.0,
     foreground: Tensor | None = None,
@@ -241,7 +242,7 @@ def augment_regions(
     regions: Sequence[Region],
     spacings: Sequence[Reals],
     encoder: EncoderConfig,
-    levels: Sequence[int],
+    levels: Sequence[Real],
     config: ViewConfig,
     generators: Generators = None,
     device: torch.device | str = "cpu",
