@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float, Int, Shaped
 from scipy.ndimage import distance_transform_edt
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples
 from torch import Tensor, nn
 
+from s2dc_core.matching import unit_length, whole_numbers
 from s2dc_core.model import join_levels
 from s2dc_core.views import check_fits
 
@@ -80,11 +81,11 @@ def token_affine(affine: Float[np.ndarray, "4 4"], patch: Sequence[int]) -> Floa
 
 def token_features(
     encoder: nn.Module,
-    volume: Float[Tensor, "..."],  # any shape: a wrong one gets an error that says what to do
-    level: int | Sequence[int],
-    sub_volume: Sequence[int] | None = None,
+    volume: Float[Tensor, "..."],  # any shape, and numbers of any kind: wrong ones get an error that says what to do
+    level: Real | Sequence[Real] | np.ndarray,
+    sub_volume: Sequence[Real] | np.ndarray | None = None,
     affine: Shaped[np.ndarray, "4 4"] | Shaped[Tensor, "4 4"] | None = None,
-    batch_size: int | None = None,
+    batch_size: Real | None = None,
     background: Real | None = None,
 ) -> TokenMap:
     """Tokens of a whole volume, encoded in tiles and laid back side by side.
@@ -109,10 +110,11 @@ def token_features(
             [C, X, Y, Z], is smaller than one patch or holds values that are not finite, a background that is
             not finite, less than one tile together, or an affine that cannot be inverted.
     """
-    levels = (level,) if isinstance(level, int) else tuple(level)
+    levels = whole_numbers("level", [level] if np.ndim(level) == 0 else level)
     stride, tile = _stride_and_tile(encoder, levels, sub_volume, volume.shape[1:])
     _check_volume(volume, stride)
     batch_size = max(1, VOXELS_AT_ONCE // int(np.prod(tile))) if batch_size is None else batch_size
+    (batch_size,) = whole_numbers("batch_size", [batch_size])
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: at least one tile is encoded at a time, give 1 or more")
     if background is not None and not np.isfinite(background):
@@ -133,7 +135,7 @@ def token_features(
 
 
 def _stride_and_tile(
-    encoder: nn.Module, levels: Sequence[int], sub_volume: Sequence[int] | None, shape: Sequence[int]
+    encoder: nn.Module, levels: Sequence[int], sub_volume: Sequence[Real] | np.ndarray | None, shape: Sequence[int]
 ) -> tuple[tuple, tuple]:
     if not levels or list(levels) != sorted(set(levels)):
         raise ValueError(f"give one level, or several from fine to coarse, such as (1, 2, 3); got {tuple(levels)}")
@@ -142,7 +144,7 @@ def _stride_and_tile(
         # As many tiles along an axis as needed, of equal size, so that little is padded.
         parts = [-(-side // LARGEST_TILE) for side in shape]
         sub_volume = [-(-side // (n * s)) * s for side, n, s in zip(shape, parts, strides[-1], strict=True)]
-    tile = tuple(int(t) for t in (encoder.config.sub_volume if sub_volume is None else sub_volume))
+    tile = whole_numbers("sub_volume", encoder.config.sub_volume if sub_volume is None else sub_volume)
     for level, stride in zip(levels, strides, strict=True):
         if len(tile) != 3 or any(t < s or t % s for t, s in zip(tile, stride, strict=True)):
             raise ValueError(f"sub_volume {tile} is not made of whole tokens: level {level} has stride {stride}")
@@ -195,7 +197,7 @@ def similarity_heatmap(token_map: TokenMap, voxel: Sequence[Integral] | np.ndarr
     if len(voxel) != 3 or any(not 0 <= v < side for v, side in zip(voxel, covered, strict=True)):
         ranges = ", ".join(f"0..{side - 1}" for side in covered)
         raise IndexError(f"voxel {tuple(voxel)} lies outside the token map, which covers voxels ({ranges})")
-    unit = F.normalize(token_map.features, dim=-1)
+    unit = unit_length(token_map.features)
     anchor = unit[tuple(int(v) // p for v, p in zip(voxel, token_map.patch, strict=True))]
     return (unit @ anchor).clamp(-1, 1)
 
@@ -222,20 +224,20 @@ def organ_grid(
     if label.ndim != 3 or any(-(-s // p) != g for s, p, g in zip(label.shape, patch, grid, strict=True)):
         expected = f"{grid} tokens of {patch} voxels, the grid of the encoded volume"
         raise ValueError(f"a label map of {label.shape} voxels does not lie on {expected}")
-    if (label < 0).any() or (label != np.round(label)).any():
+    if not (np.isfinite(label) & (label >= 0) & (label == np.round(label))).all():
         raise ValueError("labels must be whole numbers from 0 (background) up")
-    organs = np.unique(label[label > 0]).astype(int).tolist()
-    if not organs:
+    values = np.union1d(label, 0)
+    if len(values) == 1:
         raise ValueError("the label map holds background only: there is no organ to take tokens from")
 
     border = [(0, g * p - s) for g, p, s in zip(grid, patch, label.shape, strict=True)]
-    cells = np.pad(label, border).reshape(grid[0], patch[0], grid[1], patch[1], grid[2], patch[2])
-    owner, largest = np.zeros(grid, dtype=np.int64), np.zeros(grid, dtype=np.int64)
-    for organ in organs:
-        filled = (cells == organ).sum(axis=(1, 3, 5))
-        owner[filled > largest] = organ
-        largest = np.maximum(largest, filled)
-    owner[largest < purity * np.prod(patch)] = 0
+    place, owner = np.searchsorted(values, np.pad(label, border)), np.empty(grid, dtype=np.int64)
+    for part, owners in zip(np.split(place, grid[0]), owner, strict=True):  # all at once could be some GB of counts
+        cells = rearrange(part, "x (b y) (c z) -> (b c) (x y z)", y=patch[1], z=patch[2])
+        keys = cells + len(values) * np.arange(len(cells))[:, None]
+        filled = np.bincount(keys.ravel(), minlength=len(values) * len(cells)).reshape(len(cells), -1)[:, 1:]
+        # argmax takes the first of the largest, which is the lower label.
+        owners.flat = np.where(filled.max(1) >= purity * np.prod(patch), values[1 + filled.argmax(1)], 0)
     return torch.from_numpy(owner)
 
 
@@ -243,7 +245,7 @@ def organ_tokens(
     token_map: TokenMap,
     label: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."],
     purity: Real = 0.5,
-    minimum: int = 5,
+    minimum: Integral = 5,
 ) -> OrganTokens:
     """The tokens of the organs that have at least `minimum`; the others, or those with none, are in `dropped`.
 
@@ -305,7 +307,7 @@ def organ_silhouettes(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) 
     labels, counts = np.unique(organ.cpu().numpy(), return_counts=True)
     if len(labels) < 2 or counts.max() < 2:
         raise ValueError(f"a silhouette needs two organs, one of two tokens: got labels {labels.tolist()}")
-    samples = silhouette_samples(features.double().cpu().numpy(), organ.cpu().numpy(), metric="cosine")
+    samples = silhouette_samples(features.detach().double().cpu().numpy(), organ.cpu().numpy(), metric="cosine")
     return {int(label): float(samples[organ.cpu().numpy() == label].mean()) for label in labels}
 
 
@@ -314,18 +316,22 @@ def structure_silhouette(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"
     return float(np.mean(list(organ_silhouettes(features, organ).values())))
 
 
-def fit_pca(token_maps: TokenMap | Iterable[TokenMap], components: int = 3) -> PCA:
+def fit_pca(token_maps: TokenMap | Iterable[TokenMap], components: Real = 3) -> PCA:
     """Principal axes of the tokens of one map, or of several taken together (figs. 6-7).
 
     Deterministic: no random solver, and each axis points to where its largest loading is positive. Raises
-    ValueError for more components than tokens or channels, or for maps with different numbers of channels.
+    ValueError for one token, which varies along no axis, for more components than tokens or channels, or for maps with
+    different numbers of channels.
     """
     maps = [token_maps] if isinstance(token_maps, TokenMap) else list(token_maps)
     widths = sorted({token_map.features.shape[-1] for token_map in maps})
     if len(widths) != 1:
         raise ValueError(f"PCA needs token maps with one number of channels, got {widths}")
-    tokens = torch.cat([token_map.features.flatten(0, 2) for token_map in maps]).double().numpy()
-    if not 1 <= components <= min(tokens.shape):
+    tokens = np.concatenate([_token_rows(token_map) for token_map in maps])
+    (components,) = whole_numbers("components", [components], 1)
+    if len(tokens) < 2:
+        raise ValueError(f"PCA needs two tokens at least, got {len(tokens)}: take a finer level or a larger volume")
+    if components > min(tokens.shape):
         raise ValueError(f"no {components} components in {len(tokens)} tokens of {widths[0]} channels")
     fitted = PCA(components, svd_solver="covariance_eigh").fit(tokens)
     strongest = np.abs(fitted.components_).argmax(axis=1)
@@ -333,7 +339,7 @@ def fit_pca(token_maps: TokenMap | Iterable[TokenMap], components: int = 3) -> P
     return fitted
 
 
-def pca_map(token_map: TokenMap, components: int = 3, fitted: PCA | None = None) -> Float[Tensor, "x y z k"]:
+def pca_map(token_map: TokenMap, components: Real = 3, fitted: PCA | None = None) -> Float[Tensor, "x y z k"]:
     """The tokens on their first principal axes, in units of the features.
 
     Give maps that are to be compared one `fitted` (from `fit_pca`): with a basis each, colours would flip
@@ -344,5 +350,9 @@ def pca_map(token_map: TokenMap, components: int = 3, fitted: PCA | None = None)
     if components > axes or token_map.features.shape[-1] != channels:
         wanted = f"{components} components of {token_map.features.shape[-1]} channels"
         raise ValueError(f"a PCA of {axes} components of {channels} channels cannot give {wanted}")
-    projected = fitted.transform(token_map.features.flatten(0, 2).double().numpy())[:, :components]
+    projected = fitted.transform(_token_rows(token_map))[:, :components]
     return torch.from_numpy(projected).float().unflatten(0, token_map.features.shape[:3])
+
+
+def _token_rows(token_map: TokenMap) -> Float[np.ndarray, "t c"]:
+    return token_map.features.detach().flatten(0, 2).double().cpu().numpy()

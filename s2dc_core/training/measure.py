@@ -5,7 +5,6 @@ from numbers import Real
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy import stats
 from scipy.spatial.distance import cdist
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from s2dc_core.data import Scan
 from s2dc_core.features import OrganTokens, TokenMap, organ_grid, organ_silhouettes, organ_tokens, token_features
+from s2dc_core.matching import unit_length
 
 
 def labelled_tokens(
-    encoder: nn.Module, scan: Scan, level: int | Sequence[int], purity: float = 0.5, minimum: int = 5
+    encoder: nn.Module, scan: Scan, level: Real | Sequence[Real], purity: float = 0.5, minimum: int = 5
 ) -> tuple[OrganTokens, Float[np.ndarray, "t 3"]]:
     """The tokens of a scan's organs and where their centres lie, in world mm; organs with too few are in `dropped`.
 
@@ -30,7 +30,7 @@ def labelled_tokens(
 
 
 def scan_silhouettes(
-    encoder: nn.Module, scan: Scan, level: int | Sequence[int], purity: float = 0.5, minimum: int = 5
+    encoder: nn.Module, scan: Scan, level: Real | Sequence[Real], purity: float = 0.5, minimum: int = 5
 ) -> dict[int, float]:
     """Mean cosine silhouette of each organ of a scan, by label; organs with too few tokens are left out.
 
@@ -42,7 +42,7 @@ def scan_silhouettes(
 
 
 def _tokens_of(
-    encoder: nn.Module, scan: Scan, level: int | Sequence[int], purity: float, minimum: int
+    encoder: nn.Module, scan: Scan, level: Real | Sequence[Real], purity: float, minimum: int
 ) -> tuple[OrganTokens, TokenMap]:
     organs = () if scan.label is None else scan.label[scan.label > 0].unique().tolist()
     if len(organs) < 2:
@@ -58,7 +58,7 @@ def _tokens_of(
     return tokens, token_map
 
 
-def mean_silhouette(encoder: nn.Module, scans: Sequence[Scan], level: int | Sequence[int]) -> float:
+def mean_silhouette(encoder: nn.Module, scans: Sequence[Scan], level: Real | Sequence[Real]) -> float:
     """Mean over organs, then over scans: an adrenal gland counts as much as the liver."""
     return float(np.mean([np.mean(list(scan_silhouettes(encoder, scan, level).values())) for scan in scans]))
 
@@ -82,7 +82,7 @@ def organ_distances(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) ->
     The diagonal holds the distance between two different tokens of one organ, NaN for an organ of one token. A token of
     length zero has cosine 0 with all.
     """
-    labels, unit = organ.unique().tolist(), F.normalize(features.double(), dim=-1)
+    labels, unit = organ.unique().tolist(), unit_length(features.detach().double())
     sums = torch.stack([unit[organ == label].sum(0) for label in labels])
     counts = torch.stack([(organ == label).sum() for label in labels]).double()
     cosine = (sums @ sums.T) / counts[:, None] / counts
@@ -93,7 +93,7 @@ def organ_distances(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) ->
 
 def nearest_tokens(features: Float[Tensor, "t c"], chunk: int = 1024) -> Int[Tensor, " t"]:
     """For each token the index of the other token that has the largest cosine with it."""
-    unit = F.normalize(features, dim=-1)
+    unit = unit_length(features.detach())
     nearest = []
     for start in range(0, len(unit), chunk):
         cosine = unit[start : start + chunk] @ unit.T
@@ -121,7 +121,7 @@ def cosine_by_distance(
         points: centres of the tokens in mm.
         edges: of the bins in mm, growing; a distance on an edge belongs to the bin above.
     """
-    unit, edges, bins = F.normalize(features, dim=-1), np.asarray(edges, dtype=float), len(edges) - 1
+    unit, edges, bins = unit_length(features.detach()), np.asarray(edges, dtype=float), len(edges) - 1
     means = []
     for label in organ.unique().tolist():
         total, count = np.zeros((2, bins + 2)), np.zeros((2, bins + 2))

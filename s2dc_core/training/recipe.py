@@ -8,6 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import ClassVar, get_args, get_type_hints
 
+import numpy as np
 import torch
 import yaml
 from beartype.door import is_bearable
@@ -75,7 +76,7 @@ class Recipe:
         Raises:
             ValueError: for a field that does not exist, or a value that does not fit, naming it.
         """
-        values = _checked("recipe", cls, values)
+        values = _checked("recipe", cls, _plain(values))
         try:
             for name, kind in _inner(cls).items():
                 if values.get(name) is not None:
@@ -321,6 +322,9 @@ def _kind_of(hint: object) -> str:
 
 
 def _plain(value):
+    """Numbers of numpy, alone or in arrays, lists and dicts, as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     if isinstance(value, Mapping):
         return {str(name): _plain(entry) for name, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, (tuple, list)) else value
