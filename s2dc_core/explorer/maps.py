@@ -1,6 +1,7 @@
 """What the explorer shows, without the explorer: voxels from clicks, similarity maps from tokens, volumes as NIfTI."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -233,10 +234,12 @@ def label_colours(label: Int[Tensor, "x y z"], outline: bool = False) -> Shaped[
     numbers = np.asarray(label)
     shown = numbers > 0
     if outline:
+        beyond = np.pad(numbers, 1)  # background, so that what the volume's border cuts has an outline there
         inner = shown.copy()
-        for axis in range(3):
-            for step in (1, -1):
-                inner &= np.roll(numbers, step, axis) == numbers
+        for axis, step in product(np.flatnonzero(np.greater(numbers.shape, 1)), (0, 2)):
+            place = [slice(1, -1)] * 3
+            place[axis] = slice(step, step + numbers.shape[axis])
+            inner &= beyond[tuple(place)] == numbers
         shown &= ~inner
     table = np.zeros((int(numbers.max()) + 1, 4), dtype=np.uint8)
     for number in np.unique(numbers[shown]):

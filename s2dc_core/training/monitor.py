@@ -21,7 +21,7 @@ class Monitor:
     """Called after each step, it notes losses, learning rate, gradient norm and speed, and now and then draws.
 
     The pictures show the run's first region, always the same: how similar each patch is to the one in the
-    middle, and the three principal components of its tokens, each fitted anew.
+    middle, and the three principal components of its tokens, if it has three, each fitted anew.
 
     Args:
         folder: of the event files; a run that goes on from a checkpoint replaces what was noted after it.
@@ -73,12 +73,12 @@ class Monitor:
         after = f"after {step:,} steps"
         seen = {after: (similarity_heatmap(tokens, middle), tokens.affine)}
         row = HeatmapRow("the patch in the middle", region.volume[0], affine, None, place, None, seen)
-        colours = {after: (_colours(tokens, region), tokens.affine)}
-        coloured = ColourRow("one region", region.volume[0], affine, None, colours, plane="axial", position=place)
-        return {
-            "similarity": plot_heatmap_rows([row], "How alike patches are"),
-            "principal components": plot_colour_rows([coloured], "Three principal components of the tokens"),
-        }
+        pictures = {"similarity": plot_heatmap_rows([row], "How alike patches are")}
+        if math.prod(tokens.features.shape[:3]) >= 3:
+            colours = {after: (_colours(tokens, region), tokens.affine)}
+            coloured = ColourRow("one region", region.volume[0], affine, None, colours, plane="axial", position=place)
+            pictures["principal components"] = plot_colour_rows([coloured], "Three principal components of the tokens")
+        return pictures
 
     def _region(self, run: Pretraining) -> tuple[Region, np.ndarray]:
         if self._shown is None:
