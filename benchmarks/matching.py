@@ -50,9 +50,10 @@ def log_softmax_form(*arguments) -> MatchStatistics:
     return matrix_form(lambda s: log_dual_softmax(s, TEMPERATURE), *arguments)
 
 
-def backend(name):
-    """match_statistics with this backend."""
-    return lambda *arguments: match_statistics(*arguments, TEMPERATURE, backend=name, detach_ratio=True)
+def backend(name, matmul_dtype="float32"):
+    """match_statistics with this backend and dtype of its products."""
+    how = {"backend": name, "detach_ratio": True, "matmul_dtype": matmul_dtype}
+    return lambda *arguments: match_statistics(*arguments, TEMPERATURE, **how)
 
 
 FORMS = {
@@ -60,7 +61,7 @@ FORMS = {
     "log-softmax": (log_softmax_form, torch.float32, 6),
     "dense": (backend("dense"), torch.float32, 6),
     "streaming": (backend("streaming"), torch.float32, 0),
-    "streaming, bfloat16 tokens": (backend("streaming"), torch.bfloat16, 0),
+    "streaming, bfloat16 tokens": (backend("streaming", "bfloat16"), torch.bfloat16, 0),
 }
 """Each with the dtype of its tokens and a guess of the N x N matrices that it holds."""
 

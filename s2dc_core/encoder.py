@@ -6,7 +6,7 @@ SwinUNETR of the same sizes parameter by parameter.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Real
 
 from jaxtyping import Float
 from monai.networks.nets.swin_unetr import SwinTransformer
@@ -65,7 +65,7 @@ class EncoderConfig:
         small = {"embed_dim": 24, "heads": (2, 4, 8, 16), "window": 4, "sub_volume": (48, 48, 48)}
         return cls(**{**small, **overrides})
 
-    def stride(self, level: Integral) -> tuple[int, int, int]:
+    def stride(self, level: Real) -> tuple[int, int, int]:
         """Voxels of a token at a level along each axis: patch * 2^level.
 
         Raises:
@@ -105,7 +105,7 @@ class Encoder(nn.Module):
             use_flash_attention=True,  # MONAI takes it only where no gradient is wanted: the teacher, and features.
         )
 
-    def stride(self, level: Integral) -> tuple[int, int, int]:
+    def stride(self, level: Real) -> tuple[int, int, int]:
         """Voxels of a token at a level along each axis."""
         return self.config.stride(level)
 

@@ -81,11 +81,11 @@ def token_affine(affine: Float[np.ndarray, "4 4"], patch: Sequence[int]) -> Floa
 
 def token_features(
     encoder: nn.Module,
-    volume: Float[Tensor, "..."],  # any shape: a wrong one gets an error that says what to do
-    level: Integral | Sequence[Integral] | np.ndarray,
-    sub_volume: Sequence[Integral] | np.ndarray | None = None,
+    volume: Float[Tensor, "..."],  # any shape, and numbers of any kind: wrong ones get an error that says what to do
+    level: Real | Sequence[Real] | np.ndarray,
+    sub_volume: Sequence[Real] | np.ndarray | None = None,
     affine: Shaped[np.ndarray, "4 4"] | Shaped[Tensor, "4 4"] | None = None,
-    batch_size: Integral | None = None,
+    batch_size: Real | None = None,
     background: Real | None = None,
 ) -> TokenMap:
     """Tokens of a whole volume, encoded in tiles and laid back side by side.
@@ -135,7 +135,7 @@ def token_features(
 
 
 def _stride_and_tile(
-    encoder: nn.Module, levels: Sequence[int], sub_volume: Sequence[int] | None, shape: Sequence[int]
+    encoder: nn.Module, levels: Sequence[int], sub_volume: Sequence[Real] | np.ndarray | None, shape: Sequence[int]
 ) -> tuple[tuple, tuple]:
     if not levels or list(levels) != sorted(set(levels)):
         raise ValueError(f"give one level, or several from fine to coarse, such as (1, 2, 3); got {tuple(levels)}")
@@ -236,8 +236,8 @@ def organ_grid(
         cells = rearrange(part, "x (b y) (c z) -> (b c) (x y z)", y=patch[1], z=patch[2])
         keys = cells + len(values) * np.arange(len(cells))[:, None]
         filled = np.bincount(keys.ravel(), minlength=len(values) * len(cells)).reshape(len(cells), -1)[:, 1:]
-        largest = values[1 + filled.argmax(1)]  # argmax takes the first, so the lower label
-        owners.flat = np.where(filled.max(1) >= purity * np.prod(patch), largest, 0)
+        # argmax takes the first of the largest, which is the lower label.
+        owners.flat = np.where(filled.max(1) >= purity * np.prod(patch), values[1 + filled.argmax(1)], 0)
     return torch.from_numpy(owner)
 
 
@@ -311,7 +311,7 @@ def structure_silhouette(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"
     return float(np.mean(list(organ_silhouettes(features, organ).values())))
 
 
-def fit_pca(token_maps: TokenMap | Iterable[TokenMap], components: Integral = 3) -> PCA:
+def fit_pca(token_maps: TokenMap | Iterable[TokenMap], components: Real = 3) -> PCA:
     """Principal axes of the tokens of one map, or of several taken together (figs. 6-7).
 
     Deterministic: no random solver, and each axis points to where its largest loading is positive. Raises
@@ -334,7 +334,7 @@ def fit_pca(token_maps: TokenMap | Iterable[TokenMap], components: Integral = 3)
     return fitted
 
 
-def pca_map(token_map: TokenMap, components: Integral = 3, fitted: PCA | None = None) -> Float[Tensor, "x y z k"]:
+def pca_map(token_map: TokenMap, components: Real = 3, fitted: PCA | None = None) -> Float[Tensor, "x y z k"]:
     """The tokens on their first principal axes, in units of the features.
 
     Give maps that are to be compared one `fitted` (from `fit_pca`): with a basis each, colours would flip

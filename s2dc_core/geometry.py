@@ -203,9 +203,8 @@ def _sample(volume: Float[Tensor, "b c x y z"], matrix: Float[Tensor, "b 3 4"]) 
     # A CPU's grid_sample gives a thread to each volume of a batch: one volume alone is sampled as a batch of slabs. Its
     # gradient would be held once for each slab.
     slabs = math.gcd(volume.shape[2], torch.get_num_threads())
-    places = places[0].unflatten(0, (slabs, -1))
-    moved = F.grid_sample(volume.expand(slabs, -1, -1, -1, -1), places, align_corners=False)
-    return moved.movedim(0, 1).flatten(1, 2)[None]
+    out = F.grid_sample(volume.expand(slabs, -1, -1, -1, -1), places[0].unflatten(0, (slabs, -1)), align_corners=False)
+    return out.movedim(0, 1).flatten(1, 2)[None]
 
 
 def affine_about_centre(

@@ -34,6 +34,7 @@ from s2dc_core.streaming import at_least_float32
 NORMALISERS = ("weights", "printed")
 FORMS = ("equations", "published")
 CHOICES = {"assignment": ASSIGNMENTS, "dispersion": DISPERSIONS, "normaliser": NORMALISERS, "form": FORMS}
+CHOICES |= {"backend": BACKENDS, "matmul_dtype": MATMUL_DTYPES}
 OF_STATISTICS = ("temperature", "dispersion", "backend", "assignment", "detach_ratio", "matmul_dtype")
 """The options that match_statistics takes."""
 CLAMP = 1e-6
@@ -221,8 +222,6 @@ class LossOptions:
     def __post_init__(self):
         for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), choices)
-        check_choice("backend", self.backend, BACKENDS)
-        check_choice("matmul_dtype", self.matmul_dtype, MATMUL_DTYPES)
         for name in ("temperature", "contrast_temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
@@ -235,7 +234,7 @@ class LossOptions:
             self._refuse_what_the_published_form_fixes()
 
     @property
-    def weights(self) -> tuple[float, float, float]:
+    def weights(self) -> tuple[float | int, ...]:
         """The factors of equation 9, of L_g, L_p2p and L_p2s."""
         return self.contrast_weight, self.patch_to_patch_weight, self.patch_to_structure_weight
 

@@ -239,12 +239,13 @@ def _check_tokens(student: Tensor, teacher: Tensor, unit_length: bool) -> None:
         )
     for name, tokens in (("student", student), ("teacher", teacher)):
         lengths = torch.linalg.vector_norm(tokens.detach(), dim=-1)
-        unfit = int((~lengths.isfinite()).sum())
-        if unfit:
+        longest = float(lengths.max())  # NaN if any is
+        if not math.isfinite(longest):
+            unfit = int((~lengths.isfinite()).sum())
             raise FloatingPointError(f"{unfit} of {lengths.numel()} tokens of the {name} hold NaN or infinity")
-        if unit_length and float(lengths.max()) > LONGEST_TOKEN:
+        if unit_length and longest > LONGEST_TOKEN:
             raise ValueError(
-                f"the {name} has tokens of length {float(lengths.max()):.3g}, and the streaming backend relies on "
+                f"the {name} has tokens of length {longest:.3g}, and the streaming backend relies on "
                 "cosines: give torch.nn.functional.normalize(tokens, dim=-1), or backend='dense' for any length"
             )
 

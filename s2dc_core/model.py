@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -116,13 +117,13 @@ class Branch(nn.Module):
     def __init__(
         self,
         encoder: Encoder,
-        levels: Sequence[int],
+        levels: Sequence[Real],
         hidden: int,
         out: int,
         norm: str,
         token_head: str = "mlp",
         joined: bool = False,
-        at_a_time: int | None = None,
+        at_a_time: Real | None = None,
     ):
         super().__init__()
         check_choice("token_head", token_head, TOKEN_HEADS)
@@ -186,14 +187,14 @@ class StudentTeacher(nn.Module):
     def __init__(
         self,
         config: EncoderConfig,
-        levels: Sequence[int] = (2,),
+        levels: Sequence[Real] = (2,),
         hidden: int = 2048,
         out: int = 512,
         norm: str = "layer",
         momentum: float | int = 0.999,
         token_head: str = "mlp",
         joined: bool = False,
-        at_a_time: int | None = None,
+        at_a_time: Real | None = None,
     ):
         super().__init__()
         if not 0 <= momentum <= 1:

@@ -7,6 +7,7 @@ back into the region's grid, so a match may cross from one sub-volume into anoth
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -208,7 +209,7 @@ def make_views(
     volume: Float[Tensor, "c x y z"],
     spacing: Reals,
     encoder: EncoderConfig,
-    levels: Sequence[int],
+    levels: Sequence[Real],
     config: ViewConfig | None = None,
     background: float | int = 0.0,
     foreground: Tensor | None = None,
@@ -241,7 +242,7 @@ def augment_regions(
     regions: Sequence[Region],
     spacings: Sequence[Reals],
     encoder: EncoderConfig,
-    levels: Sequence[int],
+    levels: Sequence[Real],
     config: ViewConfig,
     generators: Generators = None,
     device: torch.device | str = "cpu",

@@ -1,6 +1,7 @@
 """Features: tiles laid back, heatmaps, organ tokens, silhouette, PCA; each against a naive loop or an invariant."""
 
 import math
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from s2dc_core.features import (
     deepest_voxel,
     fit_pca,
     inside_outside,
+    organ_grid,
     organ_silhouettes,
     organ_tokens,
     pca_map,
@@ -200,6 +202,37 @@ def test_bad_input_to_token_features(volume, options, message):
         token_features(PoolingEncoder(), volume, **options)
 
 
+def test_levels_and_sizes_may_be_numpys():
+    encoder, volume = PoolingEncoder((16, 16, 16)), random_volume(1, 16, 16, 16)
+    for level, given in ((1, np.int64(1)), (1, np.uint8(1)), ((0, 1), np.array([0, 1])), ((0, 1), [np.int64(0), 1])):
+        plain = token_features(encoder, volume, level, (16, 16, 16), batch_size=1)
+        found = token_features(encoder, volume, given, np.array([16, 16, 16]), batch_size=np.int64(1))
+        assert torch.equal(found.features, plain.features) and found.patch == plain.patch
+        assert {type(side) for side in found.patch} == {int}
+
+
+@pytest.mark.parametrize("level", [True, 1.0, np.float64(1), [1.0, 2.0], [True, 2], np.array([1.0]), np.array([True])])
+def test_a_level_that_is_no_whole_number_is_refused(level):
+    with pytest.raises(ValueError, match="level must hold whole numbers, got"):
+        token_features(PoolingEncoder(), torch.zeros(1, 8, 8, 8), level)
+
+
+def test_sizes_that_are_no_whole_numbers_are_refused():
+    volume = torch.zeros(1, 8, 8, 8)
+    with pytest.raises(ValueError, match="batch_size must hold whole numbers, got 2.0"):
+        token_features(PoolingEncoder(), volume, 0, batch_size=2.0)
+    with pytest.raises(ValueError, match="sub_volume must hold whole numbers, got 8.5, 8, 8"):
+        token_features(PoolingEncoder(), volume, 0, sub_volume=(8.5, 8, 8))
+
+
+def test_features_that_require_a_gradient_can_be_measured():
+    tokens = random_map()
+    leaf = tokens._replace(features=tokens.features.clone().requires_grad_())
+    assert torch.equal(pca_map(leaf), pca_map(tokens))
+    features, organ = blobs()
+    assert organ_silhouettes(features.requires_grad_(), organ) == organ_silhouettes(features.detach(), organ)
+
+
 @pytest.mark.parametrize("axis", range(3))
 def test_volume_smaller_than_one_patch(axis):
     sides = [20, 24, 20]
@@ -300,6 +333,51 @@ def test_organ_tokens_ties_and_border():
     assert organ_tokens(tokens, label, purity=0.6, minimum=1).kept == {4: 1}, "beyond the border is background"
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32])
+def test_organ_grid_equals_a_naive_loop_on_many_labels_and_ties(dtype):
+    """Few voxels a token and many labels, so that most tokens are tied; patches and grids of any shape."""
+    generator, tied = np.random.default_rng(0), 0
+    for _ in range(25):
+        grid, patch = (tuple(int(n) for n in generator.integers(1, 5, 3)) for _ in range(2))
+        shape = [int(g * p - generator.integers(0, p)) for g, p in zip(grid, patch, strict=True)]
+        label = generator.choice([0, 1, 2, 7, 104, 250], shape).astype(dtype)
+        label.flat[0] = 7
+        purity = float(generator.choice([1e-3, 0.25, 1 / 3, 0.5, 1.0]))
+        tokens = random_map(grid, 1, patch)
+        owner = organ_grid(tokens, label, purity)
+        assert owner.dtype == torch.int64
+        np.testing.assert_array_equal(owner.numpy(), naive_owner(label, patch, grid, purity))
+        tied += naive_ties(label, patch, grid)
+    assert tied > 100
+
+
+def naive_ties(label, patch, grid):
+    """Tokens in which two organs have the largest share."""
+    ties = 0
+    for cell in np.ndindex(*grid):
+        window = label[tuple(slice(c * p, (c + 1) * p) for c, p in zip(cell, patch, strict=True))]
+        _, counts = np.unique(window[window > 0], return_counts=True)
+        ties += len(counts) > 1 and (counts == counts.max()).sum() > 1
+    return ties
+
+
+def test_a_mask_is_a_label_map():
+    mask = np.zeros((8, 6, 10), dtype=bool)
+    mask[:4] = True
+    assert torch.equal(organ_grid(random_map(), mask), organ_grid(random_map(), mask.astype(int)))
+
+
+def test_organ_grid_holds_no_count_for_every_token_and_label():
+    """64 x 64 x 64 tokens and 200 labels would be half a gigabyte of counts."""
+    label = np.arange(128**3, dtype=np.int32).reshape(128, 128, 128) % 200
+    tokens = TokenMap(torch.zeros(64, 64, 64, 1), (2, 2, 2), np.eye(4))
+    tracemalloc.start()
+    owner = organ_grid(tokens, label, purity=0.1)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert owner.shape == (64, 64, 64) and most < 150e6
+
+
 def test_organs_with_few_tokens_are_reported():
     label = np.zeros((8, 6, 10), np.uint8)
     label[:4], label[6:, :2, :4], label[7, 5, 9] = 1, 2, 9
@@ -318,6 +396,7 @@ def test_organs_with_few_tokens_are_reported():
         (np.full((8, 6, 10), 0.5), {}, "whole numbers"),
         (np.full((8, 6, 10), -1), {}, "whole numbers"),
         (np.full((8, 6, 10), np.nan), {}, "whole numbers"),
+        (np.full((8, 6, 10), np.inf), {}, "whole numbers"),
         (np.ones((8, 6, 10), int), {"purity": 0.0}, "purity"),
     ],
 )
@@ -423,6 +502,15 @@ def test_bad_input_to_pca():
         fit_pca([tokens, random_map(channels=5)])
     with pytest.raises(ValueError, match="7 components"):
         fit_pca(tokens, components=7)
+    for components in (0, 2.0, True):
+        with pytest.raises(ValueError, match="components must hold whole numbers from 1 up, got"):
+            fit_pca(tokens, components)
+    assert torch.equal(pca_map(tokens, np.int64(2)), pca_map(tokens, 2))
+    for alone in (random_map(grid=(1, 1, 1)), [random_map(grid=(1, 1, 1))]):
+        with pytest.raises(ValueError, match="PCA needs two tokens at least, got 1: take a finer level or a larger"):
+            fit_pca(alone, components=1)
+    two = fit_pca([random_map(grid=(1, 1, 1)), random_map(grid=(1, 1, 1), seed=1)], components=1)
+    assert np.isfinite(two.components_).all() and np.isfinite(two.explained_variance_ratio_).all()
     with pytest.raises(ValueError, match="number of channels"):
         fit_pca([])
     with pytest.raises(ValueError, match="3 components of 5 channels"):

@@ -1,6 +1,7 @@
 """Geometry: equations 2 and 3, the warp, and that both belong together."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -262,6 +263,46 @@ def test_half_precision_keeps_the_geometry(dtype):
     torch.testing.assert_close(warp(volume.to(dtype), H).float(), expected, atol=5e-3, rtol=1e-2)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("mode", ["trilinear", "nearest"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_volume_that_requires_a_gradient_is_warped_alike_and_gets_it(count, mode, threads):
+    """The derivative of a linear map is the map itself: <warp(v + d) - warp(v), w> = <d, gradient>, here exactly."""
+    generator = torch.Generator().manual_seed(0)
+    volume, change, weight = torch.randn(3, count, 2, 6, 5, 4, generator=generator, dtype=torch.float64)
+    H = torch.stack(
+        [affine_about_centre((6, 5, 4), (1, 2, 1), (10, 20 * k, 5), 1.1, (1, 0, 0.5)) for k in range(count)]
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = warp(volume.requires_grad_(), H, mode, fill=0.5)
+        (gradient,) = torch.autograd.grad((found * weight).sum(), volume)
+        plain, moved = (warp(v, H, mode, fill=0.5) for v in (volume.detach(), volume.detach() + change))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found.detach(), plain) and gradient.abs().max() > 0
+    torch.testing.assert_close((change * gradient).sum(), ((moved - plain) * weight).sum())
+    if mode == "trilinear":
+        assert torch.autograd.gradcheck(lambda v: warp(v, H), volume[:, :1, :3, :3, :2].detach().requires_grad_())
+
+
+@pytest.mark.parametrize("shape", [(12, 7, 5), (16, 16, 8), (7, 6, 5), (1, 4, 4)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_one_volume_alone_is_warped_bit_for_bit_as_in_a_batch(shape, channels):
+    """Alone it is sampled in slabs, one a thread: what a region becomes must not depend on its batch."""
+    volume = torch.randn(3, channels, *shape, generator=torch.Generator().manual_seed(0))
+    H = torch.stack([affine_about_centre(shape, (1, 1, 1), (0, 9 * k, 20), 1.05, (1, 0, 0)) for k in range(3)])
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        together = warp(volume, H, fill=-1.0)
+        alone = [warp(volume[k : k + 1], H[k], fill=-1.0) for k in range(3)]
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(torch.cat(alone), together)
+
+
 def test_warp_knows_outside_on_a_single_slice():
     volume = torch.ones(1, 1, 4, 4, 1)
     assert warp(volume, translation(0, 0, 3), fill=-1.0).eq(-1).all()
@@ -327,6 +368,32 @@ def test_bad_input_is_named():
         grid_of((10, 8, 8), (4, 4, 4))
     with pytest.raises(ValueError, match="must be positive"):
         affine_about_centre((8, 8, 8), (1, 0, 1))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_plane_a_positive_angle_turns_x_towards_y(seed):
+    """H written out from the generator's own numbers: which of them is the angle, and which way it turns."""
+    H = random_affine((9, 9, 5), (1, 1, 1), 40.0, (0.8, 1.2), 3.0, torch.Generator().manual_seed(seed), in_plane=True)
+    generator = torch.Generator().manual_seed(seed)
+    torch.randn(3, generator=generator, dtype=torch.float64)  # the axis, drawn and not used
+    angle, where, *shift = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+    turn, scale = math.radians((2 * angle - 1) * 40), 0.8 + 0.4 * where
+    x_axis = transform_points(H, torch.tensor([[4.0, 4, 2], [5, 4, 2]], dtype=torch.float64)).diff(dim=0)[0]
+    expected = torch.tensor([scale * math.cos(turn), scale * math.sin(turn), 0.0], dtype=torch.float64)
+    torch.testing.assert_close(x_axis, expected)
+    centre = transform_points(H, torch.tensor([[4.0, 4, 2]], dtype=torch.float64))[0]
+    moved = torch.tensor([(2 * s - 1) * 3 for s in shift[:2]] + [0.0], dtype=torch.float64)
+    torch.testing.assert_close(centre - torch.tensor([4.0, 4, 2], dtype=torch.float64), moved)
+
+
+def test_a_rotation_turns_about_its_vector_by_the_right_hand():
+    """z: x to y; x: y to z; y: z to x."""
+    for axis in range(3):
+        turn = [0.0, 0.0, 0.0]
+        turn[axis] = 90.0
+        H = affine_about_centre((5, 5, 5), (1, 1, 1), turn)
+        first, second = (axis + 1) % 3, (axis + 2) % 3
+        assert H[second, first].item() == pytest.approx(1) and H[first, second].item() == pytest.approx(-1)
 
 
 def test_in_plane_nothing_moves_along_the_last_axis_and_elsewhere_it_does():

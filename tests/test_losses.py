@@ -169,12 +169,12 @@ def test_structure_losses_ignore_the_order_of_tokens():
     torch.testing.assert_close(before, after)
 
 
-def test_regions_without_matches_are_left_out():
+def test_regions_without_matches_count_nothing():
     student, teacher = tokens(2, 5, 4), tokens(2, 6, 4, seed=1)
     only_first = Matches(*(index[:3] for index in MATCHES))
     both = S2DCLoss().structure_terms(student, teacher, only_first)
     alone = S2DCLoss().structure_terms(student[:1], teacher[:1], only_first)
-    torch.testing.assert_close(both, alone)
+    torch.testing.assert_close(both, tuple(term / 2 for term in alone))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -312,6 +312,30 @@ def test_levels_are_averaged_and_weights_applied():
     torch.testing.assert_close(terms.total, expected)
 
 
+@pytest.mark.parametrize("one_for_all", [MATCHES, [MATCHES]])
+def test_levels_without_their_own_matches_are_told(one_for_all):
+    """A Matches holds three index vectors, which three levels must not be given one each."""
+    sides = (tokens(2, 4), tokens(2, 4, seed=1), tokens(3, 4, seed=2))
+    student, teacher = [tokens(2, 5, 4)] * 3, [tokens(2, 6, 4, seed=1)] * 3
+    with pytest.raises(ValueError, match="each level needs student, teacher and Matches of its own, got 3, 3 and 1"):
+        S2DCLoss()(*sides, student, teacher, one_for_all)
+    with pytest.raises(ValueError, match="got 1, 1 and 2"):
+        S2DCLoss()(*sides, student[0], teacher[0], [MATCHES] * 2)
+    with pytest.raises(ValueError, match="got 0, 0 and 0"):
+        S2DCLoss()(*sides, [], [], [])
+    whole = S2DCLoss()(*sides, student, teacher, [MATCHES] * 3)
+    torch.testing.assert_close(whole, S2DCLoss()(*sides, student[0], [teacher[0]], MATCHES))
+
+
+def test_weights_that_train_nothing_are_refused():
+    names = ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight")
+    for preset in PRESETS:
+        with pytest.raises(ValueError, match="all three weights of the loss are 0, so nothing would be trained"):
+            S2DCLoss.from_preset(preset, **dict.fromkeys(names, 0))
+        for name in names:
+            S2DCLoss.from_preset(preset, **{**dict.fromkeys(names, 0.0), name: 0.5})
+
+
 def test_a_term_of_weight_zero_is_reported_without_gradient():
     student = tokens(2, 5, 4).requires_grad_()
     loss = S2DCLoss.from_preset("default", patch_to_patch_weight=0, patch_to_structure_weight=0)
@@ -337,8 +361,11 @@ def test_bad_input_is_named():
         S2DCLoss.from_preset("default", temprature=0.1)
     with pytest.raises(ValueError, match="unknown normaliser 'mean'"):
         S2DCLoss.from_preset("default", normaliser="mean")
-    with pytest.raises(ValueError, match="unknown backend 'fast'"):
-        S2DCLoss.from_preset("default", backend="fast")
+    for preset in PRESETS:
+        with pytest.raises(ValueError, match="unknown backend 'fast'"):
+            S2DCLoss.from_preset(preset, backend="fast")
+        with pytest.raises(ValueError, match="unknown matmul_dtype 'float16': choose one of float32, bfloat16"):
+            S2DCLoss.from_preset(preset, matmul_dtype="float16")
     with pytest.raises(ValueError, match="cannot use backend 'streaming'"):
         S2DCLoss.from_preset("official", backend="streaming")
     with pytest.raises(ValueError, match="temperature must be positive, got 0"):
@@ -355,7 +382,10 @@ def test_numbers_out_of_range_are_named(value):
             S2DCLoss.from_preset("paper", contrast_weight=value)
 
 
-@pytest.mark.parametrize("option", [{"temperature": 0.1}, {"dispersion": "variance"}, {"normaliser": "printed"}])
+@pytest.mark.parametrize(
+    "option",
+    [{"temperature": 0.1}, {"dispersion": "variance"}, {"normaliser": "printed"}, {"matmul_dtype": "bfloat16"}],
+)
 def test_options_without_effect_on_the_published_form_are_refused(option):
     with pytest.raises(ValueError, match=f"{next(iter(option))}=.* has no effect on the published form"):
         S2DCLoss.from_preset("official", **option)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import ot
 import pytest
 import torch
@@ -17,6 +18,8 @@ from s2dc_core.matching import (
     sharpe_ratio,
     similarity_matrix,
     sinkhorn,
+    unit_length,
+    whole_numbers,
 )
 
 
@@ -201,3 +204,26 @@ def test_bad_input_is_named():
         match_statistics(student, student, index_matches((0, 0, 9)))
     with pytest.raises(ValueError, match="temperature must be positive, got 0"):
         dual_softmax(student, 0)
+
+
+def test_unit_length_is_float32_whatever_comes():
+    """bfloat16 lengths would run from 0.995 to 1.005."""
+    vectors = 7 * torch.randn(500, 24, generator=torch.Generator().manual_seed(0)).bfloat16()
+    vectors[3] = 0
+    with torch.autocast("cpu", torch.bfloat16):
+        unit = unit_length(vectors)
+    assert unit.dtype == torch.float32 and unit[3].eq(0).all()
+    lengths = unit.double().norm(dim=-1)
+    assert (lengths[torch.arange(500) != 3] - 1).abs().max() < 1e-6
+    torch.testing.assert_close(unit, F.normalize(vectors.double(), dim=-1).float())
+    assert unit_length(vectors.double()).dtype == torch.float64
+
+
+def test_whole_numbers_of_numpy_count_and_bools_and_floats_do_not():
+    found = whole_numbers("levels", np.array([1, 2], dtype=np.uint8))
+    assert found == (1, 2) and {type(value) for value in found} == {int}
+    for bad in (True, np.True_, 1.0, np.float64(1), "1", None):
+        with pytest.raises(ValueError, match="levels must hold whole numbers, got 2, "):
+            whole_numbers("levels", [2, bad])
+    with pytest.raises(ValueError, match="sizes must hold whole numbers from 1 up, got 0"):
+        whole_numbers("sizes", [0], 1)

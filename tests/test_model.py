@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.nets import SwinUNETR
@@ -104,6 +105,20 @@ def test_tokens_of_sub_volumes_lie_in_the_regions_grid():
     torch.testing.assert_close(output.tokens[0].norm(dim=-1), torch.ones(1, 2048))
 
 
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("token_head", ["mlp", "none"])
+def test_under_autocast_tokens_have_length_1_in_float32(token_head, joined):
+    """Normalised in bfloat16 they would run from 0.995 to 1.005."""
+    branch = Branch(Encoder(TINY), (1, 2), 16, 8, "layer", token_head, joined).eval()
+    region = torch.rand(1, 1, 64, 32, 32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        projected = branch.token_heads[0](branch.encoder(region)[1].movedim(1, -1))
+        tokens = branch(region).tokens
+    assert token_head == "none" or projected.dtype == torch.bfloat16
+    for level in tokens:
+        assert level.dtype == torch.float32 and (level.norm(dim=-1) - 1).abs().max() < 1e-6
+
+
 def test_joined_tokens_equal_a_naive_loop():
     """Each cell of the finest map with the coarse cells above it; the cosine is the mean of the levels' cosines."""
     maps = [torch.randn(2, 4, 8, 4, 3), torch.randn(2, 2, 4, 2, 5), torch.randn(2, 1, 2, 1, 7)]
@@ -117,6 +132,8 @@ def test_joined_tokens_equal_a_naive_loop():
     cosines = [unit[k][0, 0, 0, 0] @ unit[k][0, 3 >> k, 5 >> k, 1 >> k] for k in range(3)]
     torch.testing.assert_close(one @ other, sum(cosines) / 3)
     torch.testing.assert_close(joined.norm(dim=-1), torch.ones(2, 4, 8, 4))
+    halves = join_levels([cells.bfloat16() for cells in maps])
+    assert halves.dtype == torch.float32 and (halves.norm(dim=-1) - 1).abs().max() < 1e-6
     with pytest.raises(ValueError, match="cannot be cut into"):
         join_levels([torch.zeros(1, 3, 4, 4, 2), torch.zeros(1, 2, 2, 2, 2)])
 
@@ -301,6 +318,48 @@ def test_bad_input_is_named(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
     with pytest.raises(ValueError, match="describes no encoder: holds no Swin encoder"):
         load_encoder(tmp_path / "bare.safetensors")
+
+
+def sized(**fields):
+    """TINY with some fields set past the types that the tests check when a config is made."""
+    config = EncoderConfig(**vars(TINY))
+    for name, value in fields.items():
+        object.__setattr__(config, name, value)
+    config.__post_init__()
+    return config
+
+
+def test_whole_numbers_of_numpy_make_the_same_encoder(tmp_path):
+    """As they come out of an array, or of a sum over one; the sizes are written into the file of weights as JSON."""
+    given = {"heads": np.array([1, 2, 4, 8]), "depths": [np.int32(1)] * 4, "sub_volume": np.array([32, 32, 32])}
+    config = sized(embed_dim=np.int64(12), window=np.uint8(2), in_channels=np.int16(1), **given)
+    assert config == TINY and config.stride(np.int64(1)) == (4, 4, 4)
+    export_encoder(Encoder(config), tmp_path / "encoder.safetensors")
+    assert load_encoder(tmp_path / "encoder.safetensors")[0].config == TINY
+    model = tiny_model(levels=tuple(np.array([1, 2])), at_a_time=np.int64(1))
+    assert model.student.levels == (1, 2) and len(model.student(torch.rand(2, 1, 32, 32, 32)).tokens) == 2
+
+
+@pytest.mark.parametrize("level", [True, 1.0, np.float64(1)])
+def test_a_level_that_is_no_whole_number_is_refused(level):
+    with pytest.raises(ValueError, match="level must hold whole numbers, got"):
+        TINY.stride(level)
+    with pytest.raises(ValueError, match="levels must hold whole numbers, got"):
+        Branch(Encoder(TINY), (level,), 8, 8, "layer")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"window": True}, "window must hold whole numbers from 1 up, got True"),
+        ({"embed_dim": 24.0}, "embed_dim must hold whole numbers from 1 up, got 24.0"),
+        ({"heads": (1, 2.0, 4, 8)}, "heads must hold whole numbers from 1 up, got 1, 2.0, 4, 8"),
+        ({"sub_volume": 32}, "sub_volume must be a list of whole numbers, got 32"),
+    ],
+)
+def test_sizes_that_are_no_whole_numbers_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        sized(**fields)
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,58 @@ def test_bfloat16_tokens_are_summed_in_float32(monkeypatch, tile):
         assert (one - other).abs().max() < 0.01 * other.abs().max()
 
 
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
+def test_the_option_decides_what_is_multiplied(monkeypatch, given, wanted):
+    """Not the tokens' own dtype, which is the device's and autocast's doing. Cosines are float32 either way."""
+    seen, multiply = set(), streaming._multiply
+
+    def note(out, a, b, **how):
+        seen.add((out.dtype, b.dtype))
+        return multiply(out, a, b, **how)
+
+    monkeypatch.setattr(streaming, "_multiply", note)
+    student, teacher = draw("random", 14, 10, given, regions=1)
+    found = losses_and_gradients("default", "streaming", student, teacher, draw_matches(14, 10, 1), matmul_dtype=wanted)
+    assert seen == {(torch.float32, getattr(torch, wanted))}
+    assert [x.dtype for x in found] == [torch.float32] * 2 + [given] * 2
+
+
+@pytest.mark.parametrize("assignment", ["dual_softmax", "sinkhorn"])
+@pytest.mark.parametrize("backend", ["dense", "streaming", "auto"])
+def test_bfloat16_products_are_those_of_the_rounded_tokens(backend, assignment, monkeypatch):
+    """Forward exact in every form, the gradient within what its own rounding leaves."""
+    monkeypatch.setattr(streaming, "TILES", {"cpu": (64, 80)})
+    monkeypatch.setattr(streaming, "STRIP", 2**12)
+    student, teacher = (x.detach().float().requires_grad_() for x in draw("random", 66, 71, width=64))
+    matches, options = draw_matches(66, 71), {"assignment": assignment}
+    rounded = [x.detach().bfloat16().double().requires_grad_() for x in (student, teacher)]
+    exact = losses_and_gradients("default", "dense", *rounded, matches, **options)
+    found = losses_and_gradients("default", backend, student, teacher, matches, matmul_dtype="bfloat16", **options)
+    plain = losses_and_gradients("default", backend, student, teacher, matches, **options)
+    assert {x.dtype for x in found} == {torch.float32} and not torch.equal(found[0], plain[0])
+    for one, other in zip(found[:2], exact[:2], strict=True):
+        assert one.item() == pytest.approx(other.item(), rel=1e-5)
+    for one, other in zip(found[2:], exact[2:], strict=True):
+        assert (one - other).abs().max() < 0.01 * other.abs().max()
+
+
+def test_ties_share_the_gradient_of_a_maximum_in_the_dense_form_alone():
+    """Two partners that are one and the same: dense gives each half of the gradient, streaming one of them all."""
+    student, teacher = draw("random", 3, 4, regions=1)
+    with torch.no_grad():
+        teacher[0, 2] = teacher[0, 1] = student[0, 0]
+    matches, slopes = draw_matches(3, 4, 1), {}
+    for backend in ("dense", "streaming"):
+        ratio = match_statistics(student, teacher, matches, backend=backend).source_ratio[0, 0]
+        slopes[backend] = torch.autograd.grad(ratio, (student, teacher))
+    (dense, streamed), apart = ([slope[k] for slope in slopes.values()] for k in (0, 1))
+    torch.testing.assert_close(dense, streamed)  # of the anchor, whose partners point the same way
+    torch.testing.assert_close(apart[0][0, 1], apart[0][0, 2])
+    assert not torch.allclose(apart[1][0, 1], apart[1][0, 2])
+    torch.testing.assert_close(apart[0][0, 1:3].sum(0), apart[1][0, 1:3].sum(0))
+
+
 def test_bfloat16_leaves_the_precision_of_other_products_as_it_was():
     setting = torch.backends.mkldnn.matmul
     before = setting.fp32_precision
@@ -373,13 +425,18 @@ def test_bad_input_is_named(backend):
         match_statistics(student, teacher, matches._replace(target=torch.arange(9) % 8), backend=backend)
 
 
-def test_tokens_that_are_too_long_are_refused_where_the_bound_is_used():
+def test_tokens_that_are_too_long_are_refused_where_the_bound_may_be_used(monkeypatch):
     student, teacher = (x.detach() for x in draw("random", 5, 7))
     matches = draw_matches(5, 7)
     long = with_entry(student, 4.0)
-    with pytest.raises(ValueError, match=r"the student has tokens of length 4\.\d+, .*normalize.*backend='dense'"):
+    told = r"the student has tokens of length 4\.\d+, .*normalize.*backend='dense'"
+    with pytest.raises(ValueError, match=told):
         match_statistics(long, teacher, matches, backend="streaming")
     match_statistics(long, teacher, matches, backend="dense")
+    for entries in (2 * 5 * 7 + 1, 2 * 5 * 7):  # at a size that "auto" holds, and at one that it streams
+        monkeypatch.setattr(matching, "STREAMED_ENTRIES", entries)
+        with pytest.raises(ValueError, match=told):
+            match_statistics(long, teacher, matches, backend="auto")
 
 
 def test_a_second_derivative_is_refused():

@@ -1,5 +1,6 @@
 """Views: region, counterpart and matches belong together; padding and background take no part."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,6 +92,36 @@ def test_the_region_is_a_copy_of_the_scan_at_some_place():
         assert torch.equal(region, volume[:, x : x + 16, y : y + 16, z : z + 16])
         starts.add((x, y, z))
     assert len(starts) > 5
+
+
+def test_a_foreground_that_holds_nothing_is_all_of_the_scan():
+    nothing = torch.zeros(20, 18, 9, dtype=torch.bool)
+    for seed in range(3):
+        empty, none = (
+            crop_region(scan(20, 18, 9), (16, 16, 16), (1, 1, 1), foreground=mask, generator=seeded(seed))
+            for mask in (nothing, None)
+        )
+        for one, other in zip(empty[:3], none[:3], strict=True):
+            assert torch.equal(one, other)
+        assert torch.equal(empty.body, empty.inside) and empty.body.sum() == 16 * 16 * 9
+    views = [
+        make_views(scan(20, 18, 16), (1, 1, 1), ENCODER, (1,), PLAIN, foreground=mask, generator=seeded())
+        for mask in (torch.zeros(20, 18, 16, dtype=torch.bool), None)
+    ]
+    for one, other in zip(*(each.matches[0] for each in views), strict=True):
+        assert len(one) and torch.equal(one, other)
+
+
+def test_views_of_a_scan_that_requires_a_gradient_send_it_back():
+    volume = scan(16, 16, 16).requires_grad_()
+    near = ViewConfig(counts=(1, 1, 1), translation_mm=4.0)
+    views, plain = (
+        make_views(each, (1, 1, 1), ENCODER, (1,), near, generator=seeded()) for each in (volume, volume.detach())
+    )
+    for name in ("source", "target", "positives"):
+        assert torch.equal(getattr(views, name).detach(), getattr(plain, name))
+        (gradient,) = torch.autograd.grad(getattr(views, name).sum(), volume, retain_graph=True)
+        assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0
 
 
 def test_padded_tokens_take_no_part_in_matches():
@@ -247,6 +278,18 @@ def test_a_batch_of_regions_is_each_of_them_alone():
 def test_a_foreground_on_another_grid_is_named(mask):
     with pytest.raises(ValueError, match=r"must be a bool mask on the scan's grid of \(16, 16, 16\)"):
         make_views(scan(16, 16, 16), (1, 1, 1), ENCODER, (1,), PLAIN, foreground=mask)
+
+
+@pytest.mark.parametrize(("counts", "wrong"), [((2.0, 1, 1), "2.0, 1, 1"), ((True, 1, 1), "True, 1, 1")])
+def test_counts_are_whole_numbers(counts, wrong):
+    """Set past the types that the tests check when a config is made."""
+    config = ViewConfig()
+    object.__setattr__(config, "counts", np.array([2, 1, 1]))
+    config.__post_init__()
+    assert config.counts == (2, 1, 1) and {type(count) for count in config.counts} == {int}
+    object.__setattr__(config, "counts", counts)
+    with pytest.raises(ValueError, match=f"counts must hold whole numbers, got {wrong}"):
+        config.__post_init__()
 
 
 def test_bad_input_is_named():

@@ -46,13 +46,15 @@ def as_colours(
     Args:
         components: of pca_map.
         body: the tokens to be coloured.
-        limits: what is drawn darkest and brightest of each; default: the 2 and 98 percentiles in the body.
+        limits: what is drawn darkest and brightest of each; default: the 2 and 98 percentiles in the body, or of all
+            tokens where none is in it.
 
     Returns:
         The colours, and the limits for another map that is to be compared with this one.
     """
     if limits is None:
-        limits = torch.quantile(components[body], torch.tensor([0.02, 0.98]), dim=0)
+        seen = components[body] if body.any() else components.flatten(0, 2)
+        limits = torch.quantile(seen, torch.tensor([0.02, 0.98]), dim=0)
     colours = ((components - limits[0]) / (limits[1] - limits[0]).clamp(min=1e-9)).clamp(0, 1)
     return torch.where(body[..., None], colours, 0.0), limits
 

@@ -1,7 +1,7 @@
 """How well organs cluster in the features of an encoder: the number that figures 4 and 5 stand for."""
 
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from s2dc_core.matching import unit_length
 
 
 def labelled_tokens(
-    encoder: nn.Module, scan: Scan, level: Integral | Sequence[Integral], purity: float = 0.5, minimum: int = 5
+    encoder: nn.Module, scan: Scan, level: Real | Sequence[Real], purity: float = 0.5, minimum: int = 5
 ) -> tuple[OrganTokens, Float[np.ndarray, "t 3"]]:
     """The tokens of a scan's organs and where their centres lie, in world mm; organs with too few are in `dropped`.
 
@@ -30,7 +30,7 @@ def labelled_tokens(
 
 
 def scan_silhouettes(
-    encoder: nn.Module, scan: Scan, level: Integral | Sequence[Integral], purity: float = 0.5, minimum: int = 5
+    encoder: nn.Module, scan: Scan, level: Real | Sequence[Real], purity: float = 0.5, minimum: int = 5
 ) -> dict[int, float]:
     """Mean cosine silhouette of each organ of a scan, by label; organs with too few tokens are left out.
 
@@ -42,7 +42,7 @@ def scan_silhouettes(
 
 
 def _tokens_of(
-    encoder: nn.Module, scan: Scan, level: Integral | Sequence[Integral], purity: float, minimum: int
+    encoder: nn.Module, scan: Scan, level: Real | Sequence[Real], purity: float, minimum: int
 ) -> tuple[OrganTokens, TokenMap]:
     stride = encoder.stride(level if isinstance(level, int) else level[0])
     if problem := structure_problem(scan, stride, "a silhouette", 2, minimum, purity):
@@ -51,7 +51,7 @@ def _tokens_of(
     return organ_tokens(token_map, scan.label, purity, minimum), token_map
 
 
-def mean_silhouette(encoder: nn.Module, scans: Sequence[Scan], level: Integral | Sequence[Integral]) -> float:
+def mean_silhouette(encoder: nn.Module, scans: Sequence[Scan], level: Real | Sequence[Real]) -> float:
     """Mean over organs, then over scans: an adrenal gland counts as much as the liver."""
     return float(np.mean([np.mean(list(scan_silhouettes(encoder, scan, level).values())) for scan in scans]))
 

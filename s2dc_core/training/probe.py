@@ -1,7 +1,7 @@
 """A linear probe: what a linear reading of frozen tokens knows of the organs, after a few labelled bodies."""
 
 from collections.abc import Iterable, Sequence
-from numbers import Integral
+from numbers import Real
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ from s2dc_core.training.examples import Example
 
 
 def example_tokens(
-    encoder: nn.Module, examples: Iterable[Example], levels: Integral | Sequence[Integral]
+    encoder: nn.Module, examples: Iterable[Example], levels: Real | Sequence[Real]
 ) -> list[tuple[Float[np.ndarray, "t c"], Int[np.ndarray, " t"]]]:
     """Of each example all tokens and the label that fills at least half of each, 0 for background."""
     found = []

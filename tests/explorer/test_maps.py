@@ -123,6 +123,26 @@ def test_outlines_are_the_outer_voxels_of_each_label():
     assert (outline[3, 4, 4, :3] != outline[4, 4, 4, :3]).any()
 
 
+def test_outlines_do_not_wrap_around_the_volume():
+    """Beyond the border lies background: what fills the volume has an outline all around, and only there."""
+    full = maps.label_colours(torch.ones(5, 6, 7, dtype=torch.int32), outline=True)[..., 3] > 0
+    assert not full[1:-1, 1:-1, 1:-1].any() and full.sum() == 5 * 6 * 7 - 3 * 4 * 5
+    for axis in range(3):
+        label = torch.zeros(9, 9, 9, dtype=torch.int32)
+        ends = label.movedim(axis, 0)
+        ends[:3] = ends[-3:] = 2
+        outline = np.moveaxis(maps.label_colours(label, outline=True)[..., 3] > 0, axis, 0)
+        assert outline[[0, 2, 6, 8]].all() and not outline[3:6].any()
+        assert not outline[[1, 7], 1:-1, 1:-1].any() and outline[[1, 7], 0].all()
+
+
+def test_outlines_of_a_single_slice_are_drawn_in_it():
+    label = torch.zeros(7, 7, 1, dtype=torch.int32)
+    label[1:6, 1:6] = 1
+    outline = maps.label_colours(label, outline=True)[..., 0, 3] > 0
+    assert outline.sum() == 16 and not outline[2:5, 2:5].any()
+
+
 def test_pca_colours_are_clear_outside_the_body(scan):
     how = {"affine": scan.affine, "background": scan.background}
     token_map = token_features(open_weights("untrained"), scan.volume, (1, 2), **how)

@@ -23,6 +23,11 @@ def test_colours_fill_the_range_and_leave_air_black():
     assert colours[body].min(0).values.tolist() == [0, 0, 0] and colours[body].max(0).values.tolist() == [1, 1, 1]
 
 
+def test_without_a_body_all_is_black():
+    colours, limits = plots.as_colours(components(), torch.zeros(4, 4, 4, dtype=torch.bool))
+    assert (colours == 0).all() and torch.isfinite(limits).all()
+
+
 def test_colours_of_one_scale_can_be_compared():
     body, values = torch.ones(4, 4, 4, dtype=torch.bool), components()
     _, limits = plots.as_colours(values, body)

@@ -30,6 +30,12 @@ def test_numbers_come_every_step_and_pictures_now_and_then(tmp_path):
         assert min(events.Images(name)[0].width, events.Images(name)[0].height) > 200
 
 
+def test_a_region_of_one_token_is_drawn_without_its_components(tmp_path):
+    config = replace(SHORT, steps=1, levels=(3,), matched_tokens=None)
+    pretrain(config, SCANS, progress=False, device="cpu", on_step=Monitor(tmp_path, every=1))
+    assert read(tmp_path).Tags()["images"] == ["similarity"]
+
+
 def test_a_resumed_run_replaces_what_was_lost(tmp_path):
     class Stop(Exception):
         pass

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from s2dc_core import streaming
 from s2dc_core.data import Scan
 from s2dc_core.geometry import Matches
 from s2dc_core.losses import S2DCLoss
@@ -163,6 +164,20 @@ def test_bfloat16_runs_the_networks_and_leaves_the_losses_in_float32():
     )
     assert half[0] != whole.history[0]
     assert half[0].patch_to_patch == pytest.approx(whole.history[0].patch_to_patch, rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_recipe_says_what_the_tokens_are_multiplied_in(precision, monkeypatch):
+    """Whatever the networks run in: tokens come in float32, and the option alone rounds them."""
+    seen, multiply = set(), streaming._multiply
+    note = lambda out, a, b, **how: (seen.add((out.dtype, b.dtype)), multiply(out, a, b, **how))  # noqa: E731
+    monkeypatch.setattr(streaming, "_multiply", note)
+    for wanted in (torch.float32, torch.bfloat16):
+        options = {"backend": "streaming", "matmul_dtype": str(wanted).removeprefix("torch.")}
+        config = PretrainConfig(**{**vars(CONFIG), "steps": 2, "precision": precision, "loss_options": options})
+        history = pretrain(config, [blobs()], progress=False, device="cpu").history
+        assert seen == {(torch.float32, wanted)} and all(math.isfinite(terms.total) for terms in history)
+        seen.clear()
 
 
 def test_bad_input_is_named():

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 
@@ -30,6 +31,21 @@ def test_overrides_replace_fields():
     assert config.encoder == PretrainConfig.from_recipe("teaching").encoder
 
 
+def test_numbers_of_numpy_are_numbers():
+    config = PretrainConfig.from_recipe(
+        "teaching", steps=np.int64(7), levels=np.array([1, 2]), learning_rate=np.float32(0.5), seed=np.uint8(3)
+    )
+    assert config == PretrainConfig.from_recipe("teaching", steps=7, levels=[1, 2], learning_rate=0.5, seed=3)
+    direct = PretrainConfig()
+    for name, value in {"steps": np.int64(7), "levels": (np.int64(2),), "learning_rate": np.float32(0.5)}.items():
+        object.__setattr__(direct, name, value)
+    expected = PretrainConfig(steps=7, levels=(2,), learning_rate=0.5)
+    assert PretrainConfig.from_dict(json.loads(json.dumps(direct.as_dict()))) == expected
+    for wrong in (np.True_, np.float64(2), 2.0, True):
+        with pytest.raises(ValueError, match="recipe cannot take steps="):
+            PretrainConfig.from_recipe("teaching", steps=wrong)
+
+
 def test_a_recipe_survives_json_and_yaml(tmp_path):
     config = PretrainConfig(
         encoder=EncoderConfig.teaching(use_v2=False), views=ViewConfig(counts=(2, 1, 1)), levels=(1, 2), clip=1.0
@@ -49,6 +65,15 @@ def test_a_recipe_survives_json_and_yaml(tmp_path):
         ({"views": {"counts": [0, 1, 1]}}, "counts must be three numbers"),
         ({"loss": "best"}, "unknown preset 'best'"),
         ({"loss_options": {"sigma": 1}}, "unknown option 'sigma'"),
+        ({"loss_options": {"matmul_dtype": "half"}}, "unknown matmul_dtype 'half': choose one of float32, bfloat16"),
+        (
+            {
+                "loss_options": dict.fromkeys(
+                    ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight"), 0
+                )
+            },
+            "all three weights of the loss are 0",
+        ),
         ({"precision": "float8"}, "unknown precision 'float8'"),
         ({"clip": 0}, "clip must be positive"),
         ({"matched_tokens": 0}, "matched_tokens must be at least 1"),
