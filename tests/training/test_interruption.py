@@ -13,19 +13,30 @@ import pytest
 import torch
 
 from s2dc_core.training import Pretraining, pretrain
-from s2dc_core.training.signals import Ending
+from s2dc_core.training.signals import ASKING, Ending
 from tests.training.test_checkpoints import SCANS, SHORT
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = replace(SHORT, steps=60)
 CHILD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else a shell's background job would ignore it
 from s2dc_core.training import pretrain
 from tests.training.test_interruption import LONG, SCANS
 say = lambda run: print(len(run.history), flush=True)
 options = {"save_every": 7, "resume": True, "on_step": say, "workers": int(sys.argv[2])}
 pretrain(LONG, SCANS, progress=False, folder=sys.argv[1], **options)
 """
+
+
+@pytest.fixture(autouse=True)
+def usual_handlers():
+    """Whatever the tests were started by: a shell's background job ignores Ctrl-C, nohup the end of a terminal."""
+    usual = dict.fromkeys(ASKING, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def run_until(folder, step, number, workers=0):
@@ -119,13 +130,10 @@ def test_a_launcher_that_passes_ctrl_c_on_does_not_make_two_of_it():
 def test_signals_that_are_ignored_stay_so():
     """As nohup does with the end of a terminal."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with Ending() as ending:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert ending.asked == 0
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with Ending() as ending:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert ending.asked == 0
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_signal_after_the_last_look_still_ends_the_process():
