@@ -193,6 +193,9 @@ def _slices(folder: Path) -> list[pydicom.Dataset]:
         more = f", and {len(others)} more" if others else ""
         raise ValueError(f"{file.name} is no slice ({reason}){more}: fetch the files again, or move away what is none")
     slices = [_slice(file) for file in parts.slices]
+    for file, slice_ in zip(parts.slices, slices, strict=True):
+        if not any(name in slice_ for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+            raise ValueError(f"{file.name} holds no pixels, it is cut: fetch it again")
     bare = [file.name for file, slice_ in zip(parts.slices, slices, strict=True) if slice_.preamble is None]
     if 0 < len(bare) < len(slices):  # old scanners leave it out of all; and with it goes how the file is packed
         lost = f"{bare[0]} lacks DICOM's prefix, as {len(bare)} of {len(slices)} slices do"

@@ -64,12 +64,12 @@ def open_scans(
         ValueError: if there is no scan, or more are damaged than allowed: naming each, and what was left out.
     """
     scans: CachedScans | list[Scan] = [] if cache is None else CachedScans(cache, modality, spacing, rule, window)
-    files, given, left_out = search(places, skip)
+    files, left_out = search(places, skip)
     taken: list[Path] = []
     damaged, others, remarks = {}, {}, []
-    for file in tqdm(files, disable=not progress, unit="scan", leave=False):
+    for file, below in tqdm(files.items(), disable=not progress, unit="scan", leave=False):
         try:
-            if file not in given and speaks(file) and is_packed_as_one(file):
+            if below and speaks(file) and is_packed_as_one(file):
                 raise LabelMap(f"{file} is a label map")
             with _overheard(file, remarks):
                 if cache is None:
@@ -80,9 +80,9 @@ def open_scans(
             taken.append(file)
         except (ValueError, FileNotFoundError) as error:  # a broken link is a file that does not exist
             reason = str(error) if str(file) in str(error) else f"{file}: {error}"
-            if file not in given and (isinstance(error, LabelMap) or speaks_plainly(file)):
-                left_out.add("label maps", file)
-            elif file not in given and isinstance(error, OtherModality):
+            if below and (isinstance(error, LabelMap) or speaks_plainly(file)):
+                left_out.add("label maps", below)
+            elif below and isinstance(error, OtherModality):
                 others[str(file)] = reason
             else:
                 damaged[str(file)] = reason
@@ -127,7 +127,8 @@ def _overheard(file: Path, remarks: list[str]) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         yield
-    remarks += [str(each.message) for each in heard if str(file) in str(each.message)]
+    said = [str(each.message) for each in heard if issubclass(each.category, UserWarning)]
+    remarks += [sentence for sentence in said if str(file) in sentence]
 
 
 def _shortened(remarks: Sequence[str]) -> str:

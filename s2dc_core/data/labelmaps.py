@@ -50,21 +50,19 @@ def is_label_map(values: np.ndarray, path: Path) -> bool:
     """
     low, high = float(values.min()), float(values.max())
     named = speaks_plainly(path)
+    if low < -1 or high > LARGEST:
+        return False
+    if named and low > -0.005 and high <= 1.001:
+        return True
+    if low == high or high < 0.99:
+        return False
     step = max(1, round((values.size / SAMPLE) ** (1 / 3)))
     some = values[::step, ::step, ::step]
     whole = some[_whole(some, high)]
-    if (
-        low < -1
-        or high > LARGEST
-        or not (named or (len(whole) > 0.3 * some.size and len(np.unique(np.rint(whole))) <= MOST))
-    ):
+    if not named and (whole.size < 0.3 * some.size or len(np.unique(np.rint(whole))) > MOST):
         return False
-    if named and round(low, 2) >= 0 and high <= 1.001:
-        return True
     counts = sum(_counts(plane, high) for plane in values)
     distinct, all_whole = int((counts > 0).sum()), counts.sum() == values.size
-    if low == high:
-        return named and all_whole
     if all_whole and distinct <= FEW:  # a box of one or two large numbers may be a scan that somebody made up
         return named or high <= 255 or distinct > 4
     if distinct > MOST and not named:

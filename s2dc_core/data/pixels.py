@@ -24,13 +24,13 @@ def planes_of(slices: Sequence[pydicom.Dataset]) -> list[np.ndarray]:
         UserWarning: for a CT or PET that does not say how its values are rescaled.
     """
     for each in slices:
-        _refuse_other_pictures(each)
+        _refuse_no_slice(each)
     _say_what_is_not_rescaled(slices)
     shift = _shift(slices)
     return [_plane(each, shift) for each in slices]
 
 
-def _refuse_other_pictures(each: pydicom.Dataset) -> None:
+def _refuse_no_slice(each: pydicom.Dataset) -> None:
     shown = each.get("PhotometricInterpretation", "MONOCHROME2")
     if each.get("SamplesPerPixel", 1) != 1 or not shown.startswith("MONOCHROME"):
         raise ValueError(f"{_name(each)} is a picture in colour ({shown}), no scan: leave it out")
@@ -50,8 +50,6 @@ def _say_what_is_not_rescaled(slices: Sequence[pydicom.Dataset]) -> None:
 
 
 def _plane(each: pydicom.Dataset, shift: int) -> np.ndarray:
-    if not any(name in each for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise ValueError(f"{_name(each)} holds no pixels, it is cut: fetch it again")
     try:
         stored = each.pixel_array
     except Exception as error:  # pydicom and its plugins raise of any kind

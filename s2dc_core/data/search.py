@@ -36,10 +36,10 @@ class LeftOut(dict[str, list[str]]):
 
 
 class Found(NamedTuple):
-    """Files and folders that may be scans, in order; those of them that were given by name; and what was left out."""
+    """{file or folder that may be a scan: its name below the place that was searched, None if it was given itself}, in
+    order, and what was left out."""
 
-    files: list[Path]
-    given: set[Path]
+    files: dict[Path, Path | None]
     left_out: LeftOut
 
 
@@ -54,8 +54,8 @@ def search(places: Sequence[str | Path], skip: Sequence[str] = ()) -> Found:
     Raises:
         FileNotFoundError: for a place that does not exist.
     """
-    found = Found([], set(), LeftOut())
-    left_out, known = found.left_out, {}
+    found, left_out = {}, LeftOut()
+    known: dict[str, Path] = {}
     for place in (Path(os.path.expanduser(place)) for place in places):
         if not place.exists():
             raise FileNotFoundError(f"there is no file or folder {place}")
@@ -67,11 +67,10 @@ def search(places: Sequence[str | Path], skip: Sequence[str] = ()) -> Found:
             if searched and file != place and any(file.match(pattern) for pattern in skip):
                 left_out.add("by a pattern of what to skip", _within(file, place))
             elif (first := known.setdefault(os.path.realpath(file), file)) is file:
-                found.files.append(file)
-                found.given.update([] if searched and file != place else [file])
+                found[file] = file.relative_to(place) if searched and file != place else None
             elif os.path.abspath(first) != os.path.abspath(file):
                 left_out.add("under another name taken already", _within(file, place))
-    return found
+    return Found(found, left_out)
 
 
 def _inside(place: Path, left_out: LeftOut) -> list[Path]:

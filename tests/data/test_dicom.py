@@ -78,8 +78,8 @@ def test_a_folder_of_files_and_series_is_searched(tmp_path):
     ):
         write_series(tmp_path / name, values())
         change(tmp_path / name, lambda k, slice_, field=field: slice_.update(field))
-    scans, damaged = open_scans([tmp_path], "ct")
-    assert len(scans) == 2 and not damaged and scans[0].name == "ct"
+    scans, damaged = open_scans([tmp_path], "ct", say=str)
+    assert [scan.name for scan in scans] == ["patient0/study/ct", "patient1/study/ct"] and not damaged
 
 
 def change(folder, edit, only=None):

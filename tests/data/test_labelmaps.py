@@ -55,6 +55,8 @@ SCANS = {
     "MR, blown up": EIGHT_BITS[:16, :14, :12].repeat(2, 0).repeat(2, 1).repeat(2, 2),
     "without its skull": np.where(BODY, EIGHT_BITS, 0),
     "PET": np.where(BODY, 1 + 0.3 * NOISE, 0.01).clip(0),
+    "diffusion in mm2/s": MR / MR.max() * 0.003,
+    "shares of one": MR / MR.max() * 0.9,
     "made up": np.where(BODY, 300.0, 0.0),
 }
 

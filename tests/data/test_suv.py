@@ -102,3 +102,125 @@ def test_a_series_in_activity_is_read_as_suv(tmp_path):
         slice_.save_as(file)
     suv, activity = (load_scan(tmp_path / name, modality="pet") for name in ("suv", "activity"))
     assert (suv.raw - activity.raw).abs().max() < 1e-4 * suv.raw.max()
+
+
+SUV = 1000 * 70 / (350e6 * 2 ** (-3600 / F18))  # of 1 Bq/ml in `header`
+
+
+@pytest.mark.parametrize(
+    ("changes", "factor"),
+    [
+        ({"RadiopharmaceuticalStartDateTime": "20240229"}, SUV),  # the day alone: the time stands beside it
+        ({"RadiopharmaceuticalStartDateTime": "2024022912"}, SUV),
+        ({"RadiopharmaceuticalStartDateTime": "202402291200"}, SUV),
+        ({"RadiopharmaceuticalStartDateTime": "20240229120000.000000"}, SUV),
+        ({"RadiopharmaceuticalStartDateTime": "20240229120000+0100"}, SUV),  # in the zone of the scan, as nothing else
+        ({"RadiopharmaceuticalStartDateTime": "20240229110000+0000", "TimezoneOffsetFromUTC": "+0100"}, SUV),
+        ({"RadiopharmaceuticalStartDateTime": "20240229063000-0530", "TimezoneOffsetFromUTC": "+0000"}, SUV),
+        ({"SeriesTime": "130030.5", "AcquisitionTime": "130030.5"}, SUV * 2 ** (30.5 / F18)),
+        ({"SeriesTime": "13:00:00", "SeriesDate": "2024.02.29"}, SUV),
+        ({"AcquisitionTime": "125500"}, SUV * 2 ** (-300 / F18)),  # before the series
+        ({"SeriesTime": "1300", "AcquisitionTime": None, "AcquisitionDate": None}, SUV),
+        ({"CorrectedImage": ["ATTN", "DECY"]}, SUV),
+        ({"RadionuclideHalfLife": 122.24, "SeriesTime": "120100", "AcquisitionTime": "120100"},
+         1000 * 70 / (350e6 * 2 ** (-60 / 122.24))),
+        ({"RadionuclideHalfLife": 282_240, "RadiopharmaceuticalStartDateTime": "20240225120000",
+          "PatientWeight": 0.025},  # a mouse, four days after the injection
+         1000 * 0.025 / (350e6 * 2 ** (-(4 * 86400 + 3600) / 282_240))),
+    ],
+)  # fmt: skip
+def test_each_way_to_write_a_time_gives_the_closed_form(changes, factor):
+    made = header()
+    for name, value in changes.items():
+        in_tracer = name.startswith(("Radionuclide", "RadiopharmaceuticalStart"))
+        setattr(made.RadiopharmaceuticalInformationSequence[0] if in_tracer else made, name, value)
+    assert suv_factor([made]) == pytest.approx(factor, rel=1e-9)
+
+
+def pet(folder, **fields):
+    """A series whose highest value is 1000 in the unit of its files; `fields` describe it."""
+    series(folder, 1, "pet")
+    for file in folder.iterdir():
+        slice_ = pydicom.dcmread(file)
+        slice_.update(header())
+        for name, value in fields.items():
+            slice_.add_new(name, "DS", value) if isinstance(name, tuple) else setattr(slice_, name, value)
+        slice_.save_as(file)
+    return folder
+
+
+PHILIPS_CREATOR = (0x7053, 0x0010)
+PHILIPS = {"Units": "CNTS", "CorrectedImage": ["ATTN", "DECY"]}
+
+
+def top(folder):
+    return float(load_scan(folder, modality="pet", rule="default").raw.max())
+
+
+def with_philips(folder, factors):
+    for k, file in enumerate(sorted(folder.iterdir())):
+        slice_ = pydicom.dcmread(file)
+        block = slice_.private_block(0x7053, "Philips PET Private Group", create=True)
+        for offset, value in factors.items():
+            block.add_new(offset, "DS" if k % 2 else "UN", str(value) if k % 2 else str(value).encode())
+        slice_.save_as(file)
+    return folder
+
+
+def test_counts_of_philips_scanners_are_read_by_their_own_factors(tmp_path):
+    plain = top(pet(tmp_path / "suv", Units="GML"))
+    with pytest.raises(ValueError, match="is a PET in CNTS, neither in SUV"):
+        top(pet(tmp_path / "none", **PHILIPS))
+    assert top(with_philips(pet(tmp_path / "direct", **PHILIPS), {0x00: 0.25})) == pytest.approx(0.25 * plain, rel=1e-5)
+    by_activity = with_philips(pet(tmp_path / "activity", **PHILIPS), {0x00: 0, 0x09: 5000})
+    assert top(by_activity) == pytest.approx(5000 * SUV * plain, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"Units": "GML", "SUVType": "LBM"}, r"in SUV by LBM \(SUVType\), not by body weight"),
+        ({"Units": "GML", "SUVType": "LBMJANMA"}, "in SUV by LBMJANMA"),
+        ({"Units": "GML", "SUVType": "BSA"}, "in SUV by BSA"),
+        ({"Units": "CM2ML"}, "a PET in CM2ML, neither in SUV"),
+        ({"Units": "PROPCNTS"}, "a PET in PROPCNTS"),
+        ({"Units": "GML", "CorrectedImage": ["NORM", "DECY"]},
+         r"without attenuation correction \(CorrectedImage: NORM, DECY\)"),
+        ({"Units": "BQML", "CorrectedImage": "DECY"}, r"without attenuation correction \(CorrectedImage: DECY\)"),
+        ({"Units": "BQML", "AttenuationCorrectionMethod": "NONE"}, "without attenuation correction"),
+        ({"Units": "BQML", "CorrectedImage": ["ATTN", "NORM"]}, "is START, and its CorrectedImage has no DECY"),
+        ({"Units": "BQML", "PatientWeight": 70_000}, "gives 70000 kg, .*see that they are in kg"),
+    ],
+)  # fmt: skip
+def test_what_is_no_suv_by_weight_is_refused_by_name(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        top(pet(tmp_path / "pet", **fields))
+
+
+@pytest.mark.parametrize("fields", [{"SUVType": "BW"}, {"SUVType": ""}, {"CorrectedImage": ["ATTN"]}])
+def test_suv_by_weight_is_taken_as_it_is(tmp_path, fields):
+    assert top(pet(tmp_path / "pet", Units="GML", **fields)) == top(pet(tmp_path / "plain", Units="GML"))
+
+
+def test_activity_that_does_not_say_how_it_was_corrected_is_told(tmp_path):
+    place = pet(tmp_path / "pet", Units="BQML")
+    with pytest.warns(UserWarning, match="pet does not say whether it is corrected for attenuation"):
+        top(place)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"RadiopharmaceuticalStartDateTime": "20240229", "RadiopharmaceuticalStartTime": None}, "lacks the time of"),
+        ({"SeriesTime": "13", "AcquisitionTime": "13"}, "the time 13, without minutes"),
+        ({"RadionuclideHalfLife": 109.77}, "puts 3600 s between injection and scan, 32.8 half-lives"),  # in minutes
+        ({"RadionuclideTotalDose": 3.5e11}, "3.5e\\+11 Bq"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(changes, message):
+    made = header()
+    for name, value in changes.items():
+        in_tracer = name.startswith(("Radionuclide", "RadiopharmaceuticalStart"))
+        setattr(made.RadiopharmaceuticalInformationSequence[0] if in_tracer else made, name, value)
+    with pytest.raises(ValueError, match=message):
+        suv_factor([made])
