@@ -362,5 +362,6 @@ def check_keeping(answer):
 
 EXPLORE = """
 - Set `image = "phantom_pet"` and `plane = "axial"`. Which organ has a colour of its own in PET and not in CT?
-- Fit one PCA on CT, PET and MR together (`fit_pca` takes several maps). Does the liver have one colour in all three?
+- Fit one PCA on CT, PET and MR of the generated body together (`fit_pca` takes several maps). Does its liver have one
+  colour in all three?
 """

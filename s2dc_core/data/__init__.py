@@ -8,7 +8,7 @@ from s2dc_core.data.fetch import fetch
 from s2dc_core.data.folder import open_scans
 from s2dc_core.data.headers import check_files
 from s2dc_core.data.layout import Case, Problem
-from s2dc_core.data.lessons import open_at, stand_in, title_of
+from s2dc_core.data.lessons import GENERATED, open_at, stand_in, title_of
 from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, labels_in, transforms_of
 from s2dc_core.data.manifests import SECTIONS, Manifest, describe, load_all, load_manifest, members_of, table
 from s2dc_core.data.overlaps import Overlap, exclude_overlaps, overlaps_of
@@ -44,6 +44,7 @@ __all__ = [
     "CachedScans",
     "Case",
     "FINDINGS",
+    "GENERATED",
     "LoadVolumesd",
     "MODALITIES",
     "Manifest",

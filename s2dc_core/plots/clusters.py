@@ -150,7 +150,7 @@ def plot_maps(maps: Mapping[str, Array], organ: Array, organs: Organs, note: str
         )
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=11)
         figure.canvas.draw()
-        for axis in cells[: len(maps)]:
+        for axis in cells[: len(maps)] if organs.names else ():
             _spread(axis)
     return figure
 

@@ -53,7 +53,7 @@ def mean_note(inside: Real, outside: Real) -> str:
     if np.isnan(inside):
         return "it fills half of no token"
     told = f"mean: {inside:.2f} inside"
-    return told if np.isnan(outside) else f"{told}, {outside + 0.0:.2f} in others"
+    return told if np.isnan(outside) else f"{told}, {round(outside, 2) + 0.0:.2f} in others"
 
 
 def plot_heatmap_rows(

@@ -6,6 +6,7 @@ from numbers import Real
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def rank_correlation(one: Sequence[float], other: Sequence[float], fewest: int = 4) -> tuple[float, float]:
+def rank_correlation(one: ArrayLike, other: ArrayLike, fewest: int = 4) -> tuple[float, float]:
     """Spearman's rank correlation of paired values and its p-value; pairs with a NaN are left out.
 
     NaN for fewer pairs than `fewest`, which no rank correlation can decide, and where one side is the same everywhere.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from s2dc_core.data import open_scan
+from s2dc_core.data import open_scan, structure_sizes
 from s2dc_core.explorer import maps
 from s2dc_core.features import TokenMap, similarity_heatmap, token_affine, token_features
 from s2dc_core.matching import sharpe_ratio
@@ -170,3 +170,39 @@ def test_a_label_map_on_another_grid_is_left_out(scan):
     assert maps.label_problem(scan) is None and "resample it to the volume's grid" in maps.label_problem(other)
     assert maps.usable_label(other) is None and maps.usable_label(scan) is scan.label
     assert scan.foreground[maps.first_anchor(other)]
+
+
+def with_label(scan, label, names=None):
+    return scan._replace(label=torch.as_tensor(label, dtype=torch.int32), names=names or {})
+
+
+def hard_labels(scan):
+    """Label maps that say little, or much: by name."""
+    sides = scan.raw.shape
+    lesion, hundred = torch.zeros(sides), torch.arange(sides[0] * sides[1] * sides[2]).reshape(sides) % 101
+    lesion[30:32, 15:17, 30:32] = 7
+    return {"empty": torch.zeros(sides), "lesion": lesion, "everything": torch.ones(sides), "hundred": hundred}
+
+
+@pytest.mark.parametrize("kind", ["none", "empty", "lesion", "everything", "hundred"])
+def test_any_label_map_can_be_explored(scan, kind):
+    one = scan._replace(label=None) if kind == "none" else with_label(scan, hard_labels(scan)[kind])
+    own = maps.TokenMaps({"mine": one}, {"untrained": open_weights("untrained")}, (1, 2))
+    anchor = maps.first_anchor(one)
+    assert one.label is None or not structure_sizes(one) or int(one.label[anchor]) in structure_sizes(one)
+    found = own.look("mine", "untrained", None, anchor)
+    assert found.similarity.max() == pytest.approx(1, abs=1e-5)
+    assert list(found.by_organ) == (["label 1"] if kind == "everything" else []), "no other fills half of a token"
+    label = maps.usable_label(one)
+    assert (label is None) == (kind in ("none", "empty"))
+    if label is not None:
+        colours = maps.label_colours(label)
+        assert ((colours[..., 3] > 0) == (label > 0).numpy()).all()
+
+
+def test_two_organs_of_one_name_keep_their_own_means(scan):
+    label = torch.zeros(scan.raw.shape)
+    label[:32], label[32:] = 1, 2
+    one = with_label(scan, label, {1: "lesion", 2: "lesion"})
+    own = maps.TokenMaps({"mine": one}, {"untrained": open_weights("untrained")}, (1,))
+    assert list(own.look("mine", "untrained", None, (3, 3, 3)).by_organ) == ["lesion (label 1)", "lesion (label 2)"]

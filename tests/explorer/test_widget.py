@@ -100,3 +100,22 @@ def test_what_cannot_be_explored_is_refused(scan):
         explore({"body": scan}, {})
     with pytest.raises(ValueError, match="no such scan or encoder"):
         explore({"body": scan}, encoder, tokens={"head": {}})
+
+
+def test_a_scan_with_an_empty_label_map_is_one_without(scan):
+    empty = scan._replace(label=torch.zeros_like(scan.label), name="empty")
+    explorer = explore({"empty": empty}, {"untrained": open_weights("untrained")}, (1, 2))
+    explorer.browser.webgl = True  # as a browser would say
+    explorer.controls.over.value = "labels"
+    assert explorer.panels and all(not one.by_organ for one in explorer.looks.values())
+    assert "anchor: voxel" in explorer.status.value and bytes(explorer.chart.value).startswith(b"\x89PNG")
+    assert explorer.figure().get_suptitle().startswith("anchor: voxel")
+
+
+def test_the_name_of_an_organ_is_text_and_no_markup(scan):
+    number = int(scan.label.max())
+    one = scan._replace(names={number: "<img src=x> $a^"}, label=(scan.label == number) * number)
+    explorer = explore({"body": one}, {"untrained": open_weights("untrained")}, (1, 2))
+    explorer.click(place_of(explorer.voxel, scan.affine))
+    assert "&lt;img" in explorer.status.value and "<img" not in explorer.status.value
+    explorer.figure().canvas.draw()

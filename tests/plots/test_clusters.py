@@ -120,3 +120,33 @@ def test_cosine_by_distance_draws_both_curves_on_one_scale():
 def test_an_encoder_of_ones_own_has_a_style():
     assert plots.arm_style("yours")["marker"] == "*"
     assert plots.arm_style("s2dc") != plots.arm_style("p2p")
+
+
+def test_of_many_organs_the_first_are_named_and_the_others_counted():
+    kept = {label: 200 - label for label in range(1, 101)}
+    organs = plots.choose_organs(kept, {200: 1}, {}, most=12)
+    grey, left_out = organs.note.replace("\xa0", " ").split("\n")
+    assert list(organs.names) == list(range(1, 13))
+    assert grey.startswith("grey: label 13 (187), ") and grey.endswith(
+        f"label {12 + plots.MOST_NAMED} (164) and 64 more"
+    )
+    assert left_out == "left out, too few tokens: label 200 (1)"
+
+
+def test_one_organ_or_none_can_be_drawn():
+    one, none = plots.choose_organs({5: 3}, {}, {5: "tumour_$1"}, most=12), plots.choose_organs({}, {7: 0}, {})
+    points = np.random.default_rng(0).normal(size=(3, 2))
+    figure = plots.plot_maps({"one": points}, np.full(3, 5), one)
+    figure.canvas.draw()
+    assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == [r"tumour \$1 (3)"]
+    assert to_hex(figure.axes[0].collections[0].get_facecolor()[0]) == label_colour(5).lower()
+    figure = plots.plot_maps({"none": points}, np.full(3, 9), none)
+    assert "label 7\xa0(0)" in figure.get_supxlabel() and len(figure.axes[0].texts) == 0
+    by_organ = plots.plot_by_organ({"silhouette": {"s2dc": {5: 0.25}}}, one.names, TITLES)
+    assert by_organ.axes[0].lines[-1].get_xdata() == pytest.approx([0.25, 0.25]), "the organ, and the mean of one"
+
+
+def test_curves_without_any_value_are_refused():
+    nothing = np.full(3, np.nan)
+    with pytest.raises(ValueError, match="no distance has enough pairs of tokens"):
+        plots.plot_cosine_by_distance({"s2dc": (nothing, nothing)}, np.arange(3), TITLES)

@@ -83,3 +83,34 @@ def test_own_mirror_other_draws_a_line_a_body():
         assert [list(line.get_ydata()) for line in panel.lines[:4]] == values.tolist()
         assert list(panel.lines[4].get_ydata()) == pytest.approx(values.mean(0).tolist())
         assert panel.get_ylim()[0] < -0.2, "one scale that holds all"
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "says"),
+    [
+        (0.834, -0.001, "mean: 0.83 inside, 0.00 in others"),
+        (0.834, np.nan, "mean: 0.83 inside"),
+        (np.nan, 0.2, "it fills half of no token"),
+        (np.nan, np.nan, "it fills half of no token"),
+    ],
+)
+def test_the_line_below_a_map_says_what_there_is(inside, outside, says):
+    assert plots.mean_note(inside, outside) == says
+
+
+def test_the_words_at_the_colour_bar_fit_a_single_row():
+    figure = plots.plot_heatmap_rows([row()], "", "rank among the body's tokens (1: most similar)", (0.5, 1))
+    figure.canvas.draw()
+    box = figure.axes[-1].yaxis.label.get_window_extent()
+    assert box.y0 >= 0 and box.y1 <= figure.bbox.height
+
+
+def test_a_row_without_a_structure_has_no_outline():
+    figure = plots.plot_heatmap_rows([row()._replace(outline=None, notes={})], "")
+    assert not figure.axes[0].collections and not figure.axes[1].collections
+    assert [panel.get_xlabel() for panel in figure.axes[:3]] == ["", "", ""]
+
+
+def test_scores_of_no_organ_are_refused():
+    with pytest.raises(ValueError, match="no organ has a score to draw: give a label map"):
+        plots.plot_organ_scores({"hits": {}}, "")

@@ -40,3 +40,23 @@ def test_plot_heatmaps_write_their_numbers():
     texts = [axes.get_xlabel() for axes in figure.axes]
     assert texts[:3] == ["", "", "mean: 0.70 inside, 0.10 in others"]
     assert len(figure.axes[1].images) == 2
+
+
+def test_plot_heatmaps_of_a_scan_without_labels_have_neither_outline_nor_numbers():
+    scan = SimpleNamespace(raw=torch.rand(16, 16, 16), affine=AFFINE, label=None)
+    maps = {"untrained": {"the body": (torch.rand(4, 4, 4), np.diag([8.0, 8, 8, 1]))}}
+    figure = plot_heatmaps(scan, {"the body": (None, [8, 8, 8])}, maps, {"untrained": {}})
+    scan_panel, map_panel = figure.axes[:2]
+    assert scan_panel.get_title() == "anchor: the body" and not scan_panel.collections
+    assert map_panel.get_xlabel() == "" and len(map_panel.images) == 2
+
+
+def test_plot_heatmaps_say_where_a_structure_is_smaller_than_a_token():
+    label = torch.zeros(16, 16, 16, dtype=torch.int32)
+    label[8, 8, 8] = 3
+    scan = SimpleNamespace(raw=torch.rand(16, 16, 16), affine=AFFINE, label=label)
+    maps = {"untrained": {"a_$1": (torch.rand(4, 4, 4), np.diag([8.0, 8, 8, 1]))}}
+    numbers = {"untrained": {"a_$1": (float("nan"), 0.3)}}
+    figure = plot_heatmaps(scan, {"a_$1": (3, [8, 8, 8])}, maps, numbers)
+    assert figure.axes[0].get_title() == r"anchor: a \$1" and figure.axes[0].collections, "outlined all the same"
+    assert figure.axes[1].get_xlabel() == "it fills half of no token"

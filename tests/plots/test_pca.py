@@ -86,3 +86,9 @@ def test_followed_draws_each_explanation():
     figure = plots.plot_followed(shares, "message")
     assert [list(line.get_xdata()) for line in figure.axes[0].lines[:2]] == [[0.8, 0.3], [0.5, 0.7]]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["CT, untrained", "CT, S2DC"]
+
+
+def test_learning_order_of_one_organ_that_gained_nothing():
+    figure = plots.plot_learning_order([0, 10], {"liver": np.zeros(2)}, {"liver": 1500.0}, {}, "message")
+    figure.canvas.draw()
+    assert [text.get_text() for text in figure.axes[1].get_yticklabels()] == ["liver (1500 ml)"]

@@ -12,7 +12,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 
 from s2dc_core.features import token_affine
-from s2dc_core.plots.slices import PLANES, figure_grid, label_colour, oriented_slice, sample_on_slice, show_slice
+from s2dc_core.plots.slices import (
+    PLANES,
+    figure_grid,
+    label_colour,
+    label_words,
+    oriented_slice,
+    sample_on_slice,
+    show_slice,
+)
 
 SHAPE = (24, 30, 27)
 
@@ -285,3 +293,10 @@ def test_the_liver_is_on_the_left_of_the_picture():
         assert column[liver] < column[vertebra] < column[spleen]
         row = {organ: np.argwhere(axial == organ)[:, 0].mean() for organ in (liver, vertebra)}
         assert row[vertebra] < row[liver], "the spine is below: the front of the body is up"
+
+
+def test_names_are_written_without_underscores_and_formulas():
+    assert label_words("left_kidney") == "left kidney"
+    with figure_grid() as (figure, axes):
+        axes[0, 0].set_title(label_words("a $x_1^ and b $"))
+        figure.canvas.draw()

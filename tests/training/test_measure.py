@@ -14,6 +14,7 @@ from s2dc_core.training.measure import (
     mean_silhouette,
     nearest_tokens,
     organ_distances,
+    rank_correlation,
     scan_silhouettes,
 )
 from tests.training.test_pretrain import CONFIG, blobs
@@ -84,9 +85,12 @@ def test_labelled_tokens_lie_at_their_centres_in_the_world():
 @pytest.mark.parametrize(
     ("scan", "message"),
     [
-        (blobs(0)._replace(label=None, name="mine"), "mine has no labels"),
-        (labelled_scan(0, ()), "scan 0 has no labels"),
-        (labelled_scan(0, (4,)), "scan 0 has one organ only"),
+        (
+            blobs(0)._replace(label=None, name="mine"),
+            "mine has no label map: a silhouette needs a label map with 2 structures of at least 5 tokens",
+        ),
+        (labelled_scan(0, ()), "scan 0 has an empty label map"),
+        (labelled_scan(0, (4,)), "scan 0 has one structure only"),
     ],
 )
 def test_a_scan_without_two_organs_is_refused(scan: Scan, message):
@@ -96,7 +100,7 @@ def test_a_scan_without_two_organs_is_refused(scan: Scan, message):
 
 
 def test_organs_that_are_too_small_are_refused_with_their_counts():
-    with pytest.raises(ValueError, match=r"scan 0 has 0 of 2 organs with at least 100000 tokens.*tokens of the others"):
+    with pytest.raises(ValueError, match=r"scan 0 has too few tokens .*organ 1: \d+.* of at least 100000 tokens"):
         scan_silhouettes(ENCODER, labelled_scan(0, (1, 2)), 1, minimum=100000)
 
 
@@ -157,3 +161,11 @@ def test_cosine_by_distance_is_that_of_a_loop(chunk):
         expected = np.mean(means, axis=0) if means else (np.nan, np.nan)
         assert (same[k], different[k]) == pytest.approx(expected, abs=1e-6, nan_ok=True)
     assert np.isnan(same[-1]) and not np.isnan(same[:3]).any(), "the trial has bins with and without pairs"
+
+
+def test_a_rank_correlation_is_scipys_or_none():
+    one, other = [1.0, 5.0, 2.0, 8.0, 3.0], [2.0, 9.0, 1.0, 7.0, np.nan]
+    expected = stats.spearmanr(one[:4], other[:4])
+    assert rank_correlation(one, other) == pytest.approx((expected.statistic, expected.pvalue))
+    for few in (([1.0, 2, 3], [3.0, 2, 1]), ([], []), ([1.0] * 5, other), (one, [4.0] * 5)):
+        assert np.isnan(rank_correlation(*few)).all()
