@@ -28,7 +28,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path):
 
     with pytest.raises(Interrupted):
         pretrain(SHORT, SCANS, progress=False, folder=tmp_path, save_every=3, on_step=interrupt)
-    assert [folder.name for folder in sorted(tmp_path.iterdir())] == ["quarantine.json", "step_0000003"]
+    assert [part.name for part in sorted(tmp_path.iterdir())] == ["quarantine.json", "run.json", "step_0000003"]
     seen = []
     resumed = pretrain(
         SHORT, SCANS, progress=False, folder=tmp_path, resume=True, on_step=lambda run: seen.append(len(run.history))
