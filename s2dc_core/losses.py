@@ -5,9 +5,9 @@ computes what the published code computes (Ashespt/S2DC, commit b65c9aa), which 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,7 @@ from s2dc_core.matching import (
     similarity_matrix,
     sinkhorn,
 )
+from s2dc_core.options import Options, above_zero, from_zero, one_of
 from s2dc_core.streaming import at_least_float32
 
 NORMALISERS = ("weights", "printed")
@@ -180,7 +181,7 @@ class LossTerms(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LossOptions:
+class LossOptions(Options):
     """Every choice that the paper leaves open, or that the published code makes in its own way.
 
     Attributes:
@@ -210,33 +211,24 @@ class LossOptions:
     form: str = "equations"
     backend: str = "auto"
 
-    def __post_init__(self):
-        for name, choices in CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
-        for name in ("temperature", "contrast_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
-        for name in ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
-        if self.form == "published":
-            self._refuse_what_the_published_form_fixes()
-        else:
-            check_choice("backend", self.backend, BACKENDS)
+    RULES: ClassVar = {
+        **{name: one_of(*choices) for name, choices in CHOICES.items()},
+        "backend": one_of(*BACKENDS),
+        **dict.fromkeys(("temperature", "contrast_temperature"), above_zero(1e6)),
+        **{f"{term}_weight": from_zero(1e6) for term in ("contrast", "patch_to_patch", "patch_to_structure")},
+    }
 
-    def _refuse_what_the_published_form_fixes(self):
-        if self.backend not in ("auto", "dense"):
-            raise ValueError(
-                f"the published form sums over all pairs that do not match and cannot use backend {self.backend!r}: "
-                "use backend='dense', or form='equations'"
-            )
-        fixed = {"temperature": 1.0, "dispersion": "std", "normaliser": "weights"}
-        for name, value in fixed.items():
-            if getattr(self, name) != value:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} has no effect on the published form, which computes as the "
-                    f"published code does: leave it at {value!r}, or set form='equations'"
-                )
+    @classmethod
+    def disagreements(cls, values, sound) -> Iterator[str]:
+        """What the published form fixes."""
+        if not sound("form") or values.form != "published":
+            return
+        if sound("backend") and values.backend == "streaming":
+            yield "the published form needs all pairs and cannot use backend 'streaming': leave it, or form='equations'"
+        for name, fixed in {"temperature": 1.0, "dispersion": "std", "normaliser": "weights"}.items():
+            if sound(name) and getattr(values, name) != fixed:
+                said = f"{name}={getattr(values, name)!r} has no effect on the published form"
+                yield f"{said}: leave it at {fixed!r}, or set form='equations'"
 
 
 PRESETS = {

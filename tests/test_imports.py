@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-CORE = ("geometry", "streaming", "matching", "losses", "encoder", "weights", "model", "views", "features", "plots")
+CORE = (
+    "options",
+    "geometry",
+    "streaming",
+    "matching",
+    "losses",
+    "encoder",
+    "weights",
+    "model",
+    "views",
+    "features",
+    "plots",
+)
 WINGS = ("data", "training", "explorer", "exercises")
 FREE = ("__init__", "__main__", "cli")
 """Files that tie the others together. __init__ is held to the core: importing geometry must not load a wing."""
@@ -86,8 +98,8 @@ def code_lines(source: str) -> int:
 
 
 def test_the_papers_part_can_be_read_in_an_afternoon():
-    """The method, from geometry to features; the code of figures and of other projects' files is no part of it."""
-    method = [name for name in CORE if name not in ("weights", "plots")]
+    """The method, from geometry to features; no part of it are figures, other projects' files and refused options."""
+    method = [name for name in CORE if name not in ("options", "weights", "plots")]
     lines = {name: code_lines((PACKAGE / f"{name}.py").read_text(encoding="utf-8")) for name in method}
     assert sum(lines.values()) < LONGEST, lines
 
