@@ -4,9 +4,10 @@ It is MONAI's SwinTransformer under the name that MONAI's SwinUNETR gives it (``
 SwinUNETR of the same sizes parameter by parameter.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import ClassVar
 
 from jaxtyping import Float
 from monai.networks.nets.swin_unetr import SwinTransformer
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 
 from s2dc_core.geometry import grid_of
 from s2dc_core.matching import whole_numbers
+from s2dc_core.options import Options, whole_numbers_to, within
 
 LEVELS = 5
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(Options):
     """Sizes of the Swin encoder; the defaults are the paper's.
 
     Attributes:
@@ -41,23 +43,28 @@ class EncoderConfig:
     use_v2: bool = True
     sub_volume: Sequence[int] = (96, 96, 96)
 
-    def __post_init__(self):
-        for name in ("depths", "heads", "sub_volume"):  # JSON and YAML give lists; a frozen value holds tuples
-            value = getattr(self, name)
-            if not isinstance(value, Iterable) or isinstance(value, str):
-                raise ValueError(f"{name} must be a list of whole numbers, got {value!r}")
-            object.__setattr__(self, name, whole_numbers(name, value, 1))
-        for name in ("in_channels", "embed_dim", "window", "patch"):
-            object.__setattr__(self, name, *whole_numbers(name, [getattr(self, name)], 1))
-        if len(self.depths) != LEVELS - 1 or len(self.heads) != LEVELS - 1:
-            raise ValueError(f"depths {self.depths} and heads {self.heads} must name four stages each")
-        for stage, heads in enumerate(self.heads):
-            if self.embed_dim * 2**stage % heads:
-                raise ValueError(
-                    f"stage {stage} has {self.embed_dim * 2**stage} channels, which {heads} heads cannot share"
-                )
-        if len(self.sub_volume) != 3 or any(side % self.patch for side in self.sub_volume):
-            raise ValueError(f"sub_volume {self.sub_volume} must be three multiples of the patch, {self.patch}")
+    RULES: ClassVar = {
+        "in_channels": within(1, 1024),
+        "embed_dim": within(1, 4096),
+        "depths": whole_numbers_to(64),
+        "heads": whole_numbers_to(4096),
+        "window": within(1, 24),  # a block keeps a table of window^6 entries
+        "patch": within(1, 128),
+        "sub_volume": whole_numbers_to(4096),
+    }
+
+    @classmethod
+    def disagreements(cls, values, sound) -> Iterator[str]:
+        """Four stages, whose channels their heads share; sub-volumes of whole patches."""
+        depths, heads, sides = values.depths, values.heads, values.sub_volume
+        if sound("depths", "heads") and {len(depths), len(heads)} != {LEVELS - 1}:
+            yield f"depths {depths} and heads {heads} must name four stages each"
+        for stage, number in enumerate(heads if sound("heads", "embed_dim") else ()):
+            channels = values.embed_dim * 2**stage
+            if channels % number:
+                yield f"stage {stage} has {channels} channels, which {number} heads cannot share (embed_dim, heads)"
+        if sound("sub_volume", "patch") and (len(sides) != 3 or any(side % values.patch for side in sides)):
+            yield f"sub_volume {sides} must be three multiples of the patch, {values.patch}"
 
     @classmethod
     def teaching(cls, **overrides) -> "EncoderConfig":

@@ -5,9 +5,9 @@ computes what the published code computes (Ashespt/S2DC, commit b65c9aa), which 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,6 +29,7 @@ from s2dc_core.matching import (
     sinkhorn,
     unit_length,
 )
+from s2dc_core.options import Options, above_zero, from_zero, one_of
 from s2dc_core.streaming import at_least_float32
 
 NORMALISERS = ("weights", "printed")
@@ -188,7 +189,7 @@ class LossTerms(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LossOptions:
+class LossOptions(Options):
     """Every choice that the paper leaves open, or that the published code makes in its own way.
 
     Attributes:
@@ -219,38 +220,32 @@ class LossOptions:
     backend: str = "auto"
     matmul_dtype: str = "float32"
 
-    def __post_init__(self):
-        for name, choices in CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
-        for name in ("temperature", "contrast_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
-        for name in ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
-        if not any(self.weights):
-            raise ValueError("all three weights of the loss are 0, so nothing would be trained: give one above 0")
-        if self.form == "published":
-            self._refuse_what_the_published_form_fixes()
+    RULES: ClassVar = {
+        **{name: one_of(*choices) for name, choices in CHOICES.items()},
+        **dict.fromkeys(("temperature", "contrast_temperature"), above_zero(1e6)),
+        **{f"{term}_weight": from_zero(1e6) for term in ("contrast", "patch_to_patch", "patch_to_structure")},
+    }
+
+    @classmethod
+    def disagreements(cls, values, sound) -> Iterator[str]:
+        """A loss that trains nothing, and what the published form fixes."""
+        weights = ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight")
+        if sound(*weights) and not any(getattr(values, name) for name in weights):
+            yield "all three weights of the loss are 0, so nothing would be trained: give one above 0"
+        if not sound("form") or values.form != "published":
+            return
+        if sound("backend") and values.backend == "streaming":
+            yield "the published form needs all pairs and cannot use backend 'streaming': leave it, or form='equations'"
+        published = {"temperature": 1.0, "dispersion": "std", "normaliser": "weights", "matmul_dtype": "float32"}
+        for name, fixed in published.items():
+            if sound(name) and getattr(values, name) != fixed:
+                said = f"{name}={getattr(values, name)!r} has no effect on the published form"
+                yield f"{said}: leave it at {fixed!r}, or set form='equations'"
 
     @property
     def weights(self) -> tuple[float | int, ...]:
         """The factors of equation 9, of L_g, L_p2p and L_p2s."""
         return self.contrast_weight, self.patch_to_patch_weight, self.patch_to_structure_weight
-
-    def _refuse_what_the_published_form_fixes(self):
-        if self.backend == "streaming":
-            raise ValueError(
-                f"the published form sums over all pairs that do not match and cannot use backend {self.backend!r}: "
-                "use backend='dense', or form='equations'"
-            )
-        fixed = {"temperature": 1.0, "dispersion": "std", "normaliser": "weights", "matmul_dtype": "float32"}
-        for name, value in fixed.items():
-            if getattr(self, name) != value:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} has no effect on the published form, which computes as the "
-                    f"published code does: leave it at {value!r}, or set form='equations'"
-                )
 
 
 PRESETS = {

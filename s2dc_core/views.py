@@ -8,7 +8,7 @@ back into the region's grid, so a match may cross from one sub-volume into anoth
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +16,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from s2dc_core.geometry import Matches, Reals, grid_of, ground_truth_matches, random_affine, split_region, warp
-from s2dc_core.matching import whole_numbers
 from s2dc_core.model import EncoderConfig
+from s2dc_core.options import Options, from_zero, that, whole_numbers_to
 
 Generators = Sequence[torch.Generator | None] | None
 
 
+_FACTORS = that(
+    lambda span: len(span) == 2 and 1e-3 <= span[0] <= span[1] <= 1e3,
+    "must be a range of positive factors (low, high), within 0.001 and 1000",
+)
+
+
 @dataclass(frozen=True)
-class ViewConfig:
+class ViewConfig(Options):
     """How views are drawn. The defaults follow the published recipe, with the motion in millimetres and in 3D.
 
     Attributes:
@@ -49,16 +55,13 @@ class ViewConfig:
     noise: float | int = 0.1
     match_background: bool = False
 
-    def __post_init__(self):
-        for name in ("counts", "scale", "positive_scale"):  # YAML gives lists; a frozen value holds tuples
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.counts) != 3 or any(n < 1 for n in self.counts):
-            raise ValueError(f"counts must be three numbers of sub-volumes, each at least 1, got {self.counts}")
-        object.__setattr__(self, "counts", whole_numbers("counts", self.counts))
-        for name in ("scale", "positive_scale"):
-            span = getattr(self, name)
-            if len(span) != 2 or not 0 < span[0] <= span[1]:
-                raise ValueError(f"{name} must be a range of positive factors (low, high), got {span}")
+    RULES: ClassVar = {
+        "counts": whole_numbers_to(1024, of=3),
+        **dict.fromkeys(("scale", "positive_scale"), _FACTORS),
+        **dict.fromkeys(("rotation_deg", "positive_rotation_deg"), from_zero(360)),
+        **dict.fromkeys(("translation_mm", "positive_translation_mm"), from_zero(1e4)),
+        **dict.fromkeys(("intensity_scale", "intensity_shift", "noise"), from_zero(1e3)),
+    }
 
 
 class Views(NamedTuple):

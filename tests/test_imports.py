@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CORE = (
-    *("geometry", "streaming", "matching", "losses", "encoder"),
+    *("options", "geometry", "streaming", "matching", "losses", "encoder"),
     *("pointers", "statedicts", "weights", "model", "views", "features", "plots"),
 )
 WINGS = ("data", "training", "explorer", "exercises")
@@ -94,8 +94,8 @@ def code_lines(source: str) -> int:
 
 
 def test_the_papers_part_can_be_read_in_an_afternoon():
-    """The method, from geometry to features; the code of figures and of other projects' files is no part of it."""
-    method = [name for name in CORE if name not in ("pointers", "statedicts", "weights", "plots")]
+    """The method, from geometry to features; no part of it are figures, other projects' files and refused options."""
+    method = [name for name in CORE if name not in ("options", "pointers", "statedicts", "weights", "plots")]
     lines = {name: code_lines((PACKAGE / f"{name}.py").read_text(encoding="utf-8")) for name in method}
     assert sum(lines.values()) < LONGEST, lines
 

@@ -293,7 +293,7 @@ def test_counts_are_whole_numbers(counts, wrong):
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="counts must be three numbers"):
+    with pytest.raises(ValueError, match="counts must be 3 whole numbers from 1"):
         ViewConfig(counts=(0, 1, 1))
     with pytest.raises(ValueError, match="positive_scale must be a range"):
         ViewConfig(positive_scale=(1.2, 0.9))

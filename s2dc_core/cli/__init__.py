@@ -7,22 +7,25 @@ import sys
 from collections.abc import Sequence
 
 from s2dc_core.cli import data, finetune, pretrain
+from s2dc_core.cli.assignments import gather_words
 from s2dc_core.training import StoppedElsewhere
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; what the user got wrong is one line on stderr and exit code 2."""
+    """Run a command; what the user got wrong is one line on stderr, with the error's notes below, and exit code 2."""
     parser = argparse.ArgumentParser(prog="s2dc", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     pretrain.add_to(commands)
     finetune.add_to(commands)
     data.add_to(commands)
-    options = parser.parse_args(arguments)
+    options, left = parser.parse_known_args(arguments)
+    gather_words(parser, options, left)
     options.line = shlex.join(["s2dc", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         return options.command(options)
     except (ValueError, FloatingPointError, OSError, StoppedElsewhere) as error:
-        print(f"s2dc: {error}".replace("resume=True", "--resume"), file=sys.stderr)
+        said = "\n".join([f"s2dc: {error}", *getattr(error, "__notes__", [])])
+        print(said.replace("resume=True", "--resume"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -60,7 +60,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--out", metavar="FILE", help="default: dataset.json in the root")
     for parser in (test, look, export):
         parser.add_argument("name", metavar="NAME", help=NAME)
-        parser.add_argument("--root", nargs="+", required=True, metavar="DIR", help=ROOT)
+        parser.add_argument("--root", nargs="+", action="extend", required=True, metavar="DIR", help=ROOT)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from s2dc_core.cli.assignments import add_assignments, take_assignments
 from s2dc_core.cli.data import roots_of
 from s2dc_core.cli.pretrain import add_run_options, refuse_counts, refuse_device, run_options
 from s2dc_core.data import RULES, load_manifest, overlaps_of, require_cases
@@ -25,11 +26,13 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(command=_finetune)
     parser.add_argument("--config", default="teaching", help=f"a recipe: {', '.join(FINETUNE_RECIPES)}, or a YAML file")
     parser.add_argument("--manifest", required=True, metavar="NAME", help="a data set, see `s2dc data list`")
-    parser.add_argument("--root", nargs="+", required=True, metavar="DIR", help="where its files are")
+    parser.add_argument("--root", nargs="+", action="extend", required=True, metavar="DIR", help="where its files are")
     weights = "an arm of the course, a file or a checkpoint; default: from scratch"
     parser.add_argument("--weights", metavar="FILE", help=weights)
     parser.add_argument("--task", help="of a data set that has several")
-    parser.add_argument("--inputs", nargs="+", metavar="IMAGE", help="default: all that are not to be predicted")
+    parser.add_argument(
+        "--inputs", nargs="+", action="extend", metavar="IMAGE", help="default: all that are not to be predicted"
+    )
     parser.add_argument("--target", metavar="IMAGE", help="to be predicted, such as t2w")
     rule = "of the inputs' intensities; default: the manifest's; default and paper: as pre-training had them"
     parser.add_argument("--rule", choices=("manifest", *RULES), default="manifest", help=rule)
@@ -42,10 +45,11 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read ahead")
     parser.add_argument("--read-anew", action="store_true", help="do not keep cases in memory")
     parser.add_argument("--device", help="default: the GPU if there is one")
-    parser.add_argument("assignments", nargs="*", metavar="field=value", help="such as steps=2000 region=[96,96,96]")
+    add_assignments(parser, "steps=2000 region=[96,96,96]")
 
 
 def _finetune(options: argparse.Namespace) -> int:
+    config = FinetuneConfig.from_recipe(options.config, take_assignments(options, FinetuneConfig))
     shown_and_kept = run_options(options)
     refuse_counts(options, {"workers": 0, "most_damaged": 0})
     refuse_device(options.device)
@@ -53,7 +57,6 @@ def _finetune(options: argparse.Namespace) -> int:
     ((manifest, root), *others) = roots_of(manifest, options.root)
     if manifest.members or others:
         raise ValueError(f"fine-tuning takes one data set: --manifest {manifest.name} and one --root")
-    config = FinetuneConfig.from_recipe(options.config, options.assignments)
     weights = config.weights if options.weights is None else options.weights
     config = replace(config, weights=weights, region=config.region or manifest.preprocessing.get("region"))
     find_run(Path(options.folder), config, options.resume)

@@ -3,12 +3,12 @@
 import argparse
 import os
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from s2dc_core.cli.assignments import add_assignments, take_assignments
 from s2dc_core.cli.data import pretraining_cases, roots_of
 from s2dc_core.data import CT_WINDOW, RULES, load_manifest, members_of, open_scans, problem_table
 from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain, reserve_folder
@@ -20,10 +20,14 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser("pretrain", help="pre-train an encoder on your scans, or on a data set by its manifest")
     train.set_defaults(command=_pretrain)
     train.add_argument("--config", default="teaching", help=f"a recipe: {', '.join(RECIPES)}, or a YAML file")
-    train.add_argument("--scans", nargs="+", default=[], metavar="PLACE", help="files, DICOM series, folders of them")
+    train.add_argument(
+        "--scans", nargs="+", action="extend", default=[], metavar="PLACE", help="files, DICOM series, folders of them"
+    )
     train.add_argument("--modality", choices=["ct", "pet", "mr"], help="of all the scans")
     train.add_argument("--manifest", metavar="NAME", help="instead: a data set or collection, see `s2dc data list`")
-    train.add_argument("--root", nargs="+", default=[], metavar="DIR", help="of a manifest: where its files are")
+    train.add_argument(
+        "--root", nargs="+", action="extend", default=[], metavar="DIR", help="of a manifest: where its files are"
+    )
     train.add_argument("--exclude-overlaps", action="store_true", help="leave out what two data sets both hold")
     spacing = "voxels to resample to; default: the manifest's, or as stored"
     train.add_argument("--spacing", nargs=3, type=float, metavar="MM", help=spacing)
@@ -33,13 +37,15 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
     add_run_options(train)
     train.add_argument("--most-damaged", type=int, default=0, metavar="N", help="unusable scans to set apart and go on")
-    train.add_argument("--skip", nargs="+", default=[], metavar="PATTERN", help="names in folders that are no images")
+    train.add_argument(
+        "--skip", nargs="+", action="extend", default=[], metavar="PATTERN", help="names in folders that are no images"
+    )
     train.add_argument("--cache", metavar="FOLDER", help="keep prepared scans there, not in memory")
     train.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read ahead (with --cache)")
     train.add_argument("--pictures-every", type=int, default=500, metavar="STEPS", help="for TensorBoard; 0 for none")
     train.add_argument("--device", help="default: the GPU if there is one")
     train.add_argument("--dry-run", action="store_true", help="take a few steps, report what the run will cost, stop")
-    train.add_argument("assignments", nargs="*", metavar="field=value", help="such as steps=2000 views.counts=[2,2,1]")
+    add_assignments(train, "steps=2000 views.counts=[2,2,1]")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -61,18 +67,6 @@ def run_options(options: argparse.Namespace) -> dict[str, int | bool | None]:
     refuse_counts(options, {"save_every": 1, "keep": 1, "keep_every": 1, "log_every": 0})
     names = ("save_every", "keep", "keep_every", "log_every")
     return {"progress": sys.stderr.isatty(), **{name: getattr(options, name) for name in names}}
-
-
-def _is_assignment(place: str) -> bool:
-    """Whether it is a field=value, and not a path with such a name."""
-    return "=" in place and not Path(place).exists()
-
-
-def _is_field(place: str) -> bool:
-    """Whether it is a field=value of a recipe, and not a data set with its folder."""
-    return _is_assignment(place) and place.split("=")[0].split(".")[0] in {
-        field.name for field in fields(PretrainConfig)
-    }
 
 
 class _Source(NamedTuple):
@@ -111,12 +105,9 @@ def _source(options: argparse.Namespace, places: list[str | Path]) -> _Source:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
-    # What follows --scans or --root is taken for a place, an assignment too.
-    given = [*filter(_is_assignment, options.scans), *filter(_is_field, options.root)]
-    config = PretrainConfig.from_recipe(options.config, [*given, *options.assignments])
-    options.root = [place for place in options.root if not _is_field(place)]
+    config = PretrainConfig.from_recipe(options.config, take_assignments(options, PretrainConfig))
     goes_on = _refuse_early(options, config)
-    source = _source(options, [place for place in options.scans if not _is_assignment(place)])
+    source = _source(options, options.scans)
     if goes_on:
         source = _without_absent(source, options.most_damaged)
     is_main = int(os.environ.get("RANK", 0)) == 0

@@ -4,8 +4,10 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from numbers import Real
@@ -22,6 +24,10 @@ from s2dc_core.data.scans import CT_WINDOW, Scan, Spacings, check_spacing, load_
 
 # Of Scan. Not written as such: who checks the kind of an entry would read a file for it.
 Scans = Sequence
+
+
+UNUSABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
+"""What an entry raises that is not there, is damaged, or was written by an earlier version."""
 
 
 class ScanFacts(NamedTuple):
@@ -52,7 +58,8 @@ class CachedScans(Sequence[Scan]):
     An entry is a file of tensors, written beside its place and renamed, so that several processes may share a cache
     (MONAI's PersistentDataset moves its files in from another disk, where others can meet half of one). Its name holds
     the file's path, size and time, the settings, and the code and libraries that prepare scans: whatever of these
-    changes, the scan is prepared anew.
+    changes, the scan is prepared anew. So it is if an entry is damaged, or lies under another's name: its checksum is
+    compared at each read, which takes a third of a millisecond a megabyte.
 
     Attributes:
         files, facts: of each scan.
@@ -84,9 +91,11 @@ class CachedScans(Sequence[Scan]):
         entry = self._folder / f"{hashlib.sha256(json.dumps(item).encode()).hexdigest()}.safetensors"
         try:
             with safe_open(entry, framework="pt") as kept:
-                facts = _facts_in(kept)
-        except (FileNotFoundError, SafetensorError):
-            facts = facts_of([self._prepare(file, entry)])[0]
+                facts, _ = _noted(kept, entry)
+        except UNUSABLE:
+            scan = load_scan(file, **self._settings)
+            (facts,) = facts_of([scan])
+            _write(scan, facts, entry)
         if check:
             check(facts)
         self.files.append(file)
@@ -104,35 +113,26 @@ class CachedScans(Sequence[Scan]):
         """A scan, without labels and intensities as stored (`raw` is then `volume`).
 
         Raises:
-            ValueError, FileNotFoundError: if it is no longer in the cache, and its file cannot be read either.
+            ValueError: if the cache no longer holds it whole, and its file cannot be read either, or has changed.
         """
         try:
-            with safe_open(self._entries[index], framework="pt") as kept:
-                tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
-        except (FileNotFoundError, SafetensorError):
-            return self._prepare(self.files[index], self._entries[index])._replace(name=self.facts[index].name)
-        facts = self.facts[index]
-        volume, background = tensors["volume"], float(tensors["background"])
-        affine, foreground = tensors["affine"].numpy(), tensors["foreground"]
-        known = (facts.spacing, None, {}, facts.modality, background, foreground, facts.name, facts.rule, facts.window)
-        return Scan(volume, volume[0], affine, *known)
+            return _read(self._entries[index])._replace(name=self.facts[index].name)
+        except UNUSABLE as damage:
+            return self._prepare_again(index, damage)
 
-    def _prepare(self, file: Path, entry: Path) -> Scan:
-        scan = load_scan(file, **self._settings)
-        scan = scan._replace(raw=scan.volume[0])
-        tensors = {
-            "volume": scan.volume.contiguous(),
-            "foreground": scan.foreground.contiguous(),
-            "affine": torch.from_numpy(np.ascontiguousarray(scan.affine)),
-            "background": torch.tensor(scan.background, dtype=torch.float64),
-        }
-        beside = entry.with_name(f".{entry.name}.{os.getpid()}.part")
+    def _prepare_again(self, index: int, damage: Exception) -> Scan:
+        file, entry = self.files[index], self._entries[index]
         try:
-            beside.write_bytes(save(tensors, metadata={"facts": json.dumps(facts_of([scan])[0]._asdict())}))
-            os.replace(beside, entry)
-        finally:
-            beside.unlink(missing_ok=True)
-        return scan
+            scan = load_scan(file, **self._settings)
+            (facts,) = facts_of([scan])
+            if facts._replace(name=self.facts[index].name) != self.facts[index]:
+                raise ValueError(f"{file} has changed since it was first read")
+        except (OSError, ValueError) as error:
+            gone = "is no longer there" if isinstance(damage, FileNotFoundError) else f"is damaged ({damage})"
+            raise ValueError(f"{error}; and its entry {entry.name} in the cache {self._folder} {gone}") from error
+        with suppress(OSError):  # the scan is at hand, and the cache will be asked again
+            _write(scan, facts, entry)
+        return scan._replace(raw=scan.volume[0], name=self.facts[index].name)
 
 
 def facts_of(scans: Scans) -> list[ScanFacts]:
@@ -153,9 +153,53 @@ def facts_of(scans: Scans) -> list[ScanFacts]:
     ]
 
 
-def _facts_in(kept: safe_open) -> ScanFacts:
-    values = json.loads(kept.metadata()["facts"])
-    return ScanFacts(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+def _write(scan: Scan, facts: ScanFacts, entry: Path) -> None:
+    tensors = {
+        "volume": scan.volume.contiguous(),
+        "foreground": scan.foreground.contiguous(),
+        "affine": torch.from_numpy(np.ascontiguousarray(scan.affine)),
+        "background": torch.tensor(scan.background, dtype=torch.float64),
+    }
+    note = json.dumps({"entry": entry.name, "facts": facts._asdict(), "tensors": _checksum(tensors)})
+    beside = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(save(tensors, metadata={"note": note, "checksum": str(zlib.crc32(note.encode()))}))
+        os.replace(beside, entry)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _read(entry: Path) -> Scan:
+    with safe_open(entry, framework="pt") as kept:
+        facts, checksum = _noted(kept, entry)
+        tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+    if _checksum(tensors) != checksum:
+        raise ValueError("its checksum is another")
+    volume, background = tensors["volume"], float(tensors["background"])
+    affine, foreground = tensors["affine"].numpy(), tensors["foreground"]
+    known = (facts.spacing, None, {}, facts.modality, background, foreground, facts.name, facts.rule, facts.window)
+    return Scan(volume, volume[0], affine, *known)
+
+
+def _noted(kept: safe_open, entry: Path) -> tuple[ScanFacts, int]:
+    """The facts of an entry, and the checksum that its tensors must have."""
+    note = kept.metadata()["note"]
+    if kept.metadata()["checksum"] != str(zlib.crc32(note.encode())):
+        raise ValueError("its header has another checksum")
+    values = json.loads(note)
+    if values["entry"] != entry.name:
+        raise ValueError(f"it was written as {values['entry']}")
+    facts = {name: tuple(value) if isinstance(value, list) else value for name, value in values["facts"].items()}
+    return ScanFacts(**facts), values["tensors"]
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
+    """CRC-32 of names, kinds, shapes and numbers."""
+    found = 0
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.numpy(), found)
+    return found
 
 
 def _stamp(file: Path) -> list:

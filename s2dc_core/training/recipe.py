@@ -1,30 +1,46 @@
 """Everything that decides a training but the scans: model, views, loss, schedule, seed."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from importlib import resources
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import ClassVar, get_args, get_type_hints
+from typing import ClassVar
 
 import numpy as np
 import torch
-import yaml
-from beartype.door import is_bearable
 
 from s2dc_core.encoder import LEVELS
-from s2dc_core.losses import S2DCLoss
-from s2dc_core.matching import check_choice
-from s2dc_core.model import EncoderConfig, StudentTeacher
+from s2dc_core.losses import PRESETS, LossOptions
+from s2dc_core.model import TOKEN_HEADS, EncoderConfig, StudentTeacher
+from s2dc_core.options import (
+    Options,
+    above_zero,
+    from_zero,
+    make,
+    one_of,
+    problems_of,
+    refuse,
+    that,
+    whole_numbers_to,
+    within,
+)
+from s2dc_core.training.recipe_file import assign, read_recipe, recipes_of
 from s2dc_core.views import ViewConfig
 
 PRECISIONS = ("float32", "bfloat16")
 HEADS = ("unetr", "linear")
+NORMS = ("layer", "batch")
+
+MANY = 2**16
+"""More regions of a step, channels of a head or samples than anybody has meant."""
+
+_LEVELS = that(
+    lambda levels: 0 < len(set(levels)) == len(levels) and set(levels) <= set(range(LEVELS)),
+    f"must name at least one token level of 0 to {LEVELS - 1}, each once",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Options):
     """Schedule, precision and seed, which every training has; and recipes in and out of plain values.
 
     Attributes:
@@ -50,25 +66,29 @@ class Recipe:
     FOLDER: ClassVar[str] = "recipes"
     """Where the project's own recipes of the kind lie."""
 
-    def __post_init__(self):
-        for name in ("steps", "batch", "accumulate"):
-            self.check_positive(name)
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip must be positive, or None for no limit, got {self.clip}")
-        check_choice("precision", self.precision, PRECISIONS)
+    RULES: ClassVar = {
+        "steps": within(1, 10**12),
+        "batch": within(1, MANY),
+        "accumulate": within(1, MANY),
+        "learning_rate": above_zero(100),
+        "weight_decay": from_zero(1e6),
+        "warmup": within(0, 10**12),
+        "clip": above_zero(1e12),
+        "precision": one_of(*PRECISIONS),
+        "seed": within(0, 2**64 - 1),
+    }
 
     @property
     def whole_batch(self) -> bool:
         """Whether a region's loss depends on the others of its batch, so that accumulated batches are not one."""
         return False
 
-    def check_positive(self, name: str) -> None:
-        """Raise a ValueError for a field that is set and below 1."""
-        value = getattr(self, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    @classmethod
+    def disagreements(cls, values, sound) -> Iterator[str]:
+        """AdamW takes the product off every weight, each step."""
+        if sound("learning_rate", "weight_decay") and values.learning_rate * values.weight_decay >= 1:
+            product = f"{values.learning_rate} x {values.weight_decay}"
+            yield f"learning_rate x weight_decay must be below 1, got {product}: no weight would be left"
 
     def as_dict(self) -> dict:
         """The recipe in plain numbers, strings, lists and dicts, as YAML and JSON hold it; from_dict reads it."""
@@ -81,14 +101,9 @@ class Recipe:
         Raises:
             ValueError: for a field that does not exist, or a value that does not fit, naming it.
         """
-        values = _checked("recipe", cls, _plain(values))
-        try:
-            for name, kind in _inner(cls).items():
-                if values.get(name) is not None:
-                    values[name] = kind(**_checked(name, kind, values[name]))
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"a value of the recipe has the wrong kind: {error}") from error
+        if not isinstance(values, Mapping):
+            raise ValueError(f"a recipe must name fields and their values, got {values!r}")
+        return make(cls, values)
 
     @classmethod
     def from_recipe(cls, recipe: str | Path, assignments: Sequence[str] = (), **overrides) -> "Recipe":
@@ -103,9 +118,9 @@ class Recipe:
             ValueError: for an unknown name, a file that holds no recipe, what is no assignment, or as from_dict.
             FileNotFoundError: if there is no such file.
         """
-        values = _with_numbers({**_read_yaml(recipe, cls.FOLDER), **overrides})
-        for assignment in assignments:
-            _assign(values, assignment)
+        written, problems = read_recipe(recipe, cls.FOLDER)
+        values, more = assign({**written, **overrides}, assignments)
+        refuse([*problems, *more, *problems_of(cls, values)])
         return cls.from_dict(values)
 
 
@@ -144,16 +159,44 @@ class PretrainConfig(Recipe):
     compile: bool = False
     queue: int = 256
 
+    RULES: ClassVar = {
+        **Recipe.RULES,
+        "levels": _LEVELS,
+        "hidden": within(1, MANY),
+        "out": within(1, MANY),
+        "momentum": that(lambda share: 0 <= share <= 1, "must be from 0 to 1"),
+        "token_head": one_of(*TOKEN_HEADS),
+        "norm": one_of(*NORMS),
+        "loss": one_of(*PRESETS),
+        "matched_tokens": within(1, 10**9),
+        "token_draws": within(1, MANY),
+        "gradient_checkpointing": within(1, 10**9),
+        "queue": within(0, 2**24),
+    }
+
     def __post_init__(self):
         super().__post_init__()
         if self.norm is None:
             object.__setattr__(self, "norm", "batch" if self.loss == "official" else "layer")
-        object.__setattr__(self, "levels", tuple(self.levels))
-        if not self.levels:
-            raise ValueError("levels must name at least one token level")
-        for name in ("gradient_checkpointing", "matched_tokens", "token_draws"):
-            self.check_positive(name)
-        S2DCLoss.from_preset(self.loss, **self.loss_options)  # an unknown option is an error now, not at the first step
+
+    @classmethod
+    def disagreements(cls, values, sound) -> Iterator[str]:
+        """Options of the loss that it does not have, and token levels that the sub-volumes cannot give."""
+        yield from super().disagreements(values, sound)
+        if sound("loss_options"):
+            preset = vars(PRESETS[values.loss if sound("loss") else "default"])
+            yield from problems_of(LossOptions, {**preset, **values.loss_options}, "loss_options")
+        if sound("levels", "joined") and values.joined and list(values.levels) != sorted(values.levels):
+            yield f"levels to be joined go from fine to coarse, such as 1, 2, 3; got {list(values.levels)}"
+        if sound("encoder"):
+            sides, patch = list(values.encoder.sub_volume), values.encoder.patch
+            for level in values.levels if sound("levels") else ():
+                stride = patch * 2**level
+                if any(side % stride for side in sides):
+                    yield f"sub_volume {sides} must be multiples of {stride}, a token at {level} of levels"
+            least = patch * 8
+            if values.encoder.use_v2 and max(sides) <= least:
+                yield f"sub_volume {sides} must be larger than {least} voxels, or a norm of use_v2 has one token left"
 
     def build(self) -> StudentTeacher:
         """Student and teacher with the initial weights that the seed gives, leaving the global random state alone."""
@@ -213,122 +256,24 @@ class FinetuneConfig(Recipe):
 
     FOLDER: ClassVar[str] = "recipes/finetune"
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.region is not None:
-            object.__setattr__(self, "region", tuple(self.region))
-            if len(self.region) != 3 or min(self.region) < 1:
-                raise ValueError(f"region must be three numbers of voxels, got {list(self.region)}")
-        if self.levels is not None:
-            object.__setattr__(self, "levels", tuple(self.levels))
-            if not self.levels or set(self.levels) - set(range(LEVELS)):
-                raise ValueError(f"levels must be of 0 to {LEVELS - 1}, got {list(self.levels)}")
-        check_choice("head", self.head, HEADS)
-        for name in ("windows", "look_every"):
-            self.check_positive(name)
-        for name, top in (("background_share", 1), ("overlap", 1)):
-            if not 0 <= getattr(self, name) < top:
-                raise ValueError(f"{name} must be from 0 to less than {top}, got {getattr(self, name)}")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip must be from 0 to 1, got {self.flip}")
-        for name in ("encoder_rate", "intensity", "selection"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-
-
-def recipes_of(folder: str) -> tuple[str, ...]:
-    """Names of the project's own recipes in a folder."""
-    entries = resources.files("s2dc_core.training").joinpath(*folder.split("/")).iterdir()
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
+    RULES: ClassVar = {
+        **Recipe.RULES,
+        "encoder_rate": from_zero(1e6),
+        "region": whole_numbers_to(MANY, of=3),
+        "background_share": that(lambda share: 0 <= share < 1, "must be from 0 to less than 1"),
+        "flip": that(lambda share: 0 <= share <= 1, "must be from 0 to 1"),
+        "intensity": from_zero(1e3),
+        "head": one_of(*HEADS),
+        "levels": _LEVELS,
+        "windows": within(1, MANY),
+        "overlap": that(lambda share: 0 <= share < 1, "must be from 0 to less than 1"),
+        "selection": within(0, 10**9),
+        "look_every": within(1, 10**12),
+    }
 
 
 RECIPES = recipes_of(PretrainConfig.FOLDER)
 FINETUNE_RECIPES = recipes_of(FinetuneConfig.FOLDER)
-
-
-def _read_yaml(recipe: str | Path, folder: str) -> dict:
-    if str(recipe) in recipes_of(folder):
-        file = resources.files("s2dc_core.training").joinpath(*folder.split("/"), f"{recipe}.yaml")
-        text = file.read_text(encoding="utf-8")
-    elif Path(recipe).suffix in (".yaml", ".yml"):
-        if not Path(recipe).is_file():
-            raise FileNotFoundError(f"no recipe {recipe}")
-        text = Path(recipe).read_text(encoding="utf-8")
-    else:
-        raise ValueError(f"unknown recipe {str(recipe)!r}: give one of {', '.join(recipes_of(folder))}, or a YAML file")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{recipe} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{recipe} holds no recipe: it must name fields and their values")
-    return values
-
-
-def _assign(values: dict, assignment: str) -> None:
-    name, equals, text = assignment.partition("=")
-    *inner, last = name.split(".")
-    if not equals or not all((*inner, last)):
-        raise ValueError(f"{assignment!r} is no field=value, such as steps=2000 or views.counts=[2, 2, 1]")
-    for part in inner:
-        if not isinstance(values.setdefault(part, {}), dict):
-            raise ValueError(f"{assignment!r}: {part} is one value and has no fields")
-        values = values[part]
-    try:
-        values[last] = _with_numbers(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{assignment!r}: its value is no YAML ({error})") from error
-
-
-def _with_numbers(value: object) -> object:
-    """YAML takes 1e-4 for a word, because it has no point."""
-    if isinstance(value, Mapping):
-        return {name: _with_numbers(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_with_numbers(entry) for entry in value]
-    if isinstance(value, str):
-        with suppress(ValueError):
-            return float(value)
-    return value
-
-
-def _checked(where: str, kind: type, values: object) -> dict:
-    if not isinstance(values, Mapping):
-        values = asdict(values) if isinstance(values, kind) else values
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where} must name fields and their values, got {values!r}")
-    hints = _hints(kind)
-    for name, value in values.items():
-        if name not in hints:
-            raise ValueError(f"{where} has no field {name!r}: there are {', '.join(hints)}")
-        if name not in _inner(kind) and not _suits(value, hints[name]):
-            raise ValueError(f"{where} cannot take {name}={value!r}: it must be {_kind_of(hints[name])}")
-    return dict(values)
-
-
-def _hints(kind: type) -> dict[str, object]:
-    hints = get_type_hints(kind)
-    return {each.name: hints[each.name] for each in fields(kind)}
-
-
-def _inner(kind: type) -> dict[str, type]:
-    """The fields of a recipe that are dataclasses themselves, or may be None instead."""
-    options = {
-        name: [each for each in (hint, *get_args(hint)) if is_dataclass(each)] for name, hint in _hints(kind).items()
-    }
-    return {name: found[0] for name, found in options.items() if found}
-
-
-def _suits(value: object, hint: object) -> bool:
-    if isinstance(hint, UnionType):
-        return any(_suits(value, option) for option in get_args(hint))
-    if isinstance(value, (list, tuple)) and get_args(hint):  # beartype alone looks at one entry, drawn at random
-        return is_bearable(value, hint) and all(_suits(entry, get_args(hint)[0]) for entry in value)
-    return is_bearable(value, hint) and not (isinstance(value, bool) and hint is not bool)
-
-
-def _kind_of(hint: object) -> str:
-    return str(getattr(hint, "__name__", hint)).replace("collections.abc.", "").replace("typing.", "")
 
 
 def _plain(value):

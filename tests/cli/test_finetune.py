@@ -8,10 +8,10 @@ from s2dc_core.cli import main
 from tests.data.miniature import MAKERS
 
 SMALL = ["encoder={embed_dim: 12, heads: [1, 2, 2, 2], window: 4, use_v2: false}", "encoder_rate=1", "pad=true"]
-SMALL += ["region=[64,32,32]", "steps=2", "warmup=0"]
+SMALL += ["region=[64,32,32]", "warmup=0"]
 
 
-def command(name, root, folder, *more, fields=SMALL):
+def command(name, root, folder, *more, fields=(*SMALL, "steps=2")):
     return ["finetune", "--manifest", name, "--root", str(root), "--folder", str(folder), *more, *fields]
 
 

@@ -67,14 +67,17 @@ def test_a_run_sets_damaged_scans_apart_and_goes_on_where_it_stopped(folder, rec
     [
         ("stepz=3", "recipe has no field 'stepz'"),
         ("views.count=3", "views has no field 'count'"),
-        ("steps=many", "recipe cannot take steps='many': it must be int"),
-        ("steps=1.5", "recipe cannot take steps=1.5: it must be int"),
-        ("views.counts=2", "views cannot take counts=2"),
+        ("steps=many", "steps must be a whole number, got 'many'"),
+        ("steps=1.5", "steps must be a whole number, got 1.5"),
+        ("views.counts=2", "views.counts must be a list of whole numbers, got 2"),
         ("=3", "'=3' is no field=value"),
         ("steps.x=3", "'steps.x=3': steps is one value and has no fields"),
-        ("steps=yes", "recipe cannot take steps=True: it must be int"),
-        ("views.counts=[2, 2, a]", "views cannot take counts=[2, 2, 'a']"),
-        ("views.scale=[0.9]", "scale must be a range of positive factors (low, high), got (0.9,)"),
+        ("steps=yes", "steps must be a whole number, got True"),
+        ("views.counts=[2, 2, a]", "views.counts must be a list of whole numbers, got [2, 2, 'a']"),
+        (
+            "views.scale=[0.9]",
+            "views.scale must be a range of positive factors (low, high), within 0.001 and 1000, got [0.9]",
+        ),
         ("steps=[1", "'steps=[1': its value is no YAML"),
     ],
 )
@@ -94,7 +97,7 @@ def test_what_is_missing_is_named(tmp_path, capsys):
     ("extra", "message"),
     [
         (["--device", "xpu:7"], "there is no device 'xpu:7' here"),
-        (["seed=-1"], "seed must not be negative, got -1"),
+        (["seed=-1"], "seed must be at least 0, got -1"),
         (["--workers", "-1"], "--workers must be at least 0, got -1"),
         (["--dry-run"], "a dry run is for one process"),
     ],

@@ -118,3 +118,98 @@ def test_no_scan_left_is_said(tmp_path):
         scans._entries[index].unlink()
     with pytest.raises(ValueError, match="no scan can be read any more"):
         pretrain(replace(SHORT, batch=1), scans, progress=False, most_damaged=99)
+
+
+def same(one, other):
+    assert torch.equal(one.volume, other.volume) and torch.equal(one.foreground, other.foreground)
+    assert np.array_equal(one.affine, other.affine) and one[3:7] == other[3:7] and one.name == other.name
+
+
+def rewrite(file, content):
+    file.unlink()  # tensors in use are mapped to what it was
+    file.write_bytes(content)
+
+
+def test_an_entry_with_any_byte_changed_is_prepared_again(folder, tmp_path):
+    scans = open_cached(folder, tmp_path)
+    plain, file = open_scans([folder / "more"], "ct", keep_raw=False)[0][0], scans._entries[0]
+    whole = file.read_bytes()
+    zeroed = bytearray(whole)
+    zeroed[len(whole) // 3 : len(whole) // 3 + 10_000] = bytes(10_000)
+    rewrite(file, bytes(zeroed))
+    same(scans[0], plain)
+    assert file.read_bytes() == whole, "it is whole again"
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for place in (*range(0, header, 37), *range(header, len(whole), len(whole) // 40), len(whole) - 1):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        rewrite(file, bytes(changed))
+        same(scans[0], plain)
+        rewrite(file, bytes(changed))
+        same(open_cached(folder, tmp_path)[0], plain)
+    assert file.read_bytes() == whole
+
+
+def test_an_entry_under_anothers_name_is_prepared_again(folder, tmp_path):
+    """Swapped, or of other settings."""
+    scans = open_cached(folder, tmp_path)
+    first, second = scans[0], scans[1]
+    assert not torch.equal(first.volume, second.volume)
+    one, other = (entry.read_bytes() for entry in scans._entries[:2])
+    rewrite(scans._entries[0], other)
+    rewrite(scans._entries[1], one)
+    same(scans[0], first)
+    same(open_cached(folder, tmp_path)[1], second)
+    coarse = open_cached(folder, tmp_path, spacing=(24.0, 24.0, 24.0))
+    rewrite(scans._entries[0], coarse._entries[0].read_bytes())
+    same(open_cached(folder, tmp_path)[0], first)
+
+
+def test_readers_prepare_a_damaged_entry_again(folder, tmp_path):
+    config = replace(SHORT, steps=3, batch=1)
+    whole = pretrain(config, open_cached(folder, tmp_path), progress=False)
+    scans = open_cached(folder, tmp_path)
+    kept = [entry.read_bytes() for entry in scans._entries]
+    for entry, content in zip(scans._entries, kept, strict=True):
+        rewrite(entry, content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    assert pretrain(config, scans, progress=False, workers=2).history == whole.history
+    assert sum(entry.read_bytes() == content for entry, content in zip(scans._entries, kept, strict=True)) >= 3
+
+
+def test_what_can_be_read_neither_here_nor_there_is_named(tmp_path):
+    (tmp_path / "scans").mkdir()
+    folder = make_folder(tmp_path / "scans")
+    scans = open_cached(folder, tmp_path / "cache")
+    for index, said in ((0, "is damaged (its checksum is another)"), (1, "is no longer there")):
+        content = scans._entries[index].read_bytes()
+        scans.files[index].unlink()
+        scans._entries[index].unlink()
+        if index == 0:
+            scans._entries[index].write_bytes(content[:-1000] + bytes(1000))
+        with pytest.raises(ValueError, match="does not exist.* and its entry .* in the cache") as raised:
+            scans[index]
+        assert said in str(raised.value) and str(scans.files[index]) in str(raised.value)
+
+
+def test_a_file_that_has_changed_since_takes_no_entry(tmp_path):
+    """Its entry is gone, and what the file holds now is another scan than the run was made on."""
+    (tmp_path / "scans").mkdir()
+    scans = open_cached(make_folder(tmp_path / "scans"), tmp_path / "cache")
+    scans._entries[0].unlink()
+    scans.files[0].write_bytes(scans.files[1].read_bytes())
+    with pytest.raises(ValueError, match="has changed since it was first read; and its entry"):
+        scans[0]
+    assert not scans._entries[0].exists()
+
+
+def test_a_full_disk_keeps_no_scan_from_a_run(folder, tmp_path, monkeypatch):
+    scans = open_cached(folder, tmp_path)
+    whole = scans[0]
+    scans._entries[0].unlink()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.Path, "write_bytes", full)
+    same(scans[0], whole)
+    assert not list(tmp_path.glob(".*.part"))

@@ -185,9 +185,9 @@ def test_bad_input_is_named():
         pretrain(CONFIG, [])
     with pytest.raises(FloatingPointError, match=r"step 0, on blobs, blobs: \d+ of \d+ tokens of the student hold NaN"):
         pretrain(CONFIG, [blobs(value=math.nan)], progress=False)
-    with pytest.raises(ValueError, match="unknown preset 'best'"):
+    with pytest.raises(ValueError, match="unknown loss 'best'"):
         pretrain(PretrainConfig(**{**vars(CONFIG), "loss": "best"}), [blobs()])
-    with pytest.raises(ValueError, match="levels must name at least one"):
+    with pytest.raises(ValueError, match="levels must name at least one token level of 0 to 4"):
         PretrainConfig(levels=())
     with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
         PretrainConfig(batch=0)

@@ -1,0 +1,130 @@
+"""Recipes as they are written: by name or in YAML, with fields replaced as a command line gives them."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+
+def recipes_of(folder: str) -> tuple[str, ...]:
+    """Names of the project's own recipes in a folder."""
+    entries = resources.files("s2dc_core.training").joinpath(*folder.split("/")).iterdir()
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
+
+
+def read_recipe(recipe: str | Path, folder: str) -> tuple[dict, list[str]]:
+    """The values of a recipe of the project by name, or of any YAML file, and what is wrong with how they are written.
+
+    Raises:
+        ValueError: for an unknown name, or a file that holds no recipe.
+        FileNotFoundError: if there is no such file.
+    """
+    if str(recipe) in recipes_of(folder):
+        file = resources.files("s2dc_core.training").joinpath(*folder.split("/"), f"{recipe}.yaml")
+    elif Path(recipe).suffix in (".yaml", ".yml"):
+        file = Path(recipe).expanduser()
+        if not file.is_file():
+            raise FileNotFoundError(f"no recipe {recipe}")
+    else:
+        raise ValueError(f"unknown recipe {str(recipe)!r}: give one of {', '.join(recipes_of(folder))}, or a YAML file")
+    try:
+        values, twice = _load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{recipe} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{recipe} holds no recipe: it must name fields and their values")
+    return values, [f"{recipe}: {problem}" for problem in twice]
+
+
+def assign(values: Mapping, assignments: Sequence[str]) -> tuple[dict, list[str]]:
+    """The values with fields replaced, such as "steps=2000" or "views.counts=[2, 2, 1]", each read as YAML.
+
+    Returns:
+        them, and what is wrong with the assignments: one that is none, or a field that two of them give.
+    """
+    values, problems, given = _own(values), [], {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        *inner, last = name.split(".")
+        if not equals or not all((*inner, last)):
+            problems.append(f"{assignment!r} is no field=value, such as steps=2000 or views.counts=[2, 2, 1]")
+            continue
+        try:
+            value, twice = _load(text)
+        except (yaml.YAMLError, ValueError) as error:
+            problems.append(f"{assignment!r}: its value is no YAML ({error})")
+            continue
+        if not text.strip():
+            problems.append(f"{assignment!r} gives no value: write {name}=null for none, or {name}='\"\"' for no text")
+        problems += [f"{assignment!r}: {problem}" for problem in twice]
+        # A field that holds others takes theirs with it.
+        before = [text for other, text in given.items() if f"{other}.".startswith(f"{name}.")]
+        problems += [f"{name} is given twice: {text} and {assignment}" for text in before[:1]]
+        given |= dict.fromkeys([name, *_names(value, name)], assignment)
+        place = values
+        for part in inner:
+            place = place.setdefault(part, {}) if isinstance(place, dict) else place
+        if isinstance(place, dict):
+            place[last] = value
+        else:
+            problems.append(f"{assignment!r}: {'.'.join(inner)} is one value and has no fields")
+    return values, problems
+
+
+def _own(value: object) -> object:
+    """A copy to change, in plain values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    return {name: _own(entry) for name, entry in value.items()} if isinstance(value, Mapping) else value
+
+
+def _names(value: object, where: str) -> Iterator[str]:
+    for name, entry in value.items() if isinstance(value, Mapping) else ():
+        yield f"{where}.{name}"
+        yield from _names(entry, f"{where}.{name}")
+
+
+def _load(text: str) -> tuple[object, list[str]]:
+    """What YAML holds, and the names that a mapping of it gives twice, of which it would take the last."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data(), loader.twice
+    finally:
+        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers are those that people write: 1e-4 is one, and 010 is not 8, nor 1:30 ninety."""
+
+    def __init__(self, stream: str):
+        super().__init__(stream)
+        self.twice: list[str] = []
+
+    def compose_mapping_node(self, anchor):
+        """Note the names that come again."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                where = f"lines {lines[key.value]} and {line}" if line > lines[key.value] else f"line {line}"
+                self.twice.append(f"{key.value} is given twice, in {where}")
+            lines[key.value] = line
+        return node
+
+
+_DIGITS, _POWER = "[0-9][0-9_]*", "[eE][-+]?[0-9]+"
+_NUMBERS = {
+    "tag:yaml.org,2002:int": "[-+]?(0|[1-9][0-9_]*)",
+    "tag:yaml.org,2002:float": rf"[-+]?(({_DIGITS}\.[0-9_]*|\.{_DIGITS})({_POWER})?|{_DIGITS}{_POWER}"
+    r"|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if tag not in _NUMBERS]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _form in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(f"({_form})$"), list("-+.0123456789"))
