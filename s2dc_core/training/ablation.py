@@ -21,9 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from s2dc_core.geometry import Matches, grid_of, ground_truth_matches
-from s2dc_core.losses import LossTerms
 from s2dc_core.training.downstream import Downstream
-from s2dc_core.training.draws import RegionDraw, views_of
+from s2dc_core.training.draws import RegionDraw
 from s2dc_core.training.finetune import finetune
 from s2dc_core.training.jobs import in_processes, install, study_options
 from s2dc_core.training.lessons import organ_lesson
@@ -52,11 +51,10 @@ class PublishedMatches(Pretraining):
     The warp is that of the default, so only the list differs; with its large motions about 30 % of the pairs are wrong.
     """
 
-    def losses(self, draws: Sequence[RegionDraw]) -> tuple[LossTerms, Tensor]:
-        """The terms of a batch, with the matches that the published matrix gives."""
-        views = views_of(self.config, draws, self.device)
-        views = views._replace(matches=published_matches(self.config, draws, views))
-        return self.compute(views, [draw.number for draw in draws])
+    def prepare(self, draws: Sequence[RegionDraw]) -> tuple[Views, list[int]]:
+        """The views of a batch, with the matches that the published matrix gives, and the regions' numbers."""
+        views, numbers = super().prepare(draws)
+        return views._replace(matches=published_matches(self.config, draws, views)), numbers
 
 
 def published_matches(config: PretrainConfig, draws: Sequence[RegionDraw], views: Views) -> list[Matches]:
