@@ -116,7 +116,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     )
     damaged = {**source.damaged, **damaged}
     for sentence in said if is_main else ():
-        print(sentence, file=sys.stdout if options.dry_run else sys.stderr)
+        print(sentence, file=sys.stdout if options.dry_run else sys.stderr)  # part of the report
     for reason in damaged.values() if is_main else ():
         print(f"set apart: {reason}", file=sys.stderr)
     if options.dry_run:
