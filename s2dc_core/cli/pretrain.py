@@ -129,7 +129,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         say=said.append,
     )
     for sentence in said if is_main else ():
-        print(sentence, file=sys.stdout if options.dry_run else sys.stderr)
+        print(sentence, file=sys.stdout if options.dry_run else sys.stderr)  # part of the report
     for reason in damaged.values() if is_main else ():
         print(f"set apart: {reason}", file=sys.stderr)
     damaged = {**source.damaged, **damaged}

@@ -67,6 +67,8 @@ def is_label_map(values: np.ndarray, path: Path) -> bool:
         return named or high <= 255 or distinct > 4
     if distinct > MOST and not named:
         return False
+    if all_whole and distinct <= MOST and low >= 0 and counts.argmax() == 1 and _ends_plainly(path):
+        return True  # labels that lie scattered over a background of 0
     needed = EQUAL["named" if named else "whole" if all_whole else "resampled"]
     return _equal_neighbours(values, high, int(counts.argmax()) - 1) > needed
 
@@ -101,8 +103,12 @@ def speaks(path: Path) -> bool:
 
 def speaks_plainly(path: Path) -> bool:
     """Whether the last word of a file's name is one of label maps (case_01_seg), or all of its folder's (labelsTr)."""
-    last, folder = _words(stem(path))[-1:], _words(path.parent.name)
-    return not WORDS.isdisjoint(last) or (not WORDS.isdisjoint(folder) and set(folder) <= WORDS | BESIDE)
+    folder = _words(path.parent.name)
+    return _ends_plainly(path) or (not WORDS.isdisjoint(folder) and set(folder) <= WORDS | BESIDE)
+
+
+def _ends_plainly(path: Path) -> bool:
+    return not WORDS.isdisjoint(_words(stem(path))[-1:])
 
 
 def _words(name: str) -> list[str]:

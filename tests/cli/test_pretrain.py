@@ -40,6 +40,16 @@ def test_a_dry_run_reports_and_writes_nothing(folder, recipe, tmp_path, capsys, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_what_a_folder_holds_besides_is_named(folder, recipe, tmp_path, capsys):
+    arguments = ["pretrain", "--config", recipe, *SCANS, "--scans", str(folder), "--most-damaged", "5", "steps=1"]
+    left_out = "left out: 1 by a pattern of what to skip: more/case_00.nii.gz; "
+    left_out += "2 label maps: case_01_seg.nii.gz, labelsTr/case_01.nii.gz\n"
+    assert main([*arguments, "--dry-run", "--skip", "case_00*"]) == 0
+    assert left_out in capsys.readouterr().out
+    assert main([*arguments, "--folder", str(tmp_path / "run"), "--skip", "case_00*"]) == 0
+    assert left_out in capsys.readouterr().err
+
+
 def test_a_run_sets_damaged_scans_apart_and_goes_on_where_it_stopped(folder, recipe, tmp_path, capsys):
     run = str(tmp_path / "run")
     arguments = ["pretrain", "--config", recipe, "--scans", str(folder), *SCANS, "--folder", run, "--most-damaged", "5"]

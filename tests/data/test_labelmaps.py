@@ -181,3 +181,10 @@ def test_large_label_maps_are_known_by_how_small_they_are_packed(tmp_path, monke
     )
     scans, damaged = open_scans([tmp_path], "mr", say=str)
     assert len(scans) == 1 and not damaged
+
+
+def test_scattered_labels_are_known_where_the_file_says_so():
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random((24, 24, 24)) < 0.4, rng.integers(1000, 1035, (24, 24, 24)), 0).astype(np.float32)
+    assert is_label_map(values, Path("sub-01/aseg.mgz"))
+    assert not is_label_map(values, Path("lesion/t1.nii.gz"))  # a scan of 8 bits without its skull looks like that
