@@ -33,6 +33,9 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--spacing", nargs=3, type=float, metavar="MM", help=spacing)
     rule = "of the intensities; default: the manifest's, or ours; paper: as it has them"
     train.add_argument("--rule", choices=RULES, help=rule)
+    unit = "brings what files hold to HU or SUV: scale x number + offset"
+    train.add_argument("--scale", type=float, default=1.0, metavar="FACTOR", help=unit)
+    train.add_argument("--offset", type=float, default=0.0, metavar="UNITS", help="such as -1024; see --scale")
     train.add_argument("--folder", help="where checkpoints go")
     train.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
     add_run_options(train)
@@ -127,6 +130,8 @@ def _pretrain(options: argparse.Namespace) -> int:
         rule=source.rule,
         window=source.window,
         say=said.append,
+        scale=options.scale,
+        offset=options.offset,
     )
     for sentence in said if is_main else ():
         print(sentence, file=sys.stdout if options.dry_run else sys.stderr)  # part of the report

@@ -7,6 +7,7 @@ from s2dc_core.data.dose import dose_pair
 from s2dc_core.data.fetch import fetch
 from s2dc_core.data.folder import open_scans
 from s2dc_core.data.headers import check_files
+from s2dc_core.data.intensities import CT_WINDOW, RULES, normalise, suv_of
 from s2dc_core.data.layout import Case, Problem
 from s2dc_core.data.lessons import GENERATED, open_at, stand_in, title_of
 from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, labels_in, transforms_of
@@ -14,17 +15,7 @@ from s2dc_core.data.manifests import SECTIONS, Manifest, describe, load_all, loa
 from s2dc_core.data.overlaps import Overlap, exclude_overlaps, overlaps_of
 from s2dc_core.data.phantoms import FINDINGS, MODALITIES, ORGANS, TISSUES, Phantom, make_phantom
 from s2dc_core.data.preview import preview
-from s2dc_core.data.scans import (
-    CT_WINDOW,
-    RULES,
-    Scan,
-    load_mni152,
-    load_scan,
-    normalise,
-    open_scan,
-    scan_from_phantom,
-    suv_of,
-)
+from s2dc_core.data.scans import Scan, load_mni152, load_scan, open_scan, scan_from_phantom
 from s2dc_core.data.settings import difference_in_settings, settings_in_words, settings_of, settings_of_manifest
 from s2dc_core.data.structures import (
     Place,

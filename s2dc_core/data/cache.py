@@ -19,8 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from s2dc_core.data import dicom, files, labelmaps, pixels, scans, slices, stacks, suv
-from s2dc_core.data.scans import CT_WINDOW, Scan, Spacings, check_spacing, load_scan
+from s2dc_core.data import dicom, files, intensities, labelmaps, pixels, scans, slices, stacks, suv, units
+from s2dc_core.data.intensities import CT_WINDOW
+from s2dc_core.data.scans import Scan, Spacings, check_spacing, load_scan
 
 # Of Scan. Not written as such: who checks the kind of an entry would read a file for it.
 Scans = Sequence
@@ -37,7 +38,7 @@ class ScanFacts(NamedTuple):
         name, modality: see Scan.
         shape, spacing: voxels, and their sides in mm.
         checksum: CRC-32 of the normalised voxels.
-        rule, window: of the intensities, see Scan.
+        rule, window, scale, offset: of the intensities, see Scan.
     """
 
     name: str
@@ -47,6 +48,8 @@ class ScanFacts(NamedTuple):
     checksum: int
     rule: str | None = None
     window: tuple[float, float] | None = None
+    scale: float = 1.0
+    offset: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.name}: {self.modality}, {self.shape} voxels of {self.spacing} mm, {self.checksum:08x}"
@@ -72,6 +75,8 @@ class CachedScans(Sequence[Scan]):
         spacing: Spacings = None,
         rule: str = "default",
         window: tuple[Real, Real] = CT_WINDOW,
+        scale: Real = 1.0,
+        offset: Real = 0.0,
     ):
         self.files: list[Path] = []
         self.facts: list[ScanFacts] = []
@@ -80,6 +85,7 @@ class CachedScans(Sequence[Scan]):
         self._folder.mkdir(parents=True, exist_ok=True)
         spacing = None if spacing is None else check_spacing(spacing)
         self._settings = {"modality": modality, "spacing": spacing, "rule": rule, "window": window}
+        self._settings |= {"scale": float(scale), "offset": float(offset)}
 
     def add(self, file: Path, check: Callable[[ScanFacts], object] | None = None) -> None:
         """Take a file in, preparing it if the cache does not hold it yet, unless a check of its facts refuses it.
@@ -148,6 +154,8 @@ def facts_of(scans: Scans) -> list[ScanFacts]:
             zlib.crc32(scan.volume.numpy().tobytes()),
             scan.rule,
             scan.window,
+            scan.scale,
+            scan.offset,
         )
         for scan in scans
     ]
@@ -177,8 +185,8 @@ def _read(entry: Path) -> Scan:
         raise ValueError("its checksum is another")
     volume, background = tensors["volume"], float(tensors["background"])
     affine, foreground = tensors["affine"].numpy(), tensors["foreground"]
-    known = (facts.spacing, None, {}, facts.modality, background, foreground, facts.name, facts.rule, facts.window)
-    return Scan(volume, volume[0], affine, *known)
+    known = (facts.spacing, None, {}, facts.modality, background, foreground, facts.name)
+    return Scan(volume, volume[0], affine, *known, facts.rule, facts.window, facts.scale, facts.offset)
 
 
 def _noted(kept: safe_open, entry: Path) -> tuple[ScanFacts, int]:
@@ -211,7 +219,7 @@ def _stamp(file: Path) -> list:
 @cache
 def _makers() -> str:
     """The code and the libraries that decide what a prepared scan holds."""
-    modules = (scans, files, dicom, slices, pixels, suv, stacks, labelmaps)
+    modules = (scans, files, intensities, units, dicom, slices, pixels, suv, stacks, labelmaps)
     sources = b"".join(Path(module.__file__).read_bytes() for module in modules)
     names = ("monai", "nibabel", "numpy", "pydicom", "scipy", "simpleitk", "torch")
     return ", ".join([hashlib.sha256(sources).hexdigest(), *(f"{name} {version(name)}" for name in names)])

@@ -35,7 +35,7 @@ UNREADABLE = (
 )
 
 
-def _expand(path: str | Path) -> Path:
+def expand(path: str | Path) -> Path:
     """The home folder for a leading ~; a file whose own name starts with one stays, where Path.expanduser raises."""
     return Path(os.path.expanduser(path))
 
@@ -64,7 +64,7 @@ def read_volume(path: str | Path, any_unit: bool = False) -> tuple[np.ndarray, n
         ValueError: naming the file and the mend, for what cannot be read, voxels that are not finite, or a singular
             affine; a WrongShape for what is not one 3D volume; and as dicom.read_series and stacks.read_stack.
     """
-    path = _expand(path)
+    path = expand(path)
     if path.is_dir() and is_stack(path):
         return _canonical(path, *read_stack(path))
     if path.is_dir() and is_series(path):
@@ -226,7 +226,7 @@ def label_names(labels: str | Path | Mapping | None, label: np.ndarray) -> dict[
     """Names of all labels of a map, and of those that only the list has."""
     if isinstance(labels, str | Path):
         try:
-            labels = json.loads(_expand(labels).read_text(encoding="utf-8"))
+            labels = json.loads(expand(labels).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"the file of label names {labels} does not exist") from error
         except (OSError, ValueError) as error:

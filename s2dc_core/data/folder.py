@@ -12,8 +12,9 @@ from tqdm.auto import tqdm
 from s2dc_core.data.cache import CachedScans, ScanFacts, facts_of
 from s2dc_core.data.dicom import OtherModality
 from s2dc_core.data.files import stem
+from s2dc_core.data.intensities import CT_WINDOW
 from s2dc_core.data.labelmaps import LabelMap, is_packed_as_one, speaks, speaks_plainly
-from s2dc_core.data.scans import CT_WINDOW, Scan, Spacings, load_scan
+from s2dc_core.data.scans import Scan, Spacings, load_scan
 from s2dc_core.data.search import SHOWN, search
 
 
@@ -30,6 +31,8 @@ def open_scans(
     rule: str = "default",
     window: tuple[Real, Real] = CT_WINDOW,
     say: Callable[[str], object] | None = None,
+    scale: Real = 1.0,
+    offset: Real = 0.0,
 ) -> tuple[Sequence[Scan], dict[str, str]]:
     """The scans of some files and folders, in the order of their names, and what is wrong with the others.
 
@@ -52,7 +55,7 @@ def open_scans(
         progress: show a bar.
         cache: a folder in which prepared scans are kept; they are then read from it one at a time instead of staying
             in memory (5 bytes a voxel either way), and `raw` is always left out.
-        rule, window: of the intensities, see scans.normalise.
+        rule, window, scale, offset: of the intensities, see scans.load_scan.
         say: is given a sentence on what was left out, with the first names of each kind, and one on what was said of
             scans that are taken; default: each is a UserWarning.
 
@@ -63,7 +66,8 @@ def open_scans(
         FileNotFoundError: for a place that does not exist.
         ValueError: if there is no scan, or more are damaged than allowed: naming each, and what was left out.
     """
-    scans: CachedScans | list[Scan] = [] if cache is None else CachedScans(cache, modality, spacing, rule, window)
+    how = {"modality": modality, "spacing": spacing, "rule": rule, "window": window, "scale": scale, "offset": offset}
+    scans: CachedScans | list[Scan] = [] if cache is None else CachedScans(cache, **how)
     files, left_out = search(places, skip)
     taken: list[Path] = []
     damaged, others, remarks = {}, {}, []
@@ -73,8 +77,7 @@ def open_scans(
                 raise LabelMap(f"{file} is a label map")
             with _overheard(file, remarks):
                 if cache is None:
-                    scan = load_scan(file, modality=modality, spacing=spacing, rule=rule, window=window)
-                    _add(scans, scan, check, keep_raw)
+                    _add(scans, load_scan(file, **how), check, keep_raw)
                 else:
                     scans.add(file, check)
             taken.append(file)

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from numbers import Real
 
+from s2dc_core.data.intensities import kind_of
 from s2dc_core.data.phantoms import MODALITIES
-from s2dc_core.data.scans import Scan, kind_of, open_scan
+from s2dc_core.data.scans import Scan, open_scan
 
 GENERATED = tuple(f"phantom_{modality}" for modality in MODALITIES)
 

@@ -11,9 +11,10 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, NormalizeIntensityd, ScaleIntensityRanged, Spacingd
 
 from s2dc_core.data.files import check_grid, read_label, read_volume
+from s2dc_core.data.intensities import CT_WINDOW, RULES, normalise
 from s2dc_core.data.layout import Case
 from s2dc_core.data.manifests import SECTIONS, Manifest
-from s2dc_core.data.scans import CT_WINDOW, RULES, normalise, read_checked
+from s2dc_core.data.scans import read_checked
 from s2dc_core.matching import check_choice
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from s2dc_core.data.scans import CT_WINDOW
+from s2dc_core.data.intensities import CT_WINDOW
 
 FOLDER = resources.files("s2dc_core.data").joinpath("manifests")
 SECTIONS = ("training", "validation", "test")

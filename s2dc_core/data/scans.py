@@ -12,25 +12,18 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from monai.data import MetaTensor
 from monai.transforms import Spacing
-from scipy import ndimage
 from torch import Tensor
 
 from s2dc_core.data.dicom import refuse_other_modality
-from s2dc_core.data.files import label_names, read_label, read_volume, stem
+from s2dc_core.data.files import expand, label_names, read_label, read_volume, stem
+from s2dc_core.data.intensities import CT_WINDOW, SPAN, foreground, kind_of, normalise
 from s2dc_core.data.labelmaps import refuse_label_map
 from s2dc_core.data.phantoms import MODALITIES, ORGANS, Phantom, make_phantom
 from s2dc_core.data.stacks import is_stack
+from s2dc_core.data.units import check_units
 from s2dc_core.features import check_affine
-from s2dc_core.matching import check_choice
-
-CT_WINDOW = (-175.0, 250.0)
-SUV_CEILING = 20.0
-SPAN = 4.0  # of normalised CT and PET, about 0
-MR_LIMIT = 5.0
-RULES = ("default", "paper")
 
 # Anything else than three numbers is let in, to get an error that says what to do.
 Spacings = Sequence[Real | str] | Real | None
@@ -51,6 +44,7 @@ class Scan(NamedTuple):
         foreground: [X, Y, Z] bool, the body.
         name: for titles.
         rule, window: how `volume` was normalised, see `normalise`; None where nobody noted it, and no window but CT's.
+        scale, offset: what made `raw` of the numbers in the file, scale * number + offset.
     """
 
     volume: Tensor
@@ -65,6 +59,8 @@ class Scan(NamedTuple):
     name: str
     rule: str | None = None
     window: tuple[float, float] | None = None
+    scale: float = 1.0
+    offset: float = 0.0
 
 
 def open_scan(
@@ -76,6 +72,8 @@ def open_scan(
     seed: int = 0,
     shape: Sequence[int] | None = None,
     findings: Sequence[str] = (),
+    scale: Real = 1.0,
+    offset: Real = 0.0,
 ) -> Scan:
     """The scan that a notebook is asked for; an empty string counts as not given, as command lines write it.
 
@@ -86,6 +84,7 @@ def open_scan(
         spacing: voxel sizes in mm; for MNI152 three equal whole numbers.
         seed: of a phantom, see `make_phantom`; without effect on other images, so that notebooks may always give one.
         shape, findings: of a phantom only.
+        scale, offset: of a file only, see `load_scan`.
 
     Raises:
         ValueError: for a file without a modality, options that do not go with the image (label, labels or another
@@ -103,7 +102,9 @@ def open_scan(
     if image not in built_in:
         if modality is None:
             raise ValueError(f'{image}: a NIfTI file does not say what it is: give modality="ct", "pet" or "mr"')
-        return load_scan(image, label, labels, modality, spacing)
+        return load_scan(image, label, labels, modality, spacing, scale=scale, offset=offset)
+    if (scale, offset) != (1, 0):
+        raise ValueError(f"{image} is in the unit of its modality: leave out scale and offset")
     if label or labels or modality not in (None, built_in[image], kind_of(built_in[image])):
         raise ValueError(f"{image} has its own labels and modality: leave out label, labels and modality")
     if image in generated:
@@ -122,92 +123,12 @@ def scan_from_phantom(phantom: Phantom, name: str = "phantom") -> Scan:
     return _as_scan(phantom.volume, phantom.affine, phantom.label, dict(ORGANS), phantom.modality, name)
 
 
-def kind_of(modality: str | None) -> str:
-    """The family of a modality: ct, pet or mr ("mr_t1", "mr_t2", "mr_t1ce" and so on).
-
-    Raises:
-        ValueError: for any other modality, or none.
-    """
-    if modality in ("ct", "pet", "mr") or (modality or "").startswith("mr_"):
-        return modality.split("_")[0]
-    raise ValueError(f'modality {modality!r} is not known: use "ct", "pet", "mr", or "mr_t1", "mr_t2", "mr_t1ce"')
-
-
 def check_spacing(spacing: Spacings) -> tuple[float, float, float]:
     """Three voxel sides in mm; a ValueError for anything else."""
     sides = tuple(spacing) if isinstance(spacing, Iterable) else ()
     if len(sides) != 3 or not all(isinstance(side, Real) and 0 < side < np.inf for side in sides):
         raise ValueError(f"spacing {spacing!r} is not three lengths in mm, such as (2.0, 2.0, 2.0)")
     return tuple(float(side) for side in sides)
-
-
-def normalise(
-    volume: Float[Tensor, "x y z"],
-    modality: str,
-    mask: Bool[Tensor, "x y z"] | None = None,
-    rule: str = "default",
-    window: tuple[Real, Real] = CT_WINDOW,
-) -> Float[Tensor, "x y z"]:
-    """Intensities for the encoder, by kind of scan; rule "default":
-
-    - CT [HU]: the `window`, -175..250 unless another is given, to -2..2. It is VoCo's, whose settings the paper takes
-      over; S2DC's published code has -1000..1000, which keeps lung and bone apart but leaves liver and spleen close to
-      each other. Not to 0..1, which is usual: tissues that differ by a twentieth of that look alike to a fresh encoder,
-      and it learns more slowly. A span of 4 gives CT and PET about the spread of an MR's z-score.
-    - PET [SUV]: asinh(SUV) from 0..20 to -2..2. An SUV is already a scale: the z-score of the published code
-      would make a tissue's value depend on how much air the scan holds. asinh keeps muscle (0.7) and liver (2) apart
-      while a lesion of 10 still differs from a bladder.
-    - MR: z-score over the foreground `mask` (default: `foreground`), clipped to -5..5. The published code takes the
-      whole volume; then, again, the margin of air decides. The clip bounds the odd bright vessel.
-
-    Rule "paper": CT from the same window to 0..1, as VoCo has it; for PET and MR, of which the paper says nothing, the
-    z-score over the whole volume of the published code.
-
-    Raises:
-        ValueError: for an unknown modality or rule.
-    """
-    kind = kind_of(modality)
-    check_choice("rule", rule, RULES)
-    if kind == "ct":
-        low, high = window
-        windowed = ((volume - low) / (high - low)).clamp(0, 1)
-        return windowed if rule == "paper" else SPAN * (windowed - 0.5)
-    if rule == "paper":
-        return (volume - volume.mean()) / volume.std().clamp(min=1e-6)
-    if kind == "pet":
-        return SPAN * ((torch.asinh(volume.clamp(min=0)) / float(np.arcsinh(SUV_CEILING))).clamp(0, 1) - 0.5)
-    inside = volume[foreground(volume, modality) if mask is None else mask]
-    return ((volume - inside.mean()) / inside.std().clamp(min=1e-6)).clamp(-MR_LIMIT, MR_LIMIT)
-
-
-def suv_of(normalised: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """SUV of what `normalise` made of a PET by its default rule; what was above the ceiling of 20 stays there."""
-    return torch.sinh((normalised / SPAN + 0.5).clamp(min=0) * float(np.arcsinh(SUV_CEILING)))
-
-
-def foreground(volume: Float[Tensor, "x y z"], modality: str) -> Bool[Tensor, "x y z"]:
-    """The body: what is brighter than air, without table and noise, holes filled slice by slice.
-
-    The lungs, closed in by the chest wall on each axial slice (axis 2), count as body. Parts of at least a fifth of
-    the largest one stay: two legs are two parts. A volume in which nothing stands out is all foreground.
-
-    Thresholds: CT -300 HU, between fat and lung; PET 0.1 SUV; MR a tenth of the 99th percentile, above Rician noise.
-    """
-    kind = kind_of(modality)
-    values = volume.numpy()
-    threshold = {"ct": -300.0, "pet": 0.1}.get(kind) if kind != "mr" else 0.1 * np.percentile(values, 99)
-    # The body goes on beyond the scan: with air there, the opening would take away a scan of one or two slices.
-    bright = np.pad(values > threshold, 1, mode="edge")
-    body = ndimage.binary_opening(bright, iterations=1)[1:-1, 1:-1, 1:-1]
-    parts, count = ndimage.label(body)
-    if count == 0:
-        return torch.ones(volume.shape, dtype=torch.bool)
-    sizes = np.bincount(parts.ravel())[1:]
-    body = np.isin(parts, 1 + np.flatnonzero(sizes >= sizes.max() / 5))
-    body = ndimage.binary_closing(np.pad(body, 2), iterations=2)[2:-2, 2:-2, 2:-2]
-    for z in range(body.shape[2]):
-        body[..., z] = ndimage.binary_fill_holes(body[..., z])
-    return torch.from_numpy(body)
 
 
 def load_scan(
@@ -218,6 +139,8 @@ def load_scan(
     spacing: Spacings = None,
     rule: str = "default",
     window: tuple[Real, Real] = CT_WINDOW,
+    scale: Real = 1.0,
+    offset: Real = 0.0,
 ) -> Scan:
     """A scan from a file of any orientation (NIfTI, MetaImage, NRRD), a DICOM series or a stack of pictures.
 
@@ -230,19 +153,23 @@ def load_scan(
         modality: "ct", "pet" or "mr".
         spacing: voxel sizes in mm to resample to (MONAI's Spacing: linear, labels nearest); default: as stored.
         rule, window: of the intensities, see `normalise`; the course's weights and notebooks have the defaults.
+        scale, offset: what brings the file's numbers to HU, SUV or whatever unit, scale * number + offset: 1 and -1024
+            for a CT that was stored 1024 too high, as pictures are.
 
     Raises:
         FileNotFoundError: for a missing file or a folder that is no volume.
         ValueError: naming the file and the mend, for what cannot be read or is not one 3D volume, voxels that are not
-            finite, intensities that cannot be of the modality, a singular affine, a label map on another grid, values
-            that are no labels, or a modality, spacing or names that are none.
+            finite, intensities that contradict the modality's unit (see units), a singular affine, a label map on
+            another grid, values that are no labels, a label map given as the image, or a modality, spacing, scale or
+            names that are none.
 
     Warns:
-        UserWarning: for a file whose sform and qform say different places; the sform is used, as nibabel does.
+        UserWarning: for a file whose sform and qform say different places; the sform is used, as nibabel does. For
+            intensities that are odd, but may be of the unit, with what they are taken for.
     """
     kind = kind_of(modality)
     spacing = None if spacing is None else check_spacing(spacing)
-    data, affine = read_checked(image, kind, rule)
+    data, affine = read_checked(image, kind, rule, window, scale, offset)
     if label is None and labels is not None:
         raise ValueError(f"labels without a label map: give `label` with {image}")
     label_data = None if label is None else read_label(label, data.shape, affine, image)
@@ -251,7 +178,8 @@ def load_scan(
         if label_data is not None:
             label_data = _resample(label_data, affine, spacing, "nearest")[0]
         data, affine = _resample(data, affine, spacing, "bilinear")
-    return _as_scan(data, affine, label_data, names, modality, stem(Path(image)), rule, window)
+    scan = _as_scan(data, affine, label_data, names, modality, stem(Path(image)), rule, window)
+    return scan._replace(scale=float(scale), offset=float(offset))
 
 
 def _as_scan(
@@ -277,37 +205,34 @@ def _as_scan(
     return Scan(volume[None], raw, affine, spacing, label, names, modality, background, mask, name, *noted)
 
 
-def read_checked(image: str | Path, kind: str, rule: str = "default") -> tuple[np.ndarray, np.ndarray]:
-    """As files.read_volume, with a ValueError too for another kind of DICOM series, a LabelMap for labels, and a
-    ValueError for what is plainly not in the unit of its kind.
+def read_checked(
+    image: str | Path,
+    kind: str,
+    rule: str = "default",
+    window: tuple[Real, Real] = CT_WINDOW,
+    scale: Real = 1.0,
+    offset: Real = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As files.read_volume, scale * stored + offset, with a ValueError too for another kind of DICOM series, a LabelMap
+    for labels, and a ValueError for what contradicts the unit of its kind.
 
-    A z-score (rule "paper") takes a PET in any unit, and pictures hold no HU.
+    A z-score (rule "paper") takes a PET in any unit. A CT in a window of 255 at most that cuts nothing off is in grey
+    values, as the window says.
     """
+    if not (np.isfinite(scale) and np.isfinite(offset) and scale != 0):
+        raise ValueError(f"scale={scale!r} and offset={offset!r} must be finite numbers, and scale not 0")
     any_unit = kind == "pet" and rule == "paper"
     refuse_other_modality(image, kind)
     data, affine = read_volume(image, any_unit)
     refuse_label_map(data, image)
-    pictures = Path(image).is_dir() and is_stack(Path(image))
-    check_intensities(data, None if any_unit or pictures else kind, image)
+    if (scale, offset) != (1, 0):
+        data = np.float32(scale) * data + np.float32(offset)
+    low, high = window
+    grey = kind == "ct" and high - low <= 255 and low <= data.min() and data.max() <= high
+    pictures = is_stack(expand(image)) and (scale, offset) == (1, 0)
+    millilitres = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    check_units(data, None if any_unit or grey else kind, image, millilitres, pictures)
     return data, affine
-
-
-def check_intensities(data: np.ndarray, kind: str | None, image: str | Path) -> None:
-    """A ValueError for units that are plainly not those of the modality: they would show as bad features, hours later.
-
-    Args:
-        kind: "ct", "pet", "mr", or None where no unit is known.
-        image: for the message.
-    """
-    low, high = float(data.min()), float(data.max())
-    if low == high:
-        raise ValueError(f"{image} holds the value {low:g} everywhere: it is no scan")
-    if kind == "ct" and low >= 0:
-        raise ValueError(f'{image} holds {low:g} to {high:g}, no HU: rescale it to HU, or give modality="mr" or "pet"')
-    if kind in ("pet", "mr") and low <= -500:
-        raise ValueError(f'{image} holds {low:g} to {high:g}, which are HU: give modality="ct"')
-    if kind == "pet" and np.median(data[data > 0]) > 100:
-        raise ValueError(f"{image} holds {low:g} to {high:g}, no SUV: divide Bq/ml by injected dose per body weight")
 
 
 def _resample(

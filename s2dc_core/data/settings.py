@@ -3,15 +3,15 @@
 A note is a list, one entry for each kind of intensities: {"modality", "rule", "window", "spacing", "scans"}. "rule" is
 one of scans.normalise, or a manifest's: "window" (to 0..1), "z-score over volume" or "z-score over nonzero"; null where
 nobody noted it. "window" is of a CT or of a manifest. "spacing" is in mm, {"from", "to"} where it varies, or null.
-"scans" counts them, where they were counted.
+"scans" counts them, where they were counted. "scale" and "offset" brought files to the unit, where that was needed.
 """
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+from s2dc_core.data.intensities import CT_WINDOW, kind_of
 from s2dc_core.data.manifests import Manifest
-from s2dc_core.data.scans import CT_WINDOW, kind_of
 
 Note = list[dict[str, Any]]
 NEAR = 0.02
@@ -26,7 +26,8 @@ def settings_of(scans: Sequence[Any]) -> Note:
     """
     groups: dict[tuple, list[tuple[float, ...]]] = {}
     for scan in scans:
-        groups.setdefault((scan.modality, scan.rule, scan.window), []).append(tuple(scan.spacing))
+        key = (scan.modality, scan.rule, scan.window, scan.scale, scan.offset)
+        groups.setdefault(key, []).append(tuple(scan.spacing))
     return [
         {
             "modality": modality,
@@ -34,8 +35,9 @@ def settings_of(scans: Sequence[Any]) -> Note:
             "window": None if window is None else [float(bound) for bound in window],
             "spacing": _range(spacings),
             "scans": len(spacings),
+            **({} if (scale, offset) == (1, 0) else {"scale": scale, "offset": offset}),
         }
-        for (modality, rule, window), spacings in groups.items()
+        for (modality, rule, window, scale, offset), spacings in groups.items()
     ]
 
 

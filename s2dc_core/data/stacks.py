@@ -42,7 +42,9 @@ def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_stack(folder: Path) -> bool:
-    """Whether a folder holds pictures and nothing else, but for what file managers leave."""
+    """Whether this is a folder that holds pictures and nothing else, but for what file managers leave."""
+    if not folder.is_dir():
+        return False
     inside = [each for each in folder.iterdir() if not each.name.startswith(".") and each.name not in LITTER]
     return bool(inside) and all(each.suffix.lower() in PICTURES for each in inside)
 
