@@ -120,12 +120,16 @@ class Run(ABC):
         """What a step reads, by its number in the run; entries have `scan`, a name, and `unreadable`."""
 
     def prepare(self, draws: Sequence[Any]) -> Any:
-        """What `losses` takes, on the device, without gradient; the draws as they are unless a run says otherwise."""
+        """What `forward` takes, on the device, without gradient; the draws as they are unless a run says otherwise."""
         return draws
 
     @abstractmethod
-    def losses(self, prepared: Any) -> tuple[tuple, Any]:
+    def forward(self, prepared: Any) -> tuple[tuple, Any]:
         """The `Terms` of a batch with their gradient, and what `after_step` is to get."""
+
+    def losses(self, draws: Sequence[Any]) -> tuple[tuple, Any]:
+        """What `forward` makes of a batch of draws."""
+        return self.forward(self.prepare(draws))
 
     def after_step(self, extras: Sequence[Any]) -> None:  # noqa: B027
         """What else a step changes, once the weights have been; an entry for each batch of the step."""
@@ -222,7 +226,7 @@ class Run(ABC):
                 listed = "".join(f"\n  {reason}" for reason in lost.values())
                 raise UnreadableScans(f"{len(lost)} scans cannot be used, {self.most_damaged} may be{listed}")
         prepared = self.processes.together(lambda: self.prepare(draws))
-        return self.processes.together(lambda: self.losses(prepared))
+        return self.processes.together(lambda: self.forward(prepared))
 
     def _next_draws(self) -> list:
         if self._coming is None:

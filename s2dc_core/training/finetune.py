@@ -162,7 +162,7 @@ class Finetuning(Run):
         """Crops of the training cases."""
         return TaskDraws(self.config, self.task, self.training)
 
-    def losses(self, draws: Sequence[TaskDraw]) -> tuple[TaskLoss, None]:
+    def forward(self, draws: Sequence[TaskDraw]) -> tuple[TaskLoss, None]:
         """The task's loss on a batch of crops."""
         images, truths = (torch.stack([getattr(draw, part) for draw in draws]) for part in ("image", "truth"))
         with autocast(self.config, self.device):

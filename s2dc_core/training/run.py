@@ -98,7 +98,7 @@ class Pretraining(Run):
         """The views of a batch of regions, and their numbers."""
         return views_of(self.config, draws, self.device), [draw.number for draw in draws]
 
-    def losses(self, prepared: tuple[Views, list[int]]) -> tuple[LossTerms, Tensor]:
+    def forward(self, prepared: tuple[Views, list[int]]) -> tuple[LossTerms, Tensor]:
         """The terms of a batch of views, and the positives' teacher features."""
         return self.compute(*prepared)
 

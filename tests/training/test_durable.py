@@ -92,7 +92,7 @@ def test_a_full_disk_does_not_hide_the_error_that_came_first(tmp_path, monkeypat
     def spoil(run):
         if len(run.history) == 1:
             fill(monkeypatch, "state.pt.part")
-            monkeypatch.setattr(Pretraining, "losses", fail)
+            monkeypatch.setattr(Pretraining, "forward", fail)
 
     with pytest.raises(MemoryError, match="the first error") as error:
         pretrain(replace(SHORT, batch=1), SCANS, progress=False, folder=tmp_path, on_step=spoil)

@@ -25,7 +25,10 @@ from s2dc_core.training import pretrain
 from tests.training.test_interruption import LONG, SCANS
 say = lambda run: print(len(run.history), flush=True)
 options = {"save_every": 7, "resume": True, "on_step": say, "workers": int(sys.argv[2])}
-pretrain(LONG, SCANS, progress=False, folder=sys.argv[1], **options)
+try:
+    pretrain(LONG, SCANS, progress=False, folder=sys.argv[1], **options)
+except KeyboardInterrupt:
+    sys.exit(130)
 """
 
 
@@ -102,7 +105,7 @@ def test_the_end_of_a_terminal_and_a_schedulers_warning_save_too(tmp_path, numbe
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path, monkeypatch):
     """In the middle of a step, of which nothing stays."""
-    real = Pretraining.losses
+    real = Pretraining.forward
 
     def interrupted(run, prepared):
         if len(run.history) == 2:
@@ -111,7 +114,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path, monkeypatch):
             raise AssertionError("the second came too late")
         return real(run, prepared)
 
-    monkeypatch.setattr(Pretraining, "losses", interrupted)
+    monkeypatch.setattr(Pretraining, "forward", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pretrain(SHORT, SCANS, progress=False, folder=tmp_path, save_every=1)
     assert [place.name for place in sorted(tmp_path.glob("*step_*"))] == ["step_0000001", "step_0000002"]
@@ -156,7 +159,7 @@ def test_a_run_whose_readers_still_wait_does_not_hold_up_the_end():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_a_run_and_its_readers_still_saves(tmp_path, number, code):
     """As schedulers send it to every process of a job, and a terminal Ctrl-C to all that runs in it."""
     assert run_until(tmp_path, 9, number, workers=2) == code

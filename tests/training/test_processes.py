@@ -62,14 +62,14 @@ def inside(run, prepared):
         def fail(*_):
             raise MemoryError("only here")
         run.model.student.token_heads[0][3].register_forward_pre_hook(fail)  # between its two BatchNorms
-    return losses(run, prepared)
+    return forward(run, prepared)
 
-losses = Pretraining.losses
+forward = Pretraining.forward
 cases = {
     "read": lambda: poison("_next_draws", OSError, True),
     "views": lambda: poison("prepare", RuntimeError, True),
     "whole": lambda: poison("compute", FloatingPointError, False),
-    "inside": lambda: setattr(Pretraining, "losses", inside),
+    "inside": lambda: setattr(Pretraining, "forward", inside),
 }
 for name, spoil in cases.items():
     mend = spoil()
@@ -98,12 +98,12 @@ class Fails(torch.autograd.Function):
         raise MemoryError("only here")
 
 def spoilt(run, prepared):
-    terms, extra = losses(run, prepared)
+    terms, extra = forward(run, prepared)
     if len(run.history) == 2 and run.processes.index == 1:
         terms = terms._replace(total=Fails.apply(terms.total))
     return terms, extra
 
-losses, Pretraining.losses = Pretraining.losses, spoilt
+forward, Pretraining.forward = Pretraining.forward, spoilt
 pretrain(replace(BATCH, batch=2), SCANS, progress=False, folder=sys.argv[1])
 """
 PASSING = """

@@ -146,14 +146,14 @@ def test_steps_may_be_raised_which_is_said(run, capsys):
 
 
 def test_an_error_before_a_step_was_taken_leaves_the_folder_to_another_recipe(tmp_path, monkeypatch):
-    real = Pretraining.losses
+    real = Pretraining.forward
 
     def too_large(run, prepared):
         if run.config.batch > 1:
             raise torch.OutOfMemoryError("out of memory")
         return real(run, prepared)
 
-    monkeypatch.setattr(Pretraining, "losses", too_large)
+    monkeypatch.setattr(Pretraining, "forward", too_large)
     with pytest.raises(torch.OutOfMemoryError) as error:
         pretrain(SHORT, SCANS, progress=False, folder=tmp_path)
     assert error.value.__notes__ == ["at step 0"] and not list(tmp_path.iterdir())
