@@ -33,6 +33,7 @@ NO_DICOM = (
     ".txt", ".png", ".jpg", ".zip",
 )  # fmt: skip
 """How the names of files end that need not be opened to know that they are no DICOM."""
+CUT = "its header is cut"
 HEAD = 512  # bytes that tell DICOM from text
 STARTS = (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")
 """First bytes of DICOM without its prefix: the number of its first group, in either order."""
@@ -51,12 +52,17 @@ def is_series(folder: Path) -> bool:
     return _first_slice(folder) is not None or bool(parts_of(folder).damaged)
 
 
+def is_slice(file: Path) -> bool:
+    """Whether a file is a DICOM image of CT, MR or PET."""
+    return _what(file) == "slice"
+
+
 def folder_holds(folder: Path) -> str | None:
     """What a folder holds by its first slice: "ct", "mr", "pet" or "other", as with DICOM files that are none."""
     if first := _first_slice(folder):
         return MODALITIES.get(_header(first).get("Modality"), "other")
     parts = parts_of(folder)
-    return "other" if parts.others or any(_has_prefix(_head(file)) for file in parts.damaged) else None
+    return "other" if parts.others or CUT in parts.damaged.values() else None
 
 
 class OtherModality(ValueError):
@@ -96,7 +102,7 @@ def parts_of(folder: Path) -> Parts:
         name, text = file.name.lower(), what == "it is a text"
         named = name.endswith(ENDINGS) or _shape(name) in like or (".dcm." in name and not text)
         bare = bool(parts.slices) and not text and re.search(r"\.[a-z][^.]*$", name) is None
-        if named or bare or what == "its header is cut":
+        if named or bare or what == CUT:
             parts.damaged[file] = what
     return parts
 
@@ -132,7 +138,7 @@ def _what(file: Path) -> str:
         if kind := header.get("SOPClassUID"):
             return "slice" if kind in (*IMAGES, *ENHANCED) and not _is_localizer(header) else "other"
         if _has_prefix(head):
-            return "its header is cut"
+            return CUT
     if not head:
         return "it is empty"
     return "it is a text" if min(head) > 8 else "it is no DICOM"

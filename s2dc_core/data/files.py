@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from s2dc_core.data.dicom import is_series, read_series
+from s2dc_core.data.dicom import is_series, is_slice, read_series
 from s2dc_core.data.stacks import is_stack, read_metaimage, read_stack
 from s2dc_core.features import check_affine
 from s2dc_core.pointers import stands_in
@@ -79,6 +79,8 @@ def read_volume(path: str | Path, any_unit: bool = False) -> tuple[np.ndarray, n
         raise FileNotFoundError(f"{path} is a folder: {mend}")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: check the path, or give a .nii or .nii.gz file")
+    if not is_volume(path.name) and is_slice(path):
+        raise ValueError(f"{path} is one file of a DICOM series: give the folder that holds all of them")
     read = _read_metaimage if path.name.lower().endswith(METAIMAGES) else _read_nifti
     try:
         return _canonical(path, *read(path))

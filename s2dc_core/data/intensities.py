@@ -124,14 +124,18 @@ def brighter_than_air(values: Float[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x
     some = sample(values)
     low, high = percentiles(some)
     fills, margin = fills_of(values, low, high)
-    if fills and len(rest := without(some, fills, margin)):
+    rest = without(some, fills, margin)
+    if fills and len(rest):
         low, high = percentiles(rest)
         low = max((fill for fill in fills if low - FAR * (high - low) <= fill < low), default=low)
     threshold = low + DARK * (high - low)
     bright = values > threshold
-    for fill in fills:
-        if threshold < fill < high or fill > high + (high - low):  # between them lies a saturated tissue
-            bright &= np.abs(values - fill) > margin
+    # A saturated tissue lies from the 99th percentile on, and is no fill.
+    amid = [fill for fill in fills if threshold < fill < high or fill > high + (high - low)]
+    if amid and (rest <= threshold).mean() < DARK:  # too few to be air, which the fill has replaced
+        bright = np.ones_like(bright)
+    for fill in amid:
+        bright &= np.abs(values - fill) > margin
     return bright
 
 

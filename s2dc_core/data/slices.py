@@ -52,12 +52,20 @@ def check_count(folder: Path, slices: list[pydicom.Dataset]) -> None:
     A PET counts the slices of a volume. Other counts may be of more than this series: they are worth a word.
     """
     here, first = len(slices), slices[0]
-    if (of_volume := int(first.get("NumberOfSlices") or 0)) > here:
+    if (of_volume := _number(first, "NumberOfSlices")) > here:
         raise ValueError(f"its header counts {of_volume} slices (NumberOfSlices), {here} are there: fetch the others")
-    if (of_scan := int(first.get("ImagesInAcquisition") or 0)) > here:
+    if (of_scan := _number(first, "ImagesInAcquisition")) > here:
         said = f"counts {of_scan} images (ImagesInAcquisition), {here} are there"
         warnings.warn(f"{folder} {said}: see that none is missing at an end", stacklevel=3)
-    numbers = sorted(int(each.get("InstanceNumber") or 0) for each in slices)
+    numbers = sorted(_number(each, "InstanceNumber") for each in slices)
     if numbers[0] > 1 and numbers == list(range(numbers[0], numbers[0] + here)):
         said = f"counts its slices from {numbers[0]} to {numbers[-1]} (InstanceNumber)"
         warnings.warn(f"{folder} {said}: see that none is missing before them", stacklevel=3)
+
+
+def _number(header: pydicom.Dataset, tag: str) -> int:
+    """A count that a header need not give, and that decides nothing where it is none."""
+    try:
+        return int(header.get(tag) or 0)
+    except (TypeError, ValueError):
+        return 0

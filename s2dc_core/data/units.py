@@ -110,7 +110,7 @@ def ct_remark(values: Float[np.ndarray, "x y z"], unsigned: bool = False) -> str
         raise Contradiction(f"it looks like HU {sign} {abs(shift)}{alike}: {verb} {abs(shift)} (offset={-shift})")
     if seen.share(-1500, 4000) < 0.9:
         raise Contradiction("more than a tenth of it lies outside -1500..4000, where no tissue is: rescale it to HU")
-    if seen.share(-np.inf, -30) > 1e-3:
+    if (seen.all < -30).mean() > 1e-3:
         return None
     if unsigned:
         raise Contradiction("a CT has values below 0, air and fat: give the scale and offset that the pictures lost")
@@ -124,7 +124,7 @@ def _refuse_scaled(seen: _Seen) -> None:
     whole = bool((seen.all == np.round(seen.all)).all())
     width = max(np.ptp(percentiles(some)) for some in (seen.all, seen.inside))
     if width < NARROW and not (whole and width > 5):
-        if -4.1 < low < -0.1 and _likelihood(seen.times(1000), 0)[0] > -8.5:
+        if _looks_like_hu(seen.times(1000)):
             raise Contradiction("it looks like HU / 1000: multiply by 1000 (scale=1000)")
         if low >= 0 and high <= 1:
             raise Contradiction(
@@ -208,7 +208,7 @@ def _looks_like_hu(seen: _Seen) -> bool:
     """Whether air, or what was filled in for it, and tissue are where HU have them."""
     likelihood, weights = _likelihood(seen, 0)
     air = weights[0] > 0.01 or any(-1030 <= fill <= -990 or fill in (-2000, -2048, -3024) for fill in seen.fills)
-    return likelihood > -8.5 and air and weights[TISSUES].sum() > 0.3 * (1 - weights[0])
+    return bool(likelihood > -8.5 and air and weights[TISSUES].sum() > 0.3 * (1 - weights[0]))
 
 
 def mr_remark(values: Float[np.ndarray, "x y z"]) -> str | None:

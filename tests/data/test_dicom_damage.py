@@ -129,3 +129,17 @@ def test_a_pet_that_counts_more_slices_is_refused(tmp_path):
         ValueError, match=rf"its header counts {count} slices \(NumberOfSlices\), {count - 1} are there"
     ):
         load_scan(tmp_path / "pet", modality="pet")
+
+
+def test_one_file_of_a_series_is_told_to_give_its_folder(folder):
+    with pytest.raises(ValueError, match="IM007 is one file of a DICOM series: give the folder"):
+        load_scan(folder / "IM007", modality="ct")
+
+
+def test_links_to_nowhere_alone_are_damage_and_numbers_that_are_none_are_not(folder, tmp_path):
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "1.dcm").symlink_to("nowhere")
+    assert folder_holds(tmp_path / "gone") is None and is_series(tmp_path / "gone")
+    change(folder, lambda k, slice_: slice_.add_new("InstanceNumber", "LO", "1.5 of 9"))
+    scans, damaged = open_scans([tmp_path], "ct", most_damaged=1)
+    assert len(scans) == 1 and "1.dcm is no slice (it is a link to nowhere)" in damaged[str(tmp_path / "gone")]
