@@ -185,8 +185,8 @@ def _words(hint: Any) -> str:
 
 def _settled(value: Any) -> Any:
     """As a frozen value holds it."""
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
