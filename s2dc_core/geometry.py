@@ -80,14 +80,14 @@ def inverse(H: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
     Raises:
         ValueError: if H holds NaN, is singular, or is no affine (last row not 0 0 0 1).
     """
-    H = H.double()
-    last_row = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=H.dtype, device=H.device)
+    device, H = H.device, H.double().cpu()  # a GPU would be waited for at every check
+    last_row = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=H.dtype)
     if not torch.isfinite(H).all() or not torch.equal(H[..., 3, :], last_row.expand_as(H[..., 3, :])):
         raise ValueError(f"H must be finite affine matrices whose last row is 0 0 0 1, got\n{H}")
     determinant = torch.linalg.det(H[..., :3, :3])
     if (determinant.abs() < 1e-12).any():
         raise ValueError(f"H cannot be inverted (determinant {determinant.tolist()}): it flattens the volume")
-    return torch.linalg.inv(H)
+    return torch.linalg.inv(H).to(device)
 
 
 def ground_truth_matches(

@@ -252,10 +252,13 @@ def _check_tokens(student: Tensor, teacher: Tensor, unit_length: bool) -> None:
 
 def check_matches(matches: Matches, regions: int, sources: int, targets: int) -> None:
     """Refuse matches that name a region or a token that is not there (an index error on a GPU names nothing)."""
-    for name, index, size in zip(Matches._fields, matches, (regions, sources, targets), strict=True):
-        if len(index) and (int(index.min()) < 0 or int(index.max()) >= size):
+    if not len(matches.batch):
+        return
+    spans = torch.stack([torch.stack(index.aminmax()) for index in matches]).tolist()  # a GPU is waited for once
+    for name, (low, high), size in zip(Matches._fields, spans, (regions, sources, targets), strict=True):
+        if low < 0 or high >= size:
             raise ValueError(
-                f"matches.{name} runs from {int(index.min())} to {int(index.max())}, but there are only {size}: "
+                f"matches.{name} runs from {low} to {high}, but there are only {size}: "
                 "were the matches made for another grid or batch?"
             )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float, Int
 from monai.transforms import RandFlipd, RandScaleIntensityd, RandShiftIntensityd, Resize
+from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from s2dc_core.model import EncoderConfig
@@ -81,4 +82,5 @@ class Classification(Task):
 
 
 def _resized(example: Example, config: FinetuneConfig) -> Tensor:
-    return torch.as_tensor(Resize(config.region, mode="trilinear", align_corners=False)(example.image))
+    resized = Resize(config.region, mode="trilinear", align_corners=False)(example.image)
+    return convert_to_tensor(resized, track_meta=False)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from monai.inferers import sliding_window_inference
 from monai.transforms import Compose, RandFlipd, SpatialPad, Transform
+from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from s2dc_core.model import EncoderConfig
@@ -146,4 +147,4 @@ def seeded(steps: Sequence[Transform], item: dict, seed: int) -> tuple[Tensor, T
     """Image and truth after random transforms, which the seed decides."""
     done = Compose(steps).set_random_state(seed=seed)(item)
     done = done[0] if isinstance(done, list) else done  # MONAI's croppers give a list of samples
-    return torch.as_tensor(done["image"]), torch.as_tensor(done["truth"])
+    return convert_to_tensor(done["image"], track_meta=False), convert_to_tensor(done["truth"], track_meta=False)

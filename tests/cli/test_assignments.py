@@ -41,7 +41,7 @@ def taken(monkeypatch):
 PARTS = (["steps=10"], ["--scans", "a", "b"], ["--folder", "x"], ["batch=2"], ["--dry-run"])
 
 
-@pytest.mark.parametrize("parts", list(itertools.permutations(PARTS)), ids=lambda parts: " ".join(sum(parts, [])))
+@pytest.mark.parametrize("parts", list(itertools.permutations(PARTS))[::3], ids=lambda parts: " ".join(sum(parts, [])))
 def test_assignments_work_in_any_order(taken, parts):
     seen = taken("pretrain", "--modality", "ct", *sum(parts, []))
     assert (seen["config"].steps, seen["config"].batch) == (10, 2)
@@ -74,7 +74,8 @@ def test_a_data_set_keeps_its_folder_and_a_field_goes_to_the_recipe(taken):
 
 def test_fine_tuning_takes_them_in_any_order_too(taken):
     options = (["--manifest", "btcv"], ["--root", "D"], ["--inputs", "t1", "t2"], ["--folder", "x"])
-    for parts in itertools.permutations([*options, ["steps=10"], ["region=[64, 64, 96]"]], 6):
+    orders = itertools.permutations([*options, ["steps=10"], ["region=[64, 64, 96]"]])
+    for parts in itertools.islice(orders, 0, None, 31):
         seen = taken("finetune", *sum(parts, []))
         assert (seen["config"].steps, seen["config"].region) == (10, (64, 64, 96))
         assert (seen["root"], seen["inputs"], seen["folder"]) == (["D"], ["t1", "t2"], "x")

@@ -1,11 +1,8 @@
 """Phantoms: the same seed the same body, every organ in its place, of its size, with its intensity."""
 
-import time
-
 import numpy as np
 import pytest
 from scipy import ndimage
-from threadpoolctl import threadpool_limits
 
 from s2dc_core.data import phantoms
 from s2dc_core.data.phantoms import FINDINGS, MODALITIES, ORGANS, TISSUES, load_tissue_table, make_phantom, mr_signal
@@ -250,15 +247,3 @@ def test_every_table_row_names_its_source():
         assert row["from"] in table["sources"], name
         assert len(row["hu"]) == len(row["suv"]) == 3 and len(row["mr"]) == 4, name
     assert set(table["sequences"]) | {"ct", "pet"} == set(MODALITIES) == set(table["imaging"])
-
-
-def test_time_for_128_cubed(record_property):
-    """The aim is 2 s on one core. Twice that is left to slower ones, and on the wall more, to a busy machine."""
-    phantoms._anatomy_maps.cache_clear()
-    with threadpool_limits(limits=1):
-        wall, start = time.perf_counter(), time.process_time()
-        make_phantom(2000, "ct", (128, 128, 128), (2.5, 2.5, 2.5))
-        seconds, wall = time.process_time() - start, time.perf_counter() - wall
-    record_property("processor_seconds_for_128_cubed", round(seconds, 2))
-    assert seconds < 4
-    assert wall < 20
