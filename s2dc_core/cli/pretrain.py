@@ -34,8 +34,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     rule = "of the intensities; default: the manifest's, or ours; paper: as it has them"
     train.add_argument("--rule", choices=RULES, help=rule)
     unit = "brings what files hold to HU or SUV: scale x number + offset"
-    train.add_argument("--scale", type=float, default=1.0, metavar="FACTOR", help=unit)
-    train.add_argument("--offset", type=float, default=0.0, metavar="UNITS", help="such as -1024; see --scale")
+    train.add_argument("--scale", type=float, metavar="FACTOR", help=unit)
+    train.add_argument("--offset", type=float, metavar="UNITS", help="such as -1024; see --scale")
     train.add_argument("--folder", help="where checkpoints go")
     train.add_argument("--resume", action="store_true", help="go on with the run in the folder, or start it")
     add_run_options(train)
@@ -82,6 +82,8 @@ class _Source(NamedTuple):
     window: tuple[float, float]
     damaged: dict[str, str]
     remarks: list[str]
+    scale: float = 1.0
+    offset: float = 0.0
 
 
 def _source(options: argparse.Namespace, places: list[str | Path]) -> _Source:
@@ -90,7 +92,8 @@ def _source(options: argparse.Namespace, places: list[str | Path]) -> _Source:
     if not options.manifest:
         if options.modality is None:
             raise ValueError("scans do not say what they are: give --modality ct, pet or mr")
-        return _Source(places, options.modality, options.spacing, options.rule or "default", CT_WINDOW, {}, [])
+        rule = options.rule or "default"
+        return _Source(places, options.modality, options.spacing, rule, CT_WINDOW, {}, [], *_unit(options))
     manifest = load_manifest(options.manifest)
     if options.modality not in (None, manifest.modality):
         raise ValueError(f"{manifest.name} is {manifest.modality}, not {options.modality}: leave out --modality")
@@ -102,9 +105,13 @@ def _source(options: argparse.Namespace, places: list[str | Path]) -> _Source:
     files = [path for case in cases for path in case.images.values()]
     damaged = {f"{each.dataset} {each.case}": f"{each.dataset} {each.case}: {each.message}" for each in found.problems}
     spacing = options.spacing or manifest.preprocessing["spacing"]
-    return _Source(
-        files, manifest.modality, spacing, options.rule or manifest.rule, manifest.window, damaged, found.remarks
-    )
+    unit, rule = _unit(options, manifest.scale, manifest.offset), options.rule or manifest.rule
+    return _Source(files, manifest.modality, spacing, rule, manifest.window, damaged, found.remarks, *unit)
+
+
+def _unit(options: argparse.Namespace, scale: float = 1.0, offset: float = 0.0) -> tuple[float, float]:
+    """Scale and offset, where they are not given those of a manifest."""
+    return scale if options.scale is None else options.scale, offset if options.offset is None else options.offset
 
 
 def _pretrain(options: argparse.Namespace) -> int:
@@ -130,8 +137,8 @@ def _pretrain(options: argparse.Namespace) -> int:
         rule=source.rule,
         window=source.window,
         say=said.append,
-        scale=options.scale,
-        offset=options.offset,
+        scale=source.scale,
+        offset=source.offset,
     )
     for sentence in said if is_main else ():
         print(sentence, file=sys.stdout if options.dry_run else sys.stderr)  # part of the report

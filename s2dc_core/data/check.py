@@ -104,7 +104,7 @@ def _examine(manifest: Manifest, case: Case) -> _Facts:
     problems, contents, grid = [], {}, None
     for name, path in case.images.items():
         try:
-            data, affine = read_checked(path, manifest.kind_of(name), manifest.rule)
+            data, affine = read_checked(path, manifest.kind_of(name), manifest.rule, **manifest.unit_of(name))
             contents[name] = _digest(data)
             if grid:
                 check_grid(path, data.shape, affine, grid[2], *grid[:2])

@@ -81,7 +81,9 @@ class LoadVolumesd(MapTransform):
     def _read(self, name: Hashable, path: str) -> tuple[np.ndarray, np.ndarray]:
         if self.manifest is None:
             return read_volume(path, any_unit=True)
-        return read_checked(path, self.manifest.kind_of(str(name)), self.manifest.rule)
+        return read_checked(
+            path, self.manifest.kind_of(str(name)), self.manifest.rule, **self.manifest.unit_of(str(name))
+        )
 
 
 class NormaliseAsTrainedd(MapTransform):

@@ -89,6 +89,21 @@ class Manifest:
         rule = self.preprocessing["intensity"]
         return (float(rule["low"]), float(rule["high"])) if rule["rule"] == "window" else CT_WINDOW
 
+    @property
+    def scale(self) -> float:
+        """With `offset` what brings the files to HU or SUV: scale * stored + offset."""
+        return float(self.preprocessing.get("scale", 1.0))
+
+    @property
+    def offset(self) -> float:
+        """See `scale`."""
+        return float(self.preprocessing.get("offset", 0.0))
+
+    def unit_of(self, image: str) -> dict[str, Any]:
+        """What `scans.read_checked` takes for an image of a case; others than of the modality are in their own unit."""
+        own = self.kind_of(image) == self.modality
+        return {"window": self.window, "scale": self.scale, "offset": self.offset} if own else {}
+
 
 def load_manifest(manifest: str | Path) -> Manifest:
     """A manifest by its name in data_manifests/, or from a JSON file of your own.
