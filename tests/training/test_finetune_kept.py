@@ -377,7 +377,7 @@ def test_the_numbers_of_a_perfect_image_are_no_broken_json(tmp_path):
     same = lambda entry: Example(entry["name"], image, image[0])  # noqa: E731
     task = ImageToImage(residual=True)
     parts = (Examples([{"name": name}], same) for name in ("a", "b"))
-    config = replace(QUICK, learning_rate=1e-30, steps=1)
+    config = replace(QUICK, learning_rate=1e-12, steps=1)
     finetune(config, Downstream(task, *parts), progress=False, folder=tmp_path)
 
     def refuse(constant):
