@@ -38,6 +38,8 @@ CHOICES = {"assignment": ASSIGNMENTS, "dispersion": DISPERSIONS, "normaliser": N
 CHOICES |= {"backend": BACKENDS, "matmul_dtype": MATMUL_DTYPES}
 OF_STATISTICS = ("temperature", "dispersion", "backend", "assignment", "detach_ratio", "matmul_dtype")
 """The options that match_statistics takes."""
+WEIGHTS = ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight")
+"""The factors of equation 9, of L_g, L_p2p and L_p2s."""
 CLAMP = 1e-6
 """The published code clamps every confidence to [CLAMP, 1 - CLAMP]; beyond it the gradient is exactly zero."""
 
@@ -223,14 +225,13 @@ class LossOptions(Options):
     RULES: ClassVar = {
         **{name: one_of(*choices) for name, choices in CHOICES.items()},
         **dict.fromkeys(("temperature", "contrast_temperature"), above_zero(1e6)),
-        **{f"{term}_weight": from_zero(1e6) for term in ("contrast", "patch_to_patch", "patch_to_structure")},
+        **dict.fromkeys(WEIGHTS, from_zero(1e6)),
     }
 
     @classmethod
     def disagreements(cls, values, sound) -> Iterator[str]:
         """A loss that trains nothing, and what the published form fixes."""
-        weights = ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight")
-        if sound(*weights) and not any(getattr(values, name) for name in weights):
+        if sound(*WEIGHTS) and not any(getattr(values, name) for name in WEIGHTS):
             yield "all three weights of the loss are 0, so nothing would be trained: give one above 0"
         if not sound("form") or values.form != "published":
             return
@@ -241,11 +242,6 @@ class LossOptions(Options):
             if sound(name) and getattr(values, name) != fixed:
                 said = f"{name}={getattr(values, name)!r} has no effect on the published form"
                 yield f"{said}: leave it at {fixed!r}, or set form='equations'"
-
-    @property
-    def weights(self) -> tuple[float | int, ...]:
-        """The factors of equation 9, of L_g, L_p2p and L_p2s."""
-        return self.contrast_weight, self.patch_to_patch_weight, self.patch_to_structure_weight
 
 
 PRESETS = {
@@ -324,7 +320,8 @@ class S2DCLoss(nn.Module):
         levels = [self.structure_terms(*level) for level in zip(student, teacher, matches, strict=True)]
         terms = contrast, *(torch.stack(term).mean() for term in zip(*levels, strict=True))
         # Left out rather than multiplied by 0: backward() then skips it, and a NaN in it stays where it is.
-        used = [weight * term for weight, term in zip(self.options.weights, terms, strict=True) if weight]
+        weights = [getattr(self.options, name) for name in WEIGHTS]
+        used = [weight * term for weight, term in zip(weights, terms, strict=True) if weight]
         total = sum(used, start=contrast.new_zeros(()))
         return LossTerms(total, *terms)
 

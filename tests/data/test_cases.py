@@ -218,7 +218,7 @@ def test_a_table_without_a_class_or_no_table_is_named(trees, tmp_path):
     assert [problem.kind for problem in problems] == ["missing"] and "I240003" in problems[0].case
     assert "no class: 'Patient' in *.csv is none of CN, SMC, MCI" in problems[0].message
     table.unlink()
-    with pytest.raises(ValueError, match=r"adni_cls needs a table \*.csv under .* whose column Group"):
+    with pytest.raises(ValueError, match=r"adni_cls needs a table \*.csv under .* column Group holds"):
         find_cases(MANIFESTS["adni_cls"], root)
 
 
