@@ -23,7 +23,7 @@ help:
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make book        build the site of notebooks and reference; results in outputs/book/html   (runs first what has not run)"
 	@echo "make study       train the shipped weights again and measure what they give (7 hours); results in outputs/study   (with S2DC_DATA also real scans)"
-	@echo "make bench       measure the structure losses, Sinkhorn, the step, and trainings side by side (TODO-MEASURE minutes)   (ARGS='--sizes 432 1728')"
+	@echo "make bench       measure the structure losses, Sinkhorn, the step, and trainings side by side (over an hour)   (ARGS='--sizes 432 1728')"
 	@echo "make lint        check the form of code and notebooks"
 	@echo "make format      mend it: format the code, strip the notebooks' outputs"
 	@echo "Each makes .venv first if it is missing, with PYTHON=$(PYTHON)."

@@ -140,7 +140,10 @@ def _refuse_scaled(seen: _Seen) -> None:
 
 def _shift_of(seen: _Seen) -> int | None:
     """What was added to HU, or None if HU as they are explain the body about as well."""
-    plain, gains = _likelihood(seen, 0)[0], {}
+    plain, places = _likelihood(seen, 0)
+    if places[0] > 0.01 and _fits(plain, places):  # air is where HU have it: the others need not be tried
+        return None
+    gains = {}
     for shift in SHIFTS:
         likelihood, weights = _likelihood(seen, shift)
         body = 1 - weights[0]
@@ -208,7 +211,12 @@ def _looks_like_hu(seen: _Seen) -> bool:
     """Whether air, or what was filled in for it, and tissue are where HU have them."""
     likelihood, weights = _likelihood(seen, 0)
     air = weights[0] > 0.01 or any(-1030 <= fill <= -990 or fill in (-2000, -2048, -3024) for fill in seen.fills)
-    return bool(likelihood > -8.5 and air and weights[TISSUES].sum() > 0.3 * (1 - weights[0]))
+    return bool(air and _fits(likelihood, weights))
+
+
+def _fits(likelihood: float, weights: Float[np.ndarray, " k"]) -> bool:
+    """Whether the places of HU explain the voxels, and tissue is among them."""
+    return bool(likelihood > -8.5 and weights[TISSUES].sum() > 0.3 * (1 - weights[0]))
 
 
 def mr_remark(values: Float[np.ndarray, "x y z"]) -> str | None:
