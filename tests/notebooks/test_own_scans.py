@@ -1,4 +1,7 @@
-"""Notebooks on one's own scan whose label map says little: they run, and one sentence says what is missing."""
+"""Notebooks on one's own scan whose label map says little: they run, and one sentence says what is missing.
+
+Two of the four, on the label maps that ask most of them: a kernel each takes its time.
+"""
 
 import re
 
@@ -22,10 +25,8 @@ SPOKEN = {
 """Cells of text that name an organ: of a generated body, of the paper, or as something that a scan may have."""
 
 QUICK = {
-    "00": {"steps": 2, "brain_steps": 1},
-    "05": {"bodies": [], "images": ["phantom_ct"]},
+    "05": {"bodies": [], "images": ["phantom_ct"], "shape": [72, 48, 72], "spacing": [5.0, 5.0, 5.0]},
     "06": {"tokens": 100, "bodies": 1},
-    "07": {"bodies": [], "images": ["phantom_ct"]},
 }
 
 
@@ -38,12 +39,11 @@ def test_the_text_names_organs_only_where_it_speaks_of_a_generated_body(number):
 
 
 def label_maps(label):
-    """Half of AutoPET, a lesion smaller than a token, two of few tokens, two of enough for a silhouette but no more."""
-    empty, lesion, few, two = (np.zeros_like(label) for _ in range(4))
+    """A lesion smaller than a token; two structures of just enough tokens for a silhouette, with distant numbers."""
+    lesion, two = np.zeros_like(label), np.zeros_like(label)
     lesion[40:42, 22:24, 40:42] = 1
-    few[46:50, 19:23, 46:50], few[22:27, 25:30, 34:39] = 1, 2
     two[46:52, 16:25, 46:52], two[22:28, 22:31, 34:40] = 3, 2000
-    return {"empty": empty, "lesion": lesion, "few": few, "two": two}
+    return {"lesion": lesion, "two": two}
 
 
 @pytest.fixture(scope="module")
@@ -65,19 +65,12 @@ def printed(path):
 @pytest.mark.parametrize(
     ("number", "label", "says"),
     [
-        ("00", "lesion", "CT: (72, 48, 72) voxels of 5 x 5 x 5 mm, 1 labelled structure"),
         (
             "05",
             "lesion",
             "your CT has too few tokens in its structures (label 1: 0; smaller voxels give more): a number",
         ),
-        (
-            "06",
-            "few",
-            "a silhouette needs a label map with 2 structures of at least 5 tokens; phantom_ct, seed 1000 takes",
-        ),
         ("06", "two", "tokens in 2 organs; too few for 0 more"),
-        ("07", "empty", "your CT has an empty label map: what organs explain of the colours needs a label map with 2"),
     ],
 )
 def test_a_notebook_runs_and_says_what_is_missing(files, tmp_path, number, label, says):
@@ -88,5 +81,5 @@ def test_a_notebook_runs_and_says_what_is_missing(files, tmp_path, number, label
     assert result.problems == []
     told = printed(tmp_path / path.name)
     assert says in told
-    if (number, label) in (("00", "lesion"), ("06", "two")):
-        assert not ORGANS.search(told), "no printed sentence names an organ that this scan does not have"
+    own = told.split(" maps of ")[0]  # where notebook 05 goes on to generated bodies; notebook 06 never does
+    assert not ORGANS.search(own), "no printed sentence names an organ that this scan does not have"
