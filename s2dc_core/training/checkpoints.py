@@ -78,7 +78,10 @@ def save_checkpoint(run: "Run", folder: Path, keep: int = 3, keep_every: int | N
 
     Raises:
         DiskFull: if there is no room; what was written is removed.
+        ValueError: for a `keep` below 1.
     """
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, got {keep}")
     final = checkpoint_of(folder, len(run.history))
     clear_up(folder)
     beside = folder / f".{final.name}.part"
