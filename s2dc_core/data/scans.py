@@ -216,7 +216,7 @@ def read_checked(
     """As files.read_volume, scale * stored + offset, with a ValueError too for another kind of DICOM series, a LabelMap
     for labels, and a ValueError for what contradicts the unit of its kind.
 
-    A z-score (rule "paper") takes a PET in any unit. A CT in a window of 255 at most that cuts nothing off is in grey
+    A z-score (rule "paper") takes a PET in any unit. A CT whose window is 0..255 and cuts nothing off is in grey
     values, as the window says.
     """
     if not (np.isfinite(scale) and np.isfinite(offset) and scale != 0):
@@ -227,8 +227,7 @@ def read_checked(
     refuse_label_map(data, image)
     if (scale, offset) != (1, 0):
         data = np.float32(scale) * data + np.float32(offset)
-    low, high = window
-    grey = kind == "ct" and high - low <= 255 and low <= data.min() and data.max() <= high
+    grey = kind == "ct" and tuple(window) == (0, 255) and data.min() >= 0 and data.max() <= 255
     pictures = is_stack(expand(image)) and (scale, offset) == (1, 0)
     millilitres = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     check_units(data, None if any_unit or grey else kind, image, millilitres, pictures)

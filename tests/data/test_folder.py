@@ -46,7 +46,7 @@ def test_exactly_the_damaged_scans_are_set_apart(folder):
     assert len(scans) == 35
     assert sorted(file.rsplit("/", 1)[1] for file in damaged) == DAMAGED
     assert len({scan.name for scan in scans}) == 35
-    words = ("cannot be read", "cannot be read", "NaN", "4 dimensions", "everywhere")
+    words = ("cannot be read", "is an empty file", "NaN", "4 dimensions", "everywhere")
     for word, (file, reason) in zip(words, sorted(damaged.items()), strict=True):
         assert word in reason and file in reason
 
