@@ -169,12 +169,12 @@ def test_a_unit_is_asked_for_image_by_image(tmp_path):
     manifest = load_manifest("autopet")
     assert check([(manifest, tmp_path / "autopet")]).problems == []
     file = next((tmp_path / "autopet").rglob("CTres.nii.gz"))
-    nifti(file, values(1, "mr"))
+    nifti(file, values(1, "ct") + 1024)
     (problem,) = check([(manifest, tmp_path / "autopet")]).problems
     assert problem.kind == "unreadable" and "CTres.nii.gz holds" in problem.message and "no HU" in problem.message
     content = {**CONTENT, "layouts": [{"origin": "x", "parts": [{"images": {"image": "images/{case}.nii.gz"}}]}]}
     content["preprocessing"] = {**CONTENT["preprocessing"], "intensity": {"rule": "window", "low": 0, "high": 80}}
     (tmp_path / "tiny.json").write_text(json.dumps(content))
-    nifti(tmp_path / "images" / "0.nii.gz", values(1, "mr"))
+    nifti(tmp_path / "images" / "0.nii.gz", values(1, "ct") + 1024)
     (problem,) = check([(load_manifest(tmp_path / "tiny.json"), tmp_path)]).problems
     assert "no HU" in problem.message
