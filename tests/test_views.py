@@ -1,5 +1,7 @@
 """Views: region, counterpart and matches belong together; padding and background take no part."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -280,15 +282,15 @@ def test_a_foreground_on_another_grid_is_named(mask):
         make_views(scan(16, 16, 16), (1, 1, 1), ENCODER, (1,), PLAIN, foreground=mask)
 
 
-@pytest.mark.parametrize(("counts", "wrong"), [((2.0, 1, 1), "2.0, 1, 1"), ((True, 1, 1), "True, 1, 1")])
-def test_counts_are_whole_numbers(counts, wrong):
+@pytest.mark.parametrize("counts", [(2.0, 1, 1), (True, 1, 1)])
+def test_counts_are_whole_numbers(counts):
     """Set past the types that the tests check when a config is made."""
     config = ViewConfig()
     object.__setattr__(config, "counts", np.array([2, 1, 1]))
     config.__post_init__()
     assert config.counts == (2, 1, 1) and {type(count) for count in config.counts} == {int}
     object.__setattr__(config, "counts", counts)
-    with pytest.raises(ValueError, match=f"counts must hold whole numbers, got {wrong}"):
+    with pytest.raises(ValueError, match=re.escape(f"counts must be a list of whole numbers, got {list(counts)}")):
         config.__post_init__()
 
 

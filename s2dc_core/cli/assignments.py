@@ -10,7 +10,7 @@ from s2dc_core.data.manifests import names
 from s2dc_core.options import Options, nearest
 
 _FIELD = re.compile(r"(\w+)((\.\w+)*)=.*", re.DOTALL)
-WORDS = {"scans": "file or folder", "root": "data set, see `s2dc data list`,", "skip": "pattern", "inputs": "image"}
+WORDS = {"scans": "file or folder", "root": "data set", "skip": "pattern", "inputs": "image"}
 """What else a word behind an option of several values may be."""
 
 
@@ -46,8 +46,8 @@ def take_assignments(options: argparse.Namespace, recipe: type[Options]) -> list
             name = word.split("=")[0].split(".")[0]
             known = [field.name for field in fields(recipe)]
             if name not in known:
-                hint = nearest(name, known)
-                raise ValueError(f"recipe has no field {name!r}{hint}, and there is no {other} {word!r}")
+                else_wise = f"data set {name!r}{nearest(name, names())}" if option == "root" else f"{other} {word!r}"
+                raise ValueError(f"recipe has no field {name!r}{nearest(name, known)}, and there is no {else_wise}")
         if found:
             setattr(options, option, [word for word in words if word not in found])
         taken += found

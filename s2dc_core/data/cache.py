@@ -5,9 +5,10 @@ import hashlib
 import json
 import os
 import platform
+import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from numbers import Real
@@ -29,6 +30,8 @@ Scans = Sequence
 
 UNUSABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
 """What an entry raises that is not there, is damaged, or was written by an earlier version."""
+HERE = "{file}"
+"""Stands for the path in what is said of a file, which may be reached by another one the next time."""
 
 
 class ScanFacts(NamedTuple):
@@ -53,6 +56,14 @@ class ScanFacts(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.modality}, {self.shape} voxels of {self.spacing} mm, {self.checksum:08x}"
+
+
+class _Note(NamedTuple):
+    """What an entry says of itself: the scan's facts, the checksum of its tensors, what is odd about the file."""
+
+    facts: ScanFacts
+    tensors: int
+    remarks: list[str]
 
 
 class CachedScans(Sequence[Scan]):
@@ -92,16 +103,20 @@ class CachedScans(Sequence[Scan]):
 
         Raises:
             ValueError, FileNotFoundError: as load_scan, or by the check.
+
+        Warns:
+            UserWarning: of the file as load_scan, also where the cache holds it.
         """
         item = {"file": str(file.absolute()), "stamp": _stamp(file), "made by": _makers(), **self._settings}
         entry = self._folder / f"{hashlib.sha256(json.dumps(item).encode()).hexdigest()}.safetensors"
         try:
             with safe_open(entry, framework="pt") as kept:
-                facts, _ = _noted(kept, entry)
+                facts, _, remarks = _noted(kept, entry)
         except UNUSABLE:
-            scan = load_scan(file, **self._settings)
-            (facts,) = facts_of([scan])
-            _write(scan, facts, entry)
+            scan, facts, remarks = self._prepare(file)
+            _write(scan, facts, remarks, entry)
+        for sentence in remarks:
+            warnings.warn(sentence.replace(HERE, str(file)), stacklevel=2)
         if check:
             check(facts)
         self.files.append(file)
@@ -129,16 +144,31 @@ class CachedScans(Sequence[Scan]):
     def _prepare_again(self, index: int, damage: Exception) -> Scan:
         file, entry = self.files[index], self._entries[index]
         try:
-            scan = load_scan(file, **self._settings)
-            (facts,) = facts_of([scan])
+            scan, facts, remarks = self._prepare(file)
             if facts._replace(name=self.facts[index].name) != self.facts[index]:
                 raise ValueError(f"{file} has changed since it was first read")
         except (OSError, ValueError) as error:
             gone = "is no longer there" if isinstance(damage, FileNotFoundError) else f"is damaged ({damage})"
             raise ValueError(f"{error}; and its entry {entry.name} in the cache {self._folder} {gone}") from error
         with suppress(OSError):  # the scan is at hand, and the cache will be asked again
-            _write(scan, facts, entry)
+            _write(scan, facts, remarks, entry)
         return scan._replace(raw=scan.volume[0], name=self.facts[index].name)
+
+    def _prepare(self, file: Path) -> tuple[Scan, ScanFacts, list[str]]:
+        remarks: list[str] = []
+        with overheard(file, remarks):
+            scan = load_scan(file, **self._settings)
+        return scan, facts_of([scan])[0], [sentence.replace(str(file), HERE) for sentence in remarks]
+
+
+@contextmanager
+def overheard(file: Path, remarks: list[str]) -> Iterator[None]:
+    """Collects what is said of the file that is read; what libraries say in general is let pass."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        yield
+    said = [str(each.message) for each in heard if issubclass(each.category, UserWarning)]
+    remarks += [sentence for sentence in said if str(file) in sentence]
 
 
 def facts_of(scans: Scans) -> list[ScanFacts]:
@@ -161,14 +191,15 @@ def facts_of(scans: Scans) -> list[ScanFacts]:
     ]
 
 
-def _write(scan: Scan, facts: ScanFacts, entry: Path) -> None:
+def _write(scan: Scan, facts: ScanFacts, remarks: Sequence[str], entry: Path) -> None:
     tensors = {
         "volume": scan.volume.contiguous(),
         "foreground": scan.foreground.contiguous(),
         "affine": torch.from_numpy(np.ascontiguousarray(scan.affine)),
         "background": torch.tensor(scan.background, dtype=torch.float64),
     }
-    note = json.dumps({"entry": entry.name, "facts": facts._asdict(), "tensors": _checksum(tensors)})
+    noted = {"facts": facts._asdict(), "tensors": _checksum(tensors), "remarks": remarks}
+    note = json.dumps({"entry": entry.name, **noted})
     beside = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.part")
     try:
         beside.write_bytes(save(tensors, metadata={"note": note, "checksum": str(zlib.crc32(note.encode()))}))
@@ -179,7 +210,7 @@ def _write(scan: Scan, facts: ScanFacts, entry: Path) -> None:
 
 def _read(entry: Path) -> Scan:
     with safe_open(entry, framework="pt") as kept:
-        facts, checksum = _noted(kept, entry)
+        facts, checksum, _ = _noted(kept, entry)
         tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
     if _checksum(tensors) != checksum:
         raise ValueError("its checksum is another")
@@ -189,8 +220,7 @@ def _read(entry: Path) -> Scan:
     return Scan(volume, volume[0], affine, *known, facts.rule, facts.window, facts.scale, facts.offset)
 
 
-def _noted(kept: safe_open, entry: Path) -> tuple[ScanFacts, int]:
-    """The facts of an entry, and the checksum that its tensors must have."""
+def _noted(kept: safe_open, entry: Path) -> _Note:
     note = kept.metadata()["note"]
     if kept.metadata()["checksum"] != str(zlib.crc32(note.encode())):
         raise ValueError("its header has another checksum")
@@ -198,7 +228,7 @@ def _noted(kept: safe_open, entry: Path) -> tuple[ScanFacts, int]:
     if values["entry"] != entry.name:
         raise ValueError(f"it was written as {values['entry']}")
     facts = {name: tuple(value) if isinstance(value, list) else value for name, value in values["facts"].items()}
-    return ScanFacts(**facts), values["tensors"]
+    return _Note(ScanFacts(**facts), values["tensors"], values["remarks"])
 
 
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:

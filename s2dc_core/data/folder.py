@@ -2,14 +2,13 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from s2dc_core.data.cache import CachedScans, ScanFacts, facts_of
+from s2dc_core.data.cache import CachedScans, ScanFacts, facts_of, overheard
 from s2dc_core.data.dicom import OtherModality
 from s2dc_core.data.files import stem
 from s2dc_core.data.intensities import CT_WINDOW
@@ -75,7 +74,7 @@ def open_scans(
         try:
             if below and speaks(file) and is_packed_as_one(file):
                 raise LabelMap(f"{file} is a label map")
-            with _overheard(file, remarks):
+            with overheard(file, remarks):
                 if cache is None:
                     _add(scans, load_scan(file, **how), check, keep_raw)
                 else:
@@ -122,16 +121,6 @@ def names_of(files: Sequence[Path]) -> list[str]:
         depth = next(k for k in range(1, 1 + max(map(len, paths))) if len({path[-k:] for path in paths}) == len(paths))
         names |= {file: "/".join(path[-depth:]) for file, path in zip(group, paths, strict=True)}
     return [names[file] for file in files]
-
-
-@contextmanager
-def _overheard(file: Path, remarks: list[str]) -> Iterator[None]:
-    """Collects what is said of the file that is read; what libraries say in general is let pass."""
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        yield
-    said = [str(each.message) for each in heard if issubclass(each.category, UserWarning)]
-    remarks += [sentence for sentence in said if str(file) in sentence]
 
 
 def _shortened(remarks: Sequence[str]) -> str:

@@ -123,7 +123,7 @@ def brighter_than_air(values: Float[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x
     """
     some = sample(values)
     low, high = percentiles(some)
-    fills, margin = fills_of(values, low, high)
+    fills, margin = fills_of(values, some)
     rest = without(some, fills, margin)
     if fills and len(rest):
         low, high = percentiles(rest)
@@ -139,15 +139,17 @@ def brighter_than_air(values: Float[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x
     return bright
 
 
-def fills_of(values: Float[np.ndarray, "x y z"], low: Real, high: Real) -> tuple[list[float], float]:
+def fills_of(values: Float[np.ndarray, "x y z"], some: Float[np.ndarray, " n"]) -> tuple[list[float], float]:
     """The values that lie around a body where a mask or a reader put them, and what rounding moves them by.
 
     Each covers a tenth of the volume's faces at least, three times as much of them as any value that is no fill: the
-    coarse grey levels of noise are none.
+    coarse grey levels of noise are none. Where there are several, the second and third lie outside the range of the
+    rest: a tissue without noise fills the end slices just so.
 
     Args:
-        low, high: darkest and brightest tissue, about.
+        some: a sample of the values.
     """
+    low, high = percentiles(some)
     margin = 1e-4 * (high - low or float(np.ptp(values)))
     if margin == 0:
         return [], margin
@@ -156,7 +158,10 @@ def fills_of(values: Float[np.ndarray, "x y z"], low: Real, high: Real) -> tuple
     order = np.argsort(counts)[::-1]
     most, rest = np.append(counts[order], 0), 0.1 * faces.size
     count = max((k for k in range(1, min(3, len(counts)) + 1) if most[k - 1] >= max(rest, 3 * most[k])), default=0)
-    return [float(low + levels[k] * margin) for k in order[:count]], margin
+    fills = [float(low + levels[k] * margin) for k in order[:count]]
+    rest = without(some, fills, margin)
+    low, high = percentiles(rest) if len(rest) else (low, high)
+    return [fill for k, fill in enumerate(fills) if k == 0 or not low <= fill <= high], margin
 
 
 def without(values: Float[np.ndarray, " n"], fills: Sequence[float], margin: float) -> Float[np.ndarray, " m"]:

@@ -99,7 +99,7 @@ def test_a_file_with_such_a_name_stays_a_file(taken, tmp_path, monkeypatch):
         (["--scans", "a", "case=1.nii.gz"], "no field 'case'"),
         (["--scans", "a", "case=1.nii.gz"], "and there is no file or folder 'case=1.nii.gz'"),
         (["--manifest", "ct_1k", "--root", "R", "stepz=10"], "recipe has no field 'stepz': did you mean steps?"),
-        (["--manifest", "ct_1k", "--root", "btvc=R"], "and there is no data set, see `s2dc data list`, 'btvc=R'"),
+        (["--manifest", "ct_1k", "--root", "btvc=R"], "and there is no data set 'btvc': did you mean btcv?"),
         (["--scans", "a", "--skip", "*x*", "stepz=10"], "recipe has no field 'stepz': did you mean steps?"),
         (["--scans", "a", "steps=10", "--folder", "x", "steps=20"], "steps is given twice: steps=10 and steps=20"),
         (["--folder", "x", "more"], "'more' is no field=value"),

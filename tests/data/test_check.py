@@ -144,8 +144,9 @@ def test_a_thousand_cases_take_seconds_and_little_memory(tmp_path):
     x, y, z = np.meshgrid(*(np.arange(80, dtype=np.int16),) * 3, indexing="ij")
     first = tmp_path / "labels" / "0.nii.gz"
     nib.save(nib.Nifti1Image((x > 40).astype(np.uint8), np.eye(4)), first)
+    body = (x > 15) & (x < 65) & (y > 10) & (y < 70)
     for k in range(1000):
-        content = x * (1 + k % 10) + y * (k // 10) + z - 800
+        content = np.where(body, (x * (1 + k % 10) + y * (1 + k // 10) + z) % 100, -1000)
         nib.save(nib.Nifti1Image(content.astype(np.int16), np.eye(4)), tmp_path / "images" / f"{k}.nii.gz")
         if k:
             shutil.copy(first, tmp_path / "labels" / f"{k}.nii.gz")
@@ -165,16 +166,19 @@ def test_fewer_cases_than_the_source_has_are_told(tmp_path, capsys):
 
 def test_a_unit_is_asked_for_image_by_image(tmp_path):
     """CT beside PET; CT through a window above 0 is in HU all the same."""
+    shifted = np.full_like(values(1, "ct"), -1000) + 1024
+    body = shifted[4:-4, 5:-5]
+    body += 1000 + np.random.default_rng(0).normal(40, 30, body.shape)
     MAKERS["autopet"](tmp_path / "autopet")
     manifest = load_manifest("autopet")
     assert check([(manifest, tmp_path / "autopet")]).problems == []
     file = next((tmp_path / "autopet").rglob("CTres.nii.gz"))
-    nifti(file, values(1, "ct") + 1024)
+    nifti(file, shifted)
     (problem,) = check([(manifest, tmp_path / "autopet")]).problems
     assert problem.kind == "unreadable" and "CTres.nii.gz holds" in problem.message and "no HU" in problem.message
     content = {**CONTENT, "layouts": [{"origin": "x", "parts": [{"images": {"image": "images/{case}.nii.gz"}}]}]}
     content["preprocessing"] = {**CONTENT["preprocessing"], "intensity": {"rule": "window", "low": 0, "high": 80}}
     (tmp_path / "tiny.json").write_text(json.dumps(content))
-    nifti(tmp_path / "images" / "0.nii.gz", values(1, "ct") + 1024)
+    nifti(tmp_path / "images" / "0.nii.gz", shifted)
     (problem,) = check([(load_manifest(tmp_path / "tiny.json"), tmp_path)]).problems
     assert "no HU" in problem.message

@@ -137,7 +137,7 @@ def test_a_collection_is_pre_trained_on_from_the_command_line(tmp_path, capsys):
     assert main([*dry, "--root", str(tmp_path), "steps=1"]) == 0
     assert re.search(r"scans\s+27, and 0 set apart", capsys.readouterr().out)
     assert main([*dry, "--root", str(tmp_path), "bctv=x"]) == 2
-    assert "there is no manifest 'bctv'" in capsys.readouterr().err
+    assert "there is no data set 'bctv': did you mean btcv?" in capsys.readouterr().err
     assert main([*dry, "--root", str(tmp_path), "--modality", "mr"]) == 2
     assert "ct_1k is ct, not mr: leave out --modality" in capsys.readouterr().err
     assert main([*dry, "--scans", str(tmp_path)]) == 2

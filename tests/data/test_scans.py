@@ -345,7 +345,9 @@ def test_what_is_no_nifti(tmp_path, files):
     (tmp_path / "short.nii.gz").write_bytes(files[0].read_bytes()[:3000])
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n")
     save(tmp_path / "colour.nii", np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")]))
-    for name in ("text.nii", "text.nii.gz", "compressed.nii.gz", "short.nii.gz", "picture.png", "colour.nii"):
+    with pytest.raises(ValueError, match=r'text\.nii is plain text, not the file: "not an image"'):
+        load_scan(tmp_path / "text.nii")
+    for name in ("text.nii.gz", "compressed.nii.gz", "short.nii.gz", "picture.png", "colour.nii"):
         with pytest.raises(ValueError, match=f"{name} cannot be read as a NIfTI"):
             load_scan(tmp_path / name)
 
@@ -442,7 +444,8 @@ def test_names_that_cannot_be_read(tmp_path, files):
 def test_intensities_that_cannot_be_of_the_modality(tmp_path, files):
     shifted = save(tmp_path / "shifted.nii", (body()[0] + 1024).astype(np.float32))
     with pytest.raises(
-        ValueError, match=r"shifted\.nii holds 24 to 1724, no HU: .*HU \+ 1024: subtract 1024 \(offset=-1024\)"
+        ValueError,
+        match=r"shifted\.nii holds 24 to 1724, no HU: .*HU \+ 1024 \(or \+ 1000\): subtract 1024 \(offset=-1024\)",
     ):
         load_scan(shifted)
     for modality in ("pet", "mr"):

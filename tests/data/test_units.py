@@ -14,12 +14,12 @@ SHAPE = (44, 40, 28)
 REAL = pytest.mark.skipif("S2DC_DATA" not in os.environ, reason="S2DC_DATA names no folder with real scans")
 
 
-def ct():
+def ct(noise=12):
     """A trunk in HU: noisy air, a rim of fat, soft tissue, a lung, a bone."""
     hu = np.full(SHAPE, -1000.0)
     hu[5:-5, 5:-5], hu[8:-8, 8:-8] = -100, 45
     hu[10:18, 10:26, 4:20], hu[30:34, 16:22] = -850, 500
-    return hu + np.random.default_rng(0).normal(0, 12, SHAPE)
+    return hu + np.random.default_rng(0).normal(0, noise, SHAPE)
 
 
 def outside_circle():
@@ -55,6 +55,8 @@ Z = (ct() - ct().mean()) / ct().std()
         (np.where(outside_circle(), -2000, ct()) + 1024, r"offset=-1024\)"),
         (np.where(outside_circle(), -3024, ct()) + 1024, r"offset=-1024\)"),
         (ct() + 1024 + np.random.default_rng(2).normal(0, 40, SHAPE), r"offset=-1024\)"),
+        (ct(0) + 1024, r"offset=-1024\)"),
+        (ct(0) + 32768, r"offset=-32768\)"),
         (ct() + 32768, r"HU \+ 32768: .*\(offset=-32768\)"),
         (ct() / 1000, r"HU / 1000: .*\(scale=1000\)"),
         (ct().clip(-1000, 1000) / 1000, r"HU / 1000: .*\(scale=1000\)"),
@@ -81,6 +83,7 @@ def body():
     "values",
     [
         ct(),
+        ct(0),
         *(np.where(body(), ct(), air) for air in (0, -1000, -1024, -2000)),
         *(np.where(outside_circle(), air, ct()) for air in (-2000, -2048, -3024)),
         ct().clip(-1000, 1000),
@@ -182,10 +185,11 @@ def test_a_cached_scan_belongs_to_its_scale_and_offset(tmp_path):
 def test_what_is_odd_is_said_once_by_name_for_many_scans(tmp_path):
     for k in range(8):
         save(tmp_path / f"{k}.nii.gz", 40 + np.abs(np.random.default_rng(k).normal(0, 9, SHAPE)))
-    said = []
-    open_scans([tmp_path], "ct", say=said.append)
-    (text,) = said
-    assert "0.nii.gz holds neither air nor fat" in text and "more like these" in text
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):  # the second time it is read from there
+        said = []
+        open_scans([tmp_path], "ct", say=said.append, cache=cache)
+        (text,) = said
+        assert f"{tmp_path / '0.nii.gz'} holds neither air nor fat" in text and "more like these" in text
 
 
 @REAL

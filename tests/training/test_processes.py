@@ -40,7 +40,7 @@ assert run.processes.count == 2
 run.save(folder / "batch")
 """
 FAILING = """
-import sys
+import os, sys
 from tests.training.test_processes import BATCH, SCANS, Pretraining, pretrain, replace
 
 def poison(name, kind, before):
@@ -77,7 +77,7 @@ for name, spoil in cases.items():
         pretrain(replace(BATCH, batch=2), SCANS, progress=False, folder=f"{sys.argv[1]}/{name}")
     except Exception as error:
         notes = getattr(error, "__notes__", [])
-        print(f"{name}: {type(error).__name__}: {error} {notes}", file=sys.stderr, flush=True)
+        os.write(2, f"{name}: {type(error).__name__}: {error} {notes}\\n".encode())  # at once: both write there
     else:
         raise SystemExit("no error")
     mend and mend()
