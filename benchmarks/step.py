@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from s2dc_core.data import Scan
 from s2dc_core.geometry import Matches, random_affine, split_region, warp
-from s2dc_core.training import PretrainConfig, Pretraining, draw_views
+from s2dc_core.pretraining import PretrainConfig, Pretraining, draw_views
 
 SPACING = (1.5, 1.5, 1.5)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import Tensor, nn
@@ -111,6 +112,13 @@ class Encoder(nn.Module):
             use_v2=config.use_v2,
             use_flash_attention=True,  # MONAI takes it only where no gradient is wanted: the teacher, and features.
         )
+
+    @classmethod
+    def from_seed(cls, config: EncoderConfig, seed: int) -> "Encoder":
+        """A fresh encoder; the same seed gives the same weights, and the global random state stays as it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config)
 
     def stride(self, level: Real) -> tuple[int, int, int]:
         """Voxels of a token at a level along each axis."""

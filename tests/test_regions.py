@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from s2dc_core.geometry import Matches
 from s2dc_core.losses import PRESETS, S2DCLoss, info_nce
-from s2dc_core.training import Pretraining
-from s2dc_core.training.draws import draw_tokens, draw_views
+from s2dc_core.pretraining import Pretraining
+from s2dc_core.pretraining.regions import draw_tokens, draw_views
 from tests.training.test_checkpoints import SHORT
 from tests.training.test_processes import UNMATCHED, in_double
 

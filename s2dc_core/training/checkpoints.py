@@ -26,7 +26,7 @@ from s2dc_core.training.recipe import Recipe
 from s2dc_core.training.records import read_json, write_json
 
 if TYPE_CHECKING:
-    from s2dc_core.training.engine import Run
+    from s2dc_core.training.run import Run
 
 NAME = re.compile(r"step_(\d{7,})")
 READ = ("model.safetensors", "state.pt")

@@ -20,9 +20,9 @@ from s2dc_core.training.checkpoints import (
     restore,
     step_of,
 )
-from s2dc_core.training.engine import Run
 from s2dc_core.training.processes import started_processes
 from s2dc_core.training.recipe import Recipe
+from s2dc_core.training.run import Run
 
 MAY_CHANGE = ("learning_rate", "clip", "compile", "gradient_checkpointing", "steps", "batch", "accumulate")
 """Fields of a recipe that a resumed run may have otherwise: what bad losses, too little memory, other machines or more

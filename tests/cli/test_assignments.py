@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from s2dc_core import cli
-from s2dc_core.training import PretrainConfig
+from s2dc_core.pretraining import PretrainConfig
 
 
 class Reached(Exception):

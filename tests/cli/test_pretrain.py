@@ -9,7 +9,7 @@ import yaml
 from s2dc_core.cli import main
 from s2dc_core.cli import pretrain as command
 from s2dc_core.data import open_scans
-from s2dc_core.training import PretrainConfig, Pretraining
+from s2dc_core.pretraining import PretrainConfig, Pretraining
 from s2dc_core.training.lock import FolderLock
 from tests.data.test_folder import DAMAGED, make_folder
 from tests.training.test_pretrain import CONFIG

@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from s2dc_core.model import EncoderConfig, FeatureQueue
-from s2dc_core.training import (
+from s2dc_core.downstream import (
     Classification,
     Downstream,
     Example,
@@ -17,11 +16,11 @@ from s2dc_core.training import (
     FinetuneConfig,
     Finetuning,
     ImageToImage,
-    PretrainConfig,
-    Pretraining,
     Segmentation,
     finetune,
 )
+from s2dc_core.model import EncoderConfig, FeatureQueue
+from s2dc_core.pretraining import PretrainConfig, Pretraining
 from tests.pretend import Generator, counted, pretended
 from tests.training.test_pretrain import CONFIG, blobs
 

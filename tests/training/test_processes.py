@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from s2dc_core.model import SharedBatchNorm
-from s2dc_core.training import Pretraining, pretrain, processes
+from s2dc_core.pretraining import Pretraining, pretrain
+from s2dc_core.training import processes
 from s2dc_core.training.processes import Processes
 from tests.training.test_checkpoints import SCANS, SHORT
 

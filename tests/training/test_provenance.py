@@ -8,8 +8,11 @@ from datetime import datetime
 import pytest
 
 from s2dc_core.data import open_scan, settings_of
+from s2dc_core.downstream import Examples, FinetuneConfig, finetune
+from s2dc_core.library import open_weights
 from s2dc_core.model import Encoder, export_encoder, load_encoder
-from s2dc_core.training import Examples, FinetuneConfig, PretrainConfig, finetune, open_weights, pretrain, provenance
+from s2dc_core.pretraining import PretrainConfig, pretrain
+from s2dc_core.training import provenance
 from tests.training.test_finetune import BALLS, CONFIG, SIZES, ball
 from tests.training.test_pretrain import CONFIG as PRETRAINING
 

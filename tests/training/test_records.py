@@ -8,7 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from s2dc_core.training import ablation, few_labels, real, shipped, study, transfer
+from s2dc_core.library import arms as shipped
+from s2dc_core.studies import ablation, few_labels, transfer
+from s2dc_core.studies import arms as study
+from s2dc_core.studies import real_scans as real
 from s2dc_core.training.records import as_json, kept_record, read_json, with_nan, write_json
 from tests.training.test_checkpoints import SHORT
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from s2dc_core.training import Pretraining, pretrain
+from s2dc_core.pretraining import Pretraining, pretrain
 from s2dc_core.training.checkpoints import READ
 from s2dc_core.training.loop import drive
 from tests.training.test_checkpoints import SCANS, SHORT
