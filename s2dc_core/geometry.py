@@ -62,6 +62,16 @@ def grid_of(shape: Sequence[int], patch: Sequence[int]) -> tuple[int, int, int]:
     return tuple(side // p for side, p in zip(shape, patch, strict=True))
 
 
+def check_fits(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
+    """Raises ValueError if a scan of this shape is smaller than one patch of a level."""
+    for stride in strides:
+        if any(side < s for side, s in zip(shape, stride, strict=True)):
+            raise ValueError(
+                f"a scan of {tuple(shape)} voxels is smaller than one patch of {tuple(stride)}: "
+                "use a finer token level or a larger scan"
+            )
+
+
 def token_centres(grid: Grid, patch: Grid) -> Float[Tensor, "n 3"]:
     """Centres c_n of all tokens, [N, 3] float64 in voxels, last grid axis fastest."""
     axes = [torch.arange(g, dtype=torch.float64) * p + (p - 1) / 2 for g, p in zip(grid, patch, strict=True)]

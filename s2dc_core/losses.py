@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from s2dc_core.geometry import Matches
@@ -20,28 +20,21 @@ from s2dc_core.matching import (
     DISPERSIONS,
     MATMUL_DTYPES,
     MatchStatistics,
+    at_least_float32,
     check_choice,
-    check_matches,
-    dual_softmax,
     match_statistics,
-    sharpe_ratio,
-    similarity_matrix,
-    sinkhorn,
     unit_length,
 )
 from s2dc_core.options import Options, above_zero, from_zero, one_of
-from s2dc_core.streaming import at_least_float32
 
 NORMALISERS = ("weights", "printed")
-FORMS = ("equations", "published")
+FORMS = ("equations", "official")
 CHOICES = {"assignment": ASSIGNMENTS, "dispersion": DISPERSIONS, "normaliser": NORMALISERS, "form": FORMS}
 CHOICES |= {"backend": BACKENDS, "matmul_dtype": MATMUL_DTYPES}
 OF_STATISTICS = ("temperature", "dispersion", "backend", "assignment", "detach_ratio", "matmul_dtype")
 """The options that match_statistics takes."""
 WEIGHTS = ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight")
 """The factors of equation 9, of L_g, L_p2p and L_p2s."""
-CLAMP = 1e-6
-"""The published code clamps every confidence to [CLAMP, 1 - CLAMP]; beyond it the gradient is exactly zero."""
 
 
 def info_nce(
@@ -128,59 +121,6 @@ def _mean_over_regions(
     return (total / torch.where(matched, mass, torch.ones_like(mass))).mean()
 
 
-def published_patch_to_patch(
-    student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches, assignment: str
-) -> Float[Tensor, ""]:
-    """What the published code calls L_p2p: mean -log p over the matches plus mean -log(1 - p) over all other pairs.
-
-    p is the dual-softmax of the cosines without a temperature, or Sinkhorn's plan with a dustbin of score 1 and 100
-    iterations, clamped. Both are means of a region, then over the regions (the published code takes them over a batch,
-    of one region as it is published). A region without a match has the second alone. Needs the [B, N, M] matrix.
-    """
-    check_choice("assignment", assignment, ASSIGNMENTS)
-    similarity = similarity_matrix(student, teacher)
-    if assignment == "sinkhorn":
-        confidence = sinkhorn(similarity, iterations=100, dustbin=1.0).exp()[:, :-1, :-1]
-    else:
-        confidence = dual_softmax(similarity)
-    confidence = confidence.clamp(CLAMP, 1 - CLAMP)
-    is_match = _match_mask(similarity, matches)
-    pull, push = _mean_where(is_match, confidence.log()), _mean_where(~is_match, (1 - confidence).log())
-    return -(pull + push).mean()
-
-
-def published_patch_to_structure(
-    student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches, detach_ratio: bool = False
-) -> Float[Tensor, ""]:
-    """What the published code calls L_p2s, a mean over the regions.
-
-    On s = (1 + cosine) / 2, clamped: the sum over the matches of equation 7's weight times -log s, not divided by
-    anything, plus the mean of -log(1 - s) over all other pairs. A region without a match has the second alone. Needs
-    the [B, N, M] matrix.
-    """
-    cosine = similarity_matrix(student, teacher)
-    ratios = [sharpe_ratio((1 + cosine) / 2, dim) for dim in (-1, -2)]
-    source, target = (ratio.detach() if detach_ratio else ratio for ratio in ratios)
-    closeness = ((1 + cosine) / 2).clamp(CLAMP, 1 - CLAMP)
-    at = (matches.batch, matches.source, matches.target)
-    weights = match_weights(MatchStatistics(closeness[at], cosine[at], source, target), matches)
-    pull = -(weights * closeness[at].log()).sum() / len(student)
-    is_match = _match_mask(cosine, matches)
-    return pull - _mean_where(~is_match, (1 - closeness).log()).mean()
-
-
-def _match_mask(similarity: Float[Tensor, "b n m"], matches: Matches) -> Tensor:
-    check_matches(matches, *similarity.shape)
-    mask = torch.zeros_like(similarity, dtype=torch.bool)
-    mask[matches.batch, matches.source, matches.target] = True
-    return mask
-
-
-def _mean_where(mask: Bool[Tensor, "b n m"], values: Float[Tensor, "b n m"]) -> Float[Tensor, " b"]:
-    """Mean of the pairs of each region that the mask holds; 0 where it holds none."""
-    return torch.where(mask, values, 0).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
-
-
 class LossTerms(NamedTuple):
     """The loss of equation 9 and its three terms, the terms before their weights, each a scalar."""
 
@@ -204,7 +144,7 @@ class LossOptions(Options):
         dispersion: sigma of equation 6, "std" or "variance".
         normaliser: of equation 8, "weights" or "printed".
         detach_ratio: whether the weights of equation 7 are soft labels without gradient.
-        form: "equations" or "published" (the structure terms as the published code computes them).
+        form: "equations" or "official" (the structure terms as the published code computes them, see official.py).
         backend, matmul_dtype: see matching.match_statistics.
     """
 
@@ -230,17 +170,17 @@ class LossOptions(Options):
 
     @classmethod
     def disagreements(cls, values, sound) -> Iterator[str]:
-        """A loss that trains nothing, and what the published form fixes."""
+        """A loss that trains nothing, and what the official form fixes."""
         if sound(*WEIGHTS) and not any(getattr(values, name) for name in WEIGHTS):
             yield "all three weights of the loss are 0, so nothing would be trained: give one above 0"
-        if not sound("form") or values.form != "published":
+        if not sound("form") or values.form != "official":
             return
         if sound("backend") and values.backend == "streaming":
-            yield "the published form needs all pairs and cannot use backend 'streaming': leave it, or form='equations'"
-        published = {"temperature": 1.0, "dispersion": "std", "normaliser": "weights", "matmul_dtype": "float32"}
-        for name, fixed in published.items():
+            yield "the official form needs all pairs and cannot use backend 'streaming': leave it, or form='equations'"
+        fixed_by_it = {"temperature": 1.0, "dispersion": "std", "normaliser": "weights", "matmul_dtype": "float32"}
+        for name, fixed in fixed_by_it.items():
             if sound(name) and getattr(values, name) != fixed:
-                said = f"{name}={getattr(values, name)!r} has no effect on the published form"
+                said = f"{name}={getattr(values, name)!r} has no effect on the official form"
                 yield f"{said}: leave it at {fixed!r}, or set form='equations'"
 
 
@@ -259,7 +199,7 @@ PRESETS = {
         contrast_unit_length=False,
         temperature=1.0,
         detach_ratio=False,
-        form="published",
+        form="official",
     ),
 }
 
@@ -306,7 +246,7 @@ class S2DCLoss(nn.Module):
 
         Raises:
             ValueError: unless student, teacher and matches have one entry for each level, and as match_statistics.
-            FloatingPointError: if a token holds NaN or infinity, unless the form is "published".
+            FloatingPointError: if a token holds NaN or infinity, unless the form is "official".
         """
         student, teacher, matches = _by_level(student, teacher, matches)
         query, positive, negatives = (at_least_float32(x) for x in (query, positive, negatives))
@@ -330,11 +270,13 @@ class S2DCLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """L_p2p and L_p2s of one token level, before their weights."""
         options = self.options
-        if options.form == "published":
+        if options.form == "official":
+            from s2dc_core.official import official_patch_to_patch, official_patch_to_structure
+
             student, teacher = at_least_float32(student), at_least_float32(teacher)
             return (
-                published_patch_to_patch(student, teacher, matches, options.assignment),
-                published_patch_to_structure(student, teacher, matches, options.detach_ratio),
+                official_patch_to_patch(student, teacher, matches, options.assignment),
+                official_patch_to_structure(student, teacher, matches, options.detach_ratio),
             )
         chosen = {name: getattr(options, name) for name in OF_STATISTICS}
         statistics = match_statistics(student, teacher, matches, **chosen)

@@ -12,12 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, lay_back, split_region
-from s2dc_core.matching import check_choice, unit_length, whole_numbers
-from s2dc_core.streaming import at_least_float32
-from s2dc_core.weights import WeightsReport as WeightsReport
-from s2dc_core.weights import export_encoder as export_encoder
-from s2dc_core.weights import load_encoder as load_encoder
-from s2dc_core.weights import load_into as load_into
+from s2dc_core.matching import at_least_float32, check_choice, join_levels, unit_length, whole_numbers
 
 TOKEN_HEADS = ("mlp", "none")
 
@@ -74,28 +69,6 @@ class ProjectionHead(nn.Sequential):
     def forward(self, features: Float[Tensor, "*shape c"]) -> Float[Tensor, "*shape d"]:
         """Project each feature vector; leading axes are one batch."""
         return super().forward(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
-
-
-def join_levels(maps: Sequence[Float[Tensor, "b _ _ _ _"]]) -> Float[Tensor, "b x y z c"]:
-    """One token for each cell of the finest map, holding the cells of all levels that it lies in.
-
-    Each level counts alike: every vector is brought to length 1 / sqrt(levels), so a joined token has length 1 and the
-    cosine of two of them is the mean of the levels' cosines. The fine levels give it detail, the coarse ones context.
-
-    Args:
-        maps: [B, X_k, Y_k, Z_k, C_k], finest first; each grid divides the first.
-
-    Raises:
-        ValueError: if a grid does not divide the first.
-    """
-    grid = maps[0].shape[1:4]
-    joined = []
-    for cells in maps:
-        vectors = unit_length(cells) / len(maps) ** 0.5
-        for axis, times in enumerate(grid_of(grid, cells.shape[1:4]), start=1):
-            vectors = vectors.repeat_interleave(times, axis)
-        joined.append(vectors)
-    return torch.cat(joined, -1)
 
 
 class BranchOutput(NamedTuple):

@@ -15,8 +15,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from s2dc_core.geometry import Matches, Reals, grid_of, ground_truth_matches, random_affine, split_region, warp
-from s2dc_core.model import EncoderConfig
+from s2dc_core.encoder import EncoderConfig
+from s2dc_core.geometry import (
+    Matches,
+    Reals,
+    check_fits,
+    grid_of,
+    ground_truth_matches,
+    random_affine,
+    split_region,
+    warp,
+)
 from s2dc_core.options import Options, from_zero, that, whole_numbers_to
 
 Generators = Sequence[torch.Generator | None] | None
@@ -96,16 +105,6 @@ class Region(NamedTuple):
     inside: Bool[Tensor, "x y z"]
     body: Bool[Tensor, "x y z"]
     background: float | int = 0.0
-
-
-def check_fits(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
-    """Raises ValueError if a scan of this shape is smaller than one patch of a level."""
-    for stride in strides:
-        if any(side < s for side, s in zip(shape, stride, strict=True)):
-            raise ValueError(
-                f"a scan of {tuple(shape)} voxels is smaller than one patch of {tuple(stride)}: "
-                "use a finer token level or a larger scan"
-            )
 
 
 def region_shape(shape: Sequence[int], sub_volume: Sequence[int], counts: Sequence[int]) -> tuple[int, int, int]:

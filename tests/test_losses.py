@@ -10,17 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from s2dc_core.geometry import Matches
-from s2dc_core.losses import (
-    PRESETS,
-    S2DCLoss,
-    info_nce,
-    match_weights,
-    patch_to_patch,
-    patch_to_structure,
-    published_patch_to_patch,
-    published_patch_to_structure,
-)
+from s2dc_core.losses import PRESETS, S2DCLoss, info_nce, match_weights, patch_to_patch, patch_to_structure
 from s2dc_core.matching import MatchStatistics, match_statistics
+from s2dc_core.official import official_patch_to_patch, official_patch_to_structure
 
 PUBLISHED = json.loads((Path(__file__).parent / "reference" / "published_loss_values.json").read_text())["cases"]
 
@@ -287,14 +279,14 @@ def test_published_clamp_kills_the_gradient():
     """Without a temperature a confidence is at most e^4 / N^2: from N = 7390 on every match is clamped."""
     same = torch.ones(1, 1001, 2, dtype=torch.float64).div(2**0.5).requires_grad_()
     matches = index_matches(*[(0, i, i) for i in range(1001)])
-    value = published_patch_to_patch(same, same.detach(), matches, "dual_softmax")
+    value = official_patch_to_patch(same, same.detach(), matches, "dual_softmax")
     (gradient,) = torch.autograd.grad(value, same)
     assert value.item() == pytest.approx(-math.log(1e-6) - math.log1p(-1e-6)) and gradient.eq(0).all()
 
 
-def test_published_patch_to_structure_can_detach_its_ratios():
+def test_official_patch_to_structure_can_detach_its_ratios():
     q, k, matches = published_case(PUBLISHED[0])
-    values = [published_patch_to_structure(q, k, matches, detach) for detach in (False, True)]
+    values = [official_patch_to_structure(q, k, matches, detach) for detach in (False, True)]
     torch.testing.assert_close(*values)
     assert not torch.allclose(*(torch.autograd.grad(value, q)[0] for value in values))
 

@@ -9,17 +9,10 @@ import torch
 from monai.networks.nets import SwinUNETR
 from safetensors.torch import load_file, save_file
 
-from s2dc_core.model import (
-    Branch,
-    Encoder,
-    EncoderConfig,
-    FeatureQueue,
-    ProjectionHead,
-    StudentTeacher,
-    export_encoder,
-    join_levels,
-    load_encoder,
-)
+from s2dc_core.encoder import Encoder, EncoderConfig
+from s2dc_core.matching import join_levels
+from s2dc_core.model import Branch, FeatureQueue, ProjectionHead, StudentTeacher
+from s2dc_core.weights import export_encoder, load_encoder
 
 TINY = EncoderConfig(embed_dim=12, heads=(1, 2, 4, 8), window=2, depths=(1, 1, 1, 1), sub_volume=(32, 32, 32))
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from s2dc_core.downstream import FinetuneConfig
+from s2dc_core.encoder import EncoderConfig
 from s2dc_core.losses import LossOptions, S2DCLoss
-from s2dc_core.model import EncoderConfig
 from s2dc_core.options import make, nearest, problems_of
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.views import ViewConfig

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from s2dc_core.encoder import EncoderConfig
 from s2dc_core.geometry import (
     ground_truth_matches,
     random_affine,
@@ -14,7 +15,6 @@ from s2dc_core.geometry import (
     transform_points,
     warp,
 )
-from s2dc_core.model import EncoderConfig
 from s2dc_core.views import (
     ViewConfig,
     augment_regions,

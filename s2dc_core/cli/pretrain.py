@@ -11,9 +11,9 @@ import torch
 from s2dc_core.cli.assignments import add_assignments, take_assignments
 from s2dc_core.cli.data import pretraining_cases, roots_of
 from s2dc_core.data import CT_WINDOW, RULES, load_manifest, members_of, open_scans, problem_table
+from s2dc_core.geometry import check_fits
 from s2dc_core.pretraining import RECIPES, Monitor, PretrainConfig, dry_run, pretrain
 from s2dc_core.training import find_run, reserve_folder
-from s2dc_core.views import check_fits
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:

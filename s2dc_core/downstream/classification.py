@@ -12,7 +12,7 @@ from s2dc_core.downstream.config import FinetuneConfig
 from s2dc_core.downstream.examples import Example, Examples
 from s2dc_core.downstream.networks import Classifier
 from s2dc_core.downstream.tasks import POOLED_LEVELS, Task, seeded
-from s2dc_core.model import EncoderConfig
+from s2dc_core.encoder import EncoderConfig
 
 
 class Classification(Task):

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
+from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.library.arms import open_weights
-from s2dc_core.model import Encoder, EncoderConfig
 
 SCRATCH = ""
 """The name of no weights: the encoder starts from random numbers."""

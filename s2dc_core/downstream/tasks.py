@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from s2dc_core.downstream.config import FinetuneConfig
 from s2dc_core.downstream.examples import Example, Examples
 from s2dc_core.downstream.networks import LinearDecoder, swin_unetr
-from s2dc_core.model import EncoderConfig
+from s2dc_core.encoder import EncoderConfig
 
 DEPTH = 16
 """SwinUNETR halves its tokens four times."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from numbers import Real
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,14 +10,28 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import nn
+from torch import Tensor, nn
 
-from s2dc_core.downstream.examples import Example
 from s2dc_core.features import organ_grid, token_features
 
 
+class Labelled(Protocol):
+    """What has an image with labels on its grid, such as downstream.Example.
+
+    Attributes:
+        image: [C, X, Y, Z], normalised.
+        truth: [X, Y, Z], 0 for background.
+        affine, background: see Scan.
+    """
+
+    image: Tensor
+    truth: Tensor
+    affine: np.ndarray
+    background: float
+
+
 def example_tokens(
-    encoder: nn.Module, examples: Iterable[Example], levels: Real | Sequence[Real]
+    encoder: nn.Module, examples: Iterable[Labelled], levels: Real | Sequence[Real]
 ) -> list[tuple[Float[np.ndarray, "t c"], Int[np.ndarray, " t"]]]:
     """Of each example all tokens and the label that fills at least half of each, 0 for background."""
     found = []

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import torch
 
+from s2dc_core.encoder import EncoderConfig
 from s2dc_core.losses import PRESETS, LossOptions
-from s2dc_core.model import TOKEN_HEADS, EncoderConfig, StudentTeacher
+from s2dc_core.model import TOKEN_HEADS, StudentTeacher
 from s2dc_core.options import one_of, problems_of, that, within
 from s2dc_core.training.recipe import LEVEL_NAMES, MANY, Recipe
 from s2dc_core.training.recipe_file import recipes_of

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from s2dc_core.data import ScanFacts, Scans, facts_of, settings_of
+from s2dc_core.geometry import check_fits
 from s2dc_core.losses import LossTerms, S2DCLoss
 from s2dc_core.model import FeatureQueue, SharedBatchNorm
 from s2dc_core.pretraining.config import PretrainConfig
@@ -17,7 +18,7 @@ from s2dc_core.pretraining.regions import RegionDraw, RegionDraws, draw_tokens, 
 from s2dc_core.training.order import TOKENS, random_numbers
 from s2dc_core.training.records import difference
 from s2dc_core.training.run import Run, UnreadableScans, autocast
-from s2dc_core.views import Views, check_fits, region_shape
+from s2dc_core.views import Views, region_shape
 
 
 class Pretraining(Run):

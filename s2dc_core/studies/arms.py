@@ -15,14 +15,15 @@ import torch
 from joblib import cpu_count
 
 from s2dc_core.data import Scan, open_scan
+from s2dc_core.encoder import Encoder
 from s2dc_core.evaluation.silhouettes import scan_silhouettes
 from s2dc_core.intervals import mean_interval
 from s2dc_core.library.arms import ARMS, RATES, WEIGHTS, open_weights
-from s2dc_core.model import Encoder, export_encoder
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.pretrain import Pretraining, pretrain
 from s2dc_core.studies.jobs import in_processes
 from s2dc_core.training.records import kept_record, read_json, versions, write_json
+from s2dc_core.weights import export_encoder
 
 TRAINING_IMAGES = ("phantom_ct", "phantom_ct", "phantom_pet", "phantom_mr_t1")
 """Each body is seen by each of these; CT twice, because its organs are the hardest to tell apart."""

@@ -1,7 +1,7 @@
 """The study on real scans: encoders trained on phantoms alone, and on such scans without their labels.
 
-``python -m s2dc_core.studies.real_scans FOLDER DATA`` takes the encoders that `study` left in FOLDER, trains the same arms
-on the scans in DATA by patient, measures both, and writes FOLDER/weights/real.json. The scans stay where they are.
+It takes the encoders that `arms` left in FOLDER, trains the same arms on the scans in DATA by patient, measures both,
+and writes FOLDER/weights/real.json. The scans stay where they are.
 """
 
 import argparse

@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from s2dc_core.model import export_encoder
 from s2dc_core.training.batches import Origin
 from s2dc_core.training.durable import put_back, replace_folder, sync, told_when_full, write_durably
 from s2dc_core.training.recipe import Recipe
 from s2dc_core.training.records import read_json, write_json
+from s2dc_core.weights import export_encoder
 
 if TYPE_CHECKING:
     from s2dc_core.training.run import Run

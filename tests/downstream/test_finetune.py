@@ -19,7 +19,8 @@ from s2dc_core.downstream import (
     finetune,
 )
 from s2dc_core.downstream.finetune import build_network
-from s2dc_core.model import Encoder, EncoderConfig, export_encoder
+from s2dc_core.encoder import Encoder, EncoderConfig
+from s2dc_core.weights import export_encoder
 from tests.data.miniature import MAKERS
 from tests.training.test_processes import launch
 

@@ -24,8 +24,9 @@ from s2dc_core.downstream import (
     evaluate,
     finetune,
 )
-from s2dc_core.model import Encoder, export_encoder, load_encoder
+from s2dc_core.encoder import Encoder
 from s2dc_core.training import UnreadableScans
+from s2dc_core.weights import export_encoder, load_encoder
 from tests.data.miniature import MAKERS
 from tests.training.test_finetune import BALLS, CONFIG, SHAPE, SIZES, ball, balls
 

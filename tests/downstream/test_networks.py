@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from s2dc_core.downstream.networks import Classifier, LinearDecoder, swin_unetr
-from s2dc_core.model import EncoderConfig
+from s2dc_core.encoder import EncoderConfig
 
 SIZES = EncoderConfig(embed_dim=12, heads=(1, 2, 2, 2), window=4, use_v2=False)
 

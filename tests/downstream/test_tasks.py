@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from s2dc_core.downstream import Classification, Example, Examples, FinetuneConfig, ImageToImage, Segmentation
-from s2dc_core.model import EncoderConfig
+from s2dc_core.encoder import EncoderConfig
 
 CONFIG = FinetuneConfig(region=(16, 12, 8), intensity=0.0)
 CPU = torch.device("cpu")

@@ -7,9 +7,10 @@ import torch
 
 from s2dc_core import streaming
 from s2dc_core.data import Scan
+from s2dc_core.encoder import EncoderConfig
 from s2dc_core.geometry import Matches
 from s2dc_core.losses import S2DCLoss
-from s2dc_core.model import EncoderConfig, FeatureQueue
+from s2dc_core.model import FeatureQueue
 from s2dc_core.pretraining import PretrainConfig, Pretraining, peak_memory, pretrain
 from s2dc_core.pretraining.regions import draw_tokens, draw_views
 from s2dc_core.views import ViewConfig

@@ -10,9 +10,9 @@ from scipy import stats
 
 from s2dc_core.library import ARMS, open_weights
 from s2dc_core.library import arms as shipped
-from s2dc_core.model import load_encoder
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.studies import arms as study
+from s2dc_core.weights import load_encoder
 from tests.training.test_pretrain import CONFIG, blobs
 
 TINY = replace(CONFIG, steps=4, levels=(0, 1), joined=True, token_head="none", matched_tokens=20)
@@ -202,7 +202,8 @@ def test_unknown_weights_are_named(tmp_path):
 def test_a_checkpoint_of_another_architecture_says_what_does_not_fit(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    from s2dc_core.model import Encoder, EncoderConfig, export_encoder
+    from s2dc_core.encoder import Encoder, EncoderConfig
+    from s2dc_core.weights import export_encoder
 
     encoder = Encoder(EncoderConfig.teaching(use_v2=False))
     file = tmp_path / "mine.safetensors"

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from s2dc_core.losses import LossTerms, S2DCLoss
-from s2dc_core.model import load_encoder
 from s2dc_core.pretraining import PretrainConfig, Pretraining, pretrain
 from s2dc_core.training import checkpoints
+from s2dc_core.weights import load_encoder
 from tests.training.test_pretrain import CONFIG, blobs
 
 SHORT = replace(CONFIG, steps=6, queue=8, matched_tokens=40, clip=1.0)

@@ -19,7 +19,8 @@ from s2dc_core.downstream import (
     Segmentation,
     finetune,
 )
-from s2dc_core.model import EncoderConfig, FeatureQueue
+from s2dc_core.encoder import EncoderConfig
+from s2dc_core.model import FeatureQueue
 from s2dc_core.pretraining import PretrainConfig, Pretraining
 from tests.pretend import Generator, counted, pretended
 from tests.training.test_pretrain import CONFIG, blobs

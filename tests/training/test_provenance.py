@@ -9,10 +9,11 @@ import pytest
 
 from s2dc_core.data import open_scan, settings_of
 from s2dc_core.downstream import Examples, FinetuneConfig, finetune
+from s2dc_core.encoder import Encoder
 from s2dc_core.library import open_weights
-from s2dc_core.model import Encoder, export_encoder, load_encoder
 from s2dc_core.pretraining import PretrainConfig, pretrain
 from s2dc_core.training import provenance
+from s2dc_core.weights import export_encoder, load_encoder
 from tests.training.test_finetune import BALLS, CONFIG, SIZES, ball
 from tests.training.test_pretrain import CONFIG as PRETRAINING
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
+from s2dc_core.encoder import EncoderConfig
 from s2dc_core.library import shipped_record
-from s2dc_core.model import EncoderConfig
 from s2dc_core.pretraining import RECIPES, PretrainConfig
 from s2dc_core.views import ViewConfig
 
