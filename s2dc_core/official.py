@@ -1,4 +1,4 @@
-"""The structure losses as the published code computes them (Ashespt/S2DC, commit b65c9aa), not as the paper prints them.
+"""The structure losses as the published code has them (Ashespt/S2DC, commit b65c9aa), not as the paper prints them.
 
 They are what the preset "official" takes, in place of equations 5, 7 and 8.
 """
@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from s2dc_core.geometry import Matches
-from s2dc_core.losses import match_weights
+from s2dc_core.losses import match_weights, reduced
 from s2dc_core.matching import (
     ASSIGNMENTS,
     MatchStatistics,
@@ -25,8 +25,12 @@ CLAMP = 1e-6
 
 
 def official_patch_to_patch(
-    student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches, assignment: str
-) -> Float[Tensor, ""]:
+    student: Float[Tensor, "b n c"],
+    teacher: Float[Tensor, "b m c"],
+    matches: Matches,
+    assignment: str,
+    reduction: str = "mean",
+) -> Float[Tensor, "*b"]:
     """What the published code calls L_p2p: mean -log p over the matches plus mean -log(1 - p) over all other pairs.
 
     p is the dual-softmax of the cosines without a temperature, or Sinkhorn's plan with a dustbin of score 1 and 100
@@ -42,12 +46,16 @@ def official_patch_to_patch(
     confidence = confidence.clamp(CLAMP, 1 - CLAMP)
     is_match = _match_mask(similarity, matches)
     pull, push = _mean_where(is_match, confidence.log()), _mean_where(~is_match, (1 - confidence).log())
-    return -(pull + push).mean()
+    return reduced(-(pull + push), reduction)
 
 
 def official_patch_to_structure(
-    student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches, detach_ratio: bool = False
-) -> Float[Tensor, ""]:
+    student: Float[Tensor, "b n c"],
+    teacher: Float[Tensor, "b m c"],
+    matches: Matches,
+    detach_ratio: bool = False,
+    reduction: str = "mean",
+) -> Float[Tensor, "*b"]:
     """What the published code calls L_p2s, a mean over the regions.
 
     On s = (1 + cosine) / 2, clamped: the sum over the matches of equation 7's weight times -log s, not divided by
@@ -60,9 +68,9 @@ def official_patch_to_structure(
     closeness = ((1 + cosine) / 2).clamp(CLAMP, 1 - CLAMP)
     at = (matches.batch, matches.source, matches.target)
     weights = match_weights(MatchStatistics(closeness[at], cosine[at], source, target), matches)
-    pull = -(weights * closeness[at].log()).sum() / len(student)
+    pull = cosine.new_zeros(len(student)).index_add(0, matches.batch, -weights * closeness[at].log())
     is_match = _match_mask(cosine, matches)
-    return pull - _mean_where(~is_match, (1 - closeness).log()).mean()
+    return reduced(pull - _mean_where(~is_match, (1 - closeness).log()), reduction)
 
 
 def _match_mask(similarity: Float[Tensor, "b n m"], matches: Matches) -> Tensor:

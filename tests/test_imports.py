@@ -10,7 +10,7 @@ METHOD = ("options", "geometry", "matching", "losses", "encoder", "model", "view
 """In the order in which it is read; plots shows what all before it compute."""
 
 APPENDIX = ("threads", "pointers", "statedicts", "intervals", "weights", "streaming", "official")
-"""What the method calls from within a function, and a first reading leaves out. It may import from all of the method."""
+"""What the method calls from within a function, and a first reading leaves out. It may import from the method."""
 
 DOORS = {
     "data": (),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from s2dc_core.features import organ_grid, token_features
 
 
+@runtime_checkable
 class Labelled(Protocol):
     """What has an image with labels on its grid, such as downstream.Example.
 
