@@ -10,7 +10,7 @@ BOOK_STAMP := .venv/.installed-book
 
 # Threads that wait for each other soon sleep, also where torch is loaded before s2dc_core, whose threads.py says more.
 ifndef OMP_WAIT_POLICY
-export GOMP_SPINCOUNT ?= 10000
+export GOMP_SPINCOUNT ?= 1000
 export KMP_BLOCKTIME ?= 1
 endif
 

@@ -10,7 +10,7 @@ import sys
 from joblib import cpu_count
 from threadpoolctl import threadpool_info, threadpool_limits
 
-SPINS = "10000"
+SPINS = "1000"
 """Turns that a waiting thread of GNU's OpenMP spins before it sleeps. Its own number is 300,000, some milliseconds."""
 BLOCKTIME = "1"
 """The same for Intel's and LLVM's OpenMP, in milliseconds. Their own number is 200."""

@@ -44,13 +44,14 @@ def refuse_label_map(values: np.ndarray, path: str | Path) -> None:
 def is_label_map(values: np.ndarray, path: Path) -> bool:
     """Whether finite values [X, Y, Z] are labels, or shares of a structure from 0 to 1, rather than a scan.
 
-    Labels are whole numbers from 0 (or -1, for "ignore") up. Up to 16 of them are no scan; of more, most neighbours are
-    equal, which noise prevents in a scan, of 8 bits too. A CT goes far below 0. Where the file's name or its folder's
-    says plainly that these are labels, less is asked for; nothing is a label map by its name alone.
+    Labels are whole numbers from 0 (or -1, for "ignore") up, and hardly begin above 2. Up to 16 of them are no scan; of
+    more, most neighbours are equal, which noise prevents in a scan, of 8 bits too. A CT goes far below 0. Where the
+    file's name or its folder's says plainly that these are labels, less is asked for; nothing is a label map by its
+    name alone.
     """
     low, high = float(values.min()), float(values.max())
     named = speaks_plainly(path)
-    if low < -1 or high > LARGEST:
+    if low < -1 or high > LARGEST or (low > 2 and not named):
         return False
     if named and low > -0.005 and high <= 1.001:
         return True
