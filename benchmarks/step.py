@@ -30,7 +30,7 @@ SPACING = (1.5, 1.5, 1.5)
 
 def smooth_scan(config: PretrainConfig) -> Scan:
     """Random tissue that fills one region."""
-    shape = [n * side for n, side in zip(config.views.counts, config.encoder.sub_volume, strict=True)]
+    shape = [n * side for n, side in zip(config.options.views.counts, config.encoder.sub_volume, strict=True)]
     coarse = torch.randn(1, 1, *(side // 16 for side in shape), generator=torch.Generator().manual_seed(0))
     volume = torch.nn.functional.interpolate(coarse, size=shape, mode="trilinear")[0]
     everywhere = torch.ones(shape, dtype=torch.bool)
@@ -43,7 +43,7 @@ def crop_by_crop(volume: torch.Tensor, config: PretrainConfig) -> tuple[torch.Te
     As in the published script every crop is a chain of dictionary transforms of its own: cut, brought to the size of a
     sub-volume (which it has), and, if it is to be augmented, shifted in intensity and warped.
     """
-    views, side = config.views, config.encoder.sub_volume
+    views, side = config.options.views, config.encoder.sub_volume
     image, key = {"image": MetaTensor(volume)}, {"keys": ["image"]}
     shift = RandShiftIntensityd(**key, offsets=views.intensity_shift, prob=0.1)
     angle, voxels = math.radians(20), views.translation_mm / SPACING[0] / 2
@@ -69,7 +69,7 @@ def plain_step(run: Pretraining, volume: torch.Tensor, matches: list[Matches]) -
     """The published passes: the student over the clean crops, the teacher over all three sets."""
     clean, warped, augmented = (crops.to(run.device) for crops in crop_by_crop(volume, run.config))
     student, teacher = run.model.student, run.model.teacher
-    level = run.config.levels[0]
+    level = run.config.options.levels[0]
     maps = student.encoder(clean)
     with torch.no_grad():
         target_maps = teacher.encoder(warped)

@@ -159,7 +159,7 @@ def test_fields_that_disagree_are_named():
 def test_numbers_of_numpy_and_paths_become_plain(tmp_path):
     numbers = {"steps": np.int64(5), "learning_rate": np.float32(0.5), "levels": [np.int64(1)], "seed": np.uint8(3)}
     config = PretrainConfig.from_dict(numbers)
-    assert json.loads(json.dumps(config.as_dict()))["steps"] == 5 and config.levels == (1,)
+    assert json.loads(json.dumps(config.as_dict()))["steps"] == 5 and config.options.levels == (1,)
     assert FinetuneConfig.from_dict({"weights": tmp_path}).weights == str(tmp_path)
 
 

@@ -367,7 +367,7 @@ def check_ring(answer):
 
 
 EXPLORE = """
-- Leave one loss out, `replace(config, loss_options={**config.loss_options, "contrast_weight": 0.0})`, train as many
+- Leave one loss out, `replace(config, loss_options={**config.options.loss_options, "contrast_weight": 0.0})`, train as many
   steps and compare the silhouettes. Notebook 06 shows the answer with intervals over seeds.
 - Give your own CTs: `-p scans '["a.nii.gz", "b.nii.gz"]' -p modality ct` (see the README). Does the loss fall to the
   same value? Why would it not?

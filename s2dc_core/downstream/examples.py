@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from s2dc_core.data import Case, Manifest, check_files, items_of, labels_in, settings_of_manifest, transforms_of
-from s2dc_core.training.order import CASES, random_numbers
+from s2dc_core.training.order import random_numbers
 
 PATIENT = ("patient", "patient_id", "PatientID", "subject", "subject_id", "participant_id")
 """Under which an entry may name its patient; the first that it has counts."""
@@ -125,7 +125,7 @@ class Examples(Sequence):
         known = list(dict.fromkeys(patients))
         if aside >= len(known):
             raise ValueError(f"{aside} of {len(known)} patients cannot be set aside: none would be left to train on")
-        order = torch.randperm(len(known), generator=random_numbers(seed, CASES, 0)).tolist()
+        order = torch.randperm(len(known), generator=random_numbers(seed, "cases", 0)).tolist()
         chosen = {known[k] for k in order[:aside]}
         here = [k for k, patient in enumerate(patients) if patient not in chosen]
         return self.only(here), self.only([k for k in range(len(patients)) if k not in set(here)])
@@ -145,7 +145,7 @@ class Examples(Sequence):
             groups.setdefault(entry.get("target"), []).append(k)
         chosen: list[int] = []
         for number, group in enumerate(groups[key] for key in sorted(groups, key=str)):
-            order = torch.randperm(len(group), generator=random_numbers(seed, CASES, 1 + number)).tolist()
+            order = torch.randperm(len(group), generator=random_numbers(seed, "cases", 1 + number)).tolist()
             chosen += [group[k] for k in order[: max(1, math.ceil(part * len(group) - 1e-9))]]
         return self.only(sorted(chosen))
 

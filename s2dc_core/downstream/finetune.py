@@ -23,7 +23,7 @@ from s2dc_core.downstream.scoring import Scores, evaluate, reason_of
 from s2dc_core.downstream.tasks import Task
 from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.training.loop import drive
-from s2dc_core.training.order import CROP, first_readable, random_numbers
+from s2dc_core.training.order import first_readable, random_numbers
 from s2dc_core.training.provenance import note_start
 from s2dc_core.training.records import versions, write_json
 from s2dc_core.training.resuming import start_or_resume
@@ -58,7 +58,7 @@ class TaskDraws(Dataset):
         self.config, self.task, self.examples = config, task, examples
 
     def __getitem__(self, number: int) -> TaskDraw:
-        seed = int(torch.randint(2**31, (1,), generator=random_numbers(self.config.seed, CROP, number)))
+        seed = int(torch.randint(2**31, (1,), generator=random_numbers(self.config.seed, "crop", number)))
         names = self.examples.names
 
         def draw(index: int) -> tuple[str, Tensor, Tensor]:

@@ -133,7 +133,7 @@ class Method(nn.Module):
             Terms, each [B], whose mean over the regions is the loss; and rows that `after_step` is to see, if any.
         """
 
-    def after_step(self, rows: Tensor | None, done: float) -> None:  # noqa: B027
+    def after_step(self, rows: Tensor | None, done: float) -> None:
         """What else a step changes, once the weights have been: a teacher, a queue, a centre.
 
         Args:

@@ -28,7 +28,7 @@ from s2dc_core.losses import PRESETS, LossOptions, LossTerms, S2DCLoss
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
 from s2dc_core.model import TOKEN_HEADS, BranchOptions, FeatureQueue, StudentTeacher
 from s2dc_core.options import one_of, problems_of, that, within
-from s2dc_core.views import Region, ViewConfig, Views, make_counterparts, matches_of, plan_region
+from s2dc_core.views import Region, ViewConfig, make_counterparts, matches_of, plan_region
 
 NORMS = ("layer", "batch")
 MANY = 2**16

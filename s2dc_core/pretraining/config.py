@@ -1,114 +1,156 @@
-"""Everything that decides a pre-training but the scans: model, views, loss, schedule, seed."""
+"""Everything that decides a pre-training but the scans: method, encoder, schedule, seed."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
 import torch
 
-from s2dc_core.encoder import EncoderConfig
-from s2dc_core.losses import PRESETS, LossOptions
-from s2dc_core.model import TOKEN_HEADS, StudentTeacher
-from s2dc_core.options import one_of, problems_of, that, within
-from s2dc_core.training.recipe import LEVEL_NAMES, MANY, Recipe
+from s2dc_core.encoder import Encoder, EncoderConfig
+from s2dc_core.methods import METHODS, Method, MethodOptions
+from s2dc_core.options import Options, nearest, within
+from s2dc_core.training.recipe import Recipe
 from s2dc_core.training.recipe_file import recipes_of
-from s2dc_core.views import ViewConfig
-
-NORMS = ("layer", "batch")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(Recipe):
-    """Model, views, schedule and loss of a run; the defaults suit a laptop and a minute or two.
+    """Encoder, method and schedule of a run; the defaults suit a laptop and a minute or two.
+
+    Fields of the method's options may be given as if they were the recipe's own: in files, on a command line, and to
+    `from_recipe` and `changed`. A recipe that names no method is S2DC's.
 
     Attributes:
-        encoder, levels, joined, hidden, out, momentum, token_head: see model.StudentTeacher.
-        norm: of the heads, "layer" or "batch"; None for "batch" with the official preset and "layer" otherwise. With
-            "batch" accumulated batches are not one larger batch.
-        views: how regions and their counterparts are drawn.
-        loss, loss_options: preset of S2DCLoss and what replaces its fields.
-        matched_tokens, token_draws: the structure losses look at that many random samples of that many tokens of each
-            region, see draws.draw_tokens; None for all tokens at once.
-        gradient_checkpointing: sub-volumes that the networks take at a time, keeping only their token maps and
+        encoder: its sizes.
+        method: the pretext task, one of methods.METHODS.
+        options: the method's own fields; None for its defaults.
+        gradient_checkpointing: sub-volumes that the encoders take at a time, keeping only their token maps and
             computing the rest again for the gradient: less memory, a third more time; None keeps all.
         compile: run the encoders through torch.compile, which needs a C++ compiler and some minutes at the start.
-        queue: teacher features kept as the negatives of L_g.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig.teaching)
-    levels: Sequence[int] = (1,)
-    joined: bool = False
-    hidden: int = 256
-    out: int = 128
-    momentum: float | int = 0.99
-    token_head: str = "mlp"
-    norm: str | None = None
-    views: ViewConfig = field(default_factory=lambda: ViewConfig(counts=(1, 1, 1)))
-    loss: str = "default"
-    loss_options: dict = field(default_factory=dict)
-    matched_tokens: int | None = None
-    token_draws: int = 1
+    method: str = "s2dc"
+    options: MethodOptions | None = None
     gradient_checkpointing: int | None = None
     compile: bool = False
-    queue: int = 256
 
     FOLDER: ClassVar[str] = "s2dc_core.pretraining"
+    INNER: ClassVar[str] = "options"
 
     RULES: ClassVar = {
         **Recipe.RULES,
-        "levels": LEVEL_NAMES,
-        "hidden": within(1, MANY),
-        "out": within(1, MANY),
-        "momentum": that(lambda share: 0 <= share <= 1, "must be from 0 to 1"),
-        "token_head": one_of(*TOKEN_HEADS),
-        "norm": one_of(*NORMS),
-        "loss": one_of(*PRESETS),
-        "matched_tokens": within(1, 10**9),
-        "token_draws": within(1, MANY),
         "gradient_checkpointing": within(1, 10**9),
-        "queue": within(0, 2**24),
+        "method": lambda _name, value: "" if value in METHODS else unknown_method(value),
     }
 
     def __post_init__(self):
         super().__post_init__()
-        if self.norm is None:
-            object.__setattr__(self, "norm", "batch" if self.loss == "official" else "layer")
+        if self.options is None:
+            object.__setattr__(self, "options", METHODS[self.method]())
+
+    @classmethod
+    def kind_within(cls, name: str, values: Mapping[str, Any]) -> type[Options] | None:
+        """For the field options, those of the method."""
+        if name != "options":
+            return super().kind_within(name, values)
+        method = values.get("method", "s2dc")
+        return METHODS.get(method) if isinstance(method, str) else None
 
     @classmethod
     def disagreements(cls, values, sound) -> Iterator[str]:
-        """Options of the loss that it does not have, and token levels that the sub-volumes cannot give."""
+        """Options of another method, and what does not fit the encoder."""
         yield from super().disagreements(values, sound)
-        if sound("loss_options"):
-            preset = vars(PRESETS[values.loss if sound("loss") else "default"])
-            yield from problems_of(LossOptions, {**preset, **values.loss_options}, "loss_options")
-        if sound("levels", "joined") and values.joined and list(values.levels) != sorted(values.levels):
-            yield f"levels to be joined go from fine to coarse, such as 1, 2, 3; got {list(values.levels)}"
-        if sound("encoder"):
-            sides, patch = list(values.encoder.sub_volume), values.encoder.patch
-            for level in values.levels if sound("levels") else ():
-                stride = patch * 2**level
-                if any(side % stride for side in sides):
-                    yield f"sub_volume {sides} must be multiples of {stride}, a token at {level} of levels"
-            least = patch * 8
-            if values.encoder.use_v2 and max(sides) <= least:
-                yield f"sub_volume {sides} must be larger than {least} voxels, or a norm of use_v2 has one token left"
+        if not sound("method"):
+            return
+        kind, given = METHODS[values.method], values.options
+        given = kind() if given is None else given
+        if not isinstance(given, (kind, Mapping)):
+            yield f"options are those of another method, {type(given).__name__}: {values.method} has {kind.__name__}"
+            return
+        if not sound("encoder"):
+            return
+        encoder = values.encoder
+        if encoder.use_v2 and max(encoder.sub_volume) <= encoder.patch * 8:
+            sides, least = list(encoder.sub_volume), encoder.patch * 8
+            yield f"sub_volume {sides} must be larger than {least} voxels, or a norm of use_v2 has one token left"
+        if sound("options"):
+            yield from kind.misfits(given, lambda *_names: True, encoder)
 
-    def build(self) -> StudentTeacher:
-        """Student and teacher with the initial weights that the seed gives, leaving the global random state alone."""
+    @classmethod
+    def nested(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values with the fields of the method's options among the options, wherever they were given.
+
+        Raises:
+            ValueError: for an unknown method, and for fields that are options of another one.
+        """
+        method = values.get("method", "s2dc")
+        if not isinstance(method, str) or method not in METHODS:
+            raise ValueError(unknown_method(method))
+        own, every = names_of(METHODS[method]), {name for kind in METHODS.values() for name in names_of(kind)}
+        rest = {name: value for name, value in values.items() if name in names_of(cls) or name not in every}
+        inner = {name: value for name, value in values.items() if name not in rest}
+        given = rest.get("options") or {}
+        if isinstance(given, MethodOptions):
+            given = {name: getattr(given, name) for name in names_of(type(given))}
+        if not isinstance(given, Mapping):
+            return dict(values)
+        options = {**given, **inner}
+        if strange := [name for name in options if name in every - own]:
+            raise ValueError(f"{', '.join(strange)}: options of another method, {method} has {', '.join(sorted(own))}")
+        return {**rest, "options": options} if options else rest
+
+    @classmethod
+    def place_of(cls, name: str, values: Mapping[str, Any]) -> str:
+        """Where a field lies that a command line names, such as options.views.counts for views.counts."""
+        first = name.split(".")[0]
+        inner = any(first in names_of(kind) for kind in METHODS.values()) and first not in names_of(cls)
+        return f"options.{name}" if inner else name
+
+    @classmethod
+    def field_names(cls) -> set[str]:
+        """Of the recipe and of every method's options."""
+        return {*names_of(cls), *(name for kind in METHODS.values() for name in names_of(kind))}
+
+    def changed(self, **values: Any) -> "PretrainConfig":
+        """A copy with some fields replaced, those of the options too."""
+        own = {name: value for name, value in values.items() if name not in names_of(type(self))}
+        rest = {name: value for name, value in values.items() if name not in own}
+        return replace(self, **{"options": replace(self.options, **own), **rest} if own else rest)
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "PretrainConfig":
+        """A recipe from plain values; what is not named keeps its default.
+
+        Raises:
+            ValueError: for a field that does not exist, or a value that does not fit, naming it.
+        """
+        return super().from_dict(cls.nested(values) if isinstance(values, Mapping) else values)
+
+    def build(self) -> Method:
+        """The method with the initial weights that the seed gives, leaving the global random state alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            sizes = (self.levels, self.hidden, self.out, self.norm, self.momentum, self.token_head, self.joined)
-            return StudentTeacher(self.encoder, *sizes, self.gradient_checkpointing)
+            method = self.options.build(self.encoder)
+        for module in method.modules():
+            if isinstance(module, Encoder):
+                module.at_a_time = self.gradient_checkpointing
+        return method
 
     @property
     def whole_batch(self) -> bool:
-        """With BatchNorm heads, which normalise over a batch in all processes."""
-        return self.norm == "batch"
+        """Whether a region's loss depends on the others of its batch, as the method says."""
+        return self.options.whole_batch
 
-    @property
-    def matched_levels(self) -> tuple[int, ...]:
-        """The levels whose grids need matches: all, or the finest if they are joined."""
-        return self.levels[:1] if self.joined else self.levels
+
+def unknown_method(name: object) -> str:
+    """What is said of a method that there is not."""
+    return f"unknown method {name!r}{nearest(name, METHODS)}"
+
+
+def names_of(kind: type[Options]) -> set[str]:
+    """Names of the fields of some options."""
+    return {each.name for each in fields(kind)}
 
 
 RECIPES = recipes_of(PretrainConfig.FOLDER)

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 
 from s2dc_core.data import Scan, Scans
+from s2dc_core.geometry import grid_of
 from s2dc_core.pretraining.config import PretrainConfig
-from s2dc_core.pretraining.reach import STAGES, TERMS, gradient_reach
-from s2dc_core.pretraining.regions import draw_views
+from s2dc_core.pretraining.reach import STAGES, gradient_reach
+from s2dc_core.pretraining.regions import draw_regions
 from s2dc_core.pretraining.run import Pretraining
-from s2dc_core.training.run import autocast
-from s2dc_core.views import Views
 
 
 def dry_run(config: PretrainConfig, scans: Scans, steps: int = 3, device: torch.device | str | None = None) -> str:
@@ -33,36 +32,33 @@ def dry_run(config: PretrainConfig, scans: Scans, steps: int = 3, device: torch.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     cost = _cost(config, step_times(config, scans, steps, device), device)  # first, while nothing else takes memory
-    views = draw_views(config, scans)
-    lines = [*_network(config), *_regions(config, views), *cost, *_reach(replace(config, batch=1), scans[0])]
+    lines = [*_network(config), *_regions(config, scans), *cost, *_reach(replace(config, batch=1), scans[0])]
     return "\n".join(f"{name:20s}{text}" for name, text in lines)
 
 
 def _network(config: PretrainConfig) -> list[tuple[str, str]]:
-    student = config.build().student
-    encoder, heads = (sum(weight.numel() for weight in part.parameters()) for part in (student.encoder, student))
-    return [("encoder", f"{encoder / 1e6:.2f} million weights, {heads / 1e6:.2f} with its heads; the teacher as many")]
+    method = config.build()
+    encoder = sum(weight.numel() for weight in method.encoder.parameters())
+    whole = sum(weight.numel() for weight in method.parameters())
+    trained = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
+    teacher = f"; a teacher without gradient has {(whole - trained) / 1e6:.2f} more" if whole > trained else ""
+    said = f"{encoder / 1e6:.2f} million weights, {trained / 1e6:.2f} with what is trained beside it{teacher}"
+    return [("method", config.method), ("encoder", said)]
 
 
-def _regions(config: PretrainConfig, views: Views) -> list[tuple[str, str]]:
-    region = views.source.shape[2:]
-    shape = " x ".join(map(str, region))
-    regions = "region" if config.batch == 1 else "regions"
-    drawn = f"{regions} of {shape} voxels, warped once; {len(views.positives)} sub-volumes for L_g"
-    lines = [("views of a step", f"{config.batch} {drawn}")]
-    together = f"joined with levels {config.levels[1:]}, " if config.joined and len(config.levels) > 1 else ""
-    for level, matches in zip(config.matched_levels, views.matches, strict=True):
-        stride = config.encoder.stride(level)
-        tokens = math.prod(side // s for side, s in zip(region, stride, strict=True))
-        seen = f"{len(matches.source)} matches in the batch drawn here"
-        lines.append((f"level {level}", f"{tokens} tokens of {stride[0]} voxels a region, {together}{seen}"))
-    return lines
+def _regions(config: PretrainConfig, scans: Scans) -> list[tuple[str, str]]:
+    regions = draw_regions(config, scans)
+    shape = " x ".join(map(str, regions.volume.shape[2:]))
+    one = "region" if config.batch == 1 else "regions"
+    parts = config.batch * math.prod(grid_of(regions.volume.shape[2:], config.encoder.sub_volume))
+    drawn = f"{config.batch} {one} of {shape} voxels, {parts} sub-volumes"
+    return [("a step looks at", drawn), *config.options.describe(config.encoder, regions)]
 
 
 def _reach(config: PretrainConfig, scan: Scan) -> list[tuple[str, str]]:
     reach = gradient_reach(config, scan)
     lines = []
-    for term in TERMS:
+    for term in reach.norms:
         stages = [stage for stage in STAGES if reach.norms[term][stage] > 0]
         lines.append((term, f"trains {reach.share(term):.1%} of the encoder: {', '.join(stages) or 'nothing'}"))
     return lines
@@ -75,7 +71,7 @@ def _cost(config: PretrainConfig, parts: dict[str, float], device: torch.device)
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
         memory = f"{peak:.2f} GB, the whole process at its peak, the scans included"
-    crops = config.batch * config.accumulate * math.prod(config.views.counts) / step
+    crops = config.batch * config.accumulate * math.prod(config.options.counts) / step
     shares = ", ".join(f"{part} {seconds / step:.0%}" for part, seconds in parts.items())
     return [
         ("time of a step", f"{step:.3g} s on {device} ({shares}), {crops:.3g} sub-volumes a second"),
@@ -102,23 +98,18 @@ def step_times(
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     run, seconds = Pretraining(config, scans, device), {}
+    draws = run.draws()
     for k in range(repeats + 1):
-        first = k * config.batch
-        views = _timed(run, seconds, "views", lambda first=first: draw_views(config, scans, first, run.device))
-        _timed(run, seconds, "teacher", lambda seen=views: _teach(run, seen))
+        numbers = range(k * config.batch, (k + 1) * config.batch)
+        batch = _timed(run, seconds, "reading", lambda numbers=numbers: [draws[number] for number in numbers])
+        views = _timed(run, seconds, "views", lambda batch=batch: run.prepare(batch))
+        _timed(run, seconds, "forward", lambda views=views: run.forward(views))
         _timed(run, seconds, "step", run.step)
     medians = {part: float(np.median(values[1:])) for part, values in seconds.items()}
-    for part in ("views", "teacher"):  # of one batch
+    for part in ("reading", "views", "forward"):  # of one batch
         medians[part] *= config.accumulate
     rest = medians.pop("step") - sum(medians.values())
-    return {**medians, "student, losses, optimiser": max(rest, 0.0)}
-
-
-@torch.no_grad()
-def _teach(run: Pretraining, views) -> None:
-    with autocast(run.config, run.device):
-        run.model.teach(views.target)
-        run.model.teacher.embed(views.positives)
+    return {**medians, "backward, optimiser": max(rest, 0.0)}
 
 
 def _timed(run: Pretraining, seconds: dict, part: str, work: Callable):

@@ -68,17 +68,14 @@ class Monitor:
             "scans_set_apart": len(run.quarantine),
         }
         if self._last is not None:
-            taken = run.regions_a_step * math.prod(run.config.views.counts)
+            taken = run.regions_a_step * math.prod(run.config.options.counts)
             numbers["sub_volumes_per_second"] = taken / (time.perf_counter() - self._last)
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, step)
 
     def _pictures(self, run: Pretraining, step: int) -> dict[str, Figure]:
-        config, (region, affine) = run.config, self._region(run)
-        level = config.levels if config.joined else config.levels[0]
-        tokens = token_features(
-            run.model.student.encoder, region.volume, level, affine=affine, background=region.background
-        )
+        (region, affine), level = self._region(run), run.config.options.read_at
+        tokens = token_features(run.encoder, region.volume, level, affine=affine, background=region.background)
         middle = [side // 2 for side in region.volume.shape[1:]]
         place = affine[:3, :3] @ middle + affine[:3, 3]
         after = f"after {step:,} steps"

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from s2dc_core.data import Scans
-from s2dc_core.losses import LossTerms
-from s2dc_core.model import StudentTeacher
+from s2dc_core.methods import Method
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.run import Pretraining
 from s2dc_core.training.loop import drive
@@ -18,10 +17,10 @@ from s2dc_core.training.resuming import start_or_resume
 
 
 class PretrainResult(NamedTuple):
-    """The trained model and, per step, the four values of LossTerms as floats."""
+    """The trained method and, per step, its terms as floats."""
 
-    model: StudentTeacher
-    history: list[LossTerms]
+    model: Method
+    history: list[tuple]
 
 
 def pretrain(
@@ -39,7 +38,7 @@ def pretrain(
     log_every: int | None = None,
     **options,
 ) -> PretrainResult:
-    """Train a student and its teacher on random regions of the scans.
+    """Train a method on random regions of the scans.
 
     Started by `accelerate launch`, `torchrun` or `notebook_launcher`, the processes take each step together.
 
@@ -50,7 +49,7 @@ def pretrain(
     Args:
         config: the recipe.
         scans: each is drawn from once before any is drawn from again, in an order that the seed gives.
-        progress: show a bar with the three terms, sub-volumes per second and the time left.
+        progress: show a bar with the loss and its terms, sub-volumes per second and the time left.
         folder: where checkpoints and quarantine.json go, every so many steps and at the end, and run.json with an entry
             for each start (see provenance); None keeps nothing. Only one run at a time may write there.
         save_every: steps between two checkpoints.
@@ -76,7 +75,7 @@ def pretrain(
     """
     run = start_or_resume(lambda recipe: Pretraining(recipe, scans, device, **options), config, folder, resume)
     noted = note_start(run, folder, note)
-    a_region = ("sub-volumes", math.prod(config.views.counts))
+    a_region = ("sub-volumes", math.prod(config.options.counts))
     kept = {"save_every": save_every, "keep": keep, "keep_every": keep_every, "log_every": log_every}
     drive(run, folder, progress=progress, on_step=on_step, on_every=noted, a_region=a_region, **kept)
     noted(run)

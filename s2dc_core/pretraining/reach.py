@@ -2,17 +2,13 @@
 
 from typing import NamedTuple
 
-import torch
-
 from s2dc_core.data import Scan
 from s2dc_core.pretraining.config import PretrainConfig
-from s2dc_core.pretraining.regions import draw_views
+from s2dc_core.pretraining.regions import RegionDraws
 from s2dc_core.pretraining.run import Pretraining
 
 STAGES = ("patch_embed", "layers1", "layers2", "layers3", "layers4")
 """MONAI's names: the patch embedding gives level 0, stage k gives level k. A v2 block belongs to its stage."""
-
-TERMS = ("contrast", "patch_to_patch", "patch_to_structure")
 
 
 class GradientReach(NamedTuple):
@@ -20,7 +16,7 @@ class GradientReach(NamedTuple):
 
     Attributes:
         weights: share of the encoder's weights that lies in each stage, together 1.
-        norms: for each loss alone, the norm of its gradient in each stage of the fresh student, 0 where it cannot
+        norms: for each loss alone, the norm of its gradient in each stage of the fresh encoder, 0 where it cannot
             reach.
     """
 
@@ -33,19 +29,22 @@ class GradientReach(NamedTuple):
 
 
 def gradient_reach(config: PretrainConfig, scan: Scan) -> GradientReach:
-    """Send each loss of a recipe, alone, back through the student it starts from, on one batch of views of a scan."""
+    """Send each loss of a recipe, alone, back through the encoder it starts from, on one batch of regions of a scan.
+
+    A batch before it lets a method have what it keeps of earlier ones, such as a queue's negatives.
+    """
     run = Pretraining(config, [scan], device="cpu")
-    pooled = run.model.student.pooled_head[-1].out_features
-    run.queue.add(torch.randn(32, pooled, generator=torch.Generator().manual_seed(config.seed)))
-    encoder = run.model.student.encoder
+    draws = RegionDraws(config, [scan])
+    earlier, batch = ([draws[first + k] for k in range(config.batch)] for first in (0, config.batch))
+    run.after_step([run.forward(run.prepare(earlier))[1]])
     parts = {stage: [] for stage in STAGES}
-    for name, weight in encoder.swinViT.named_parameters():
+    for name, weight in run.encoder.swinViT.named_parameters():
         parts[_stage_of(name)].append(weight)
-    total = sum(weight.numel() for weight in encoder.parameters())
-    terms, _ = run.compute(draw_views(config, [scan]))
+    total = sum(weight.numel() for weight in run.encoder.parameters())
+    terms, _ = run.forward(run.prepare(batch))
     norms = {}
-    for term in TERMS:
-        encoder.zero_grad()
+    for term in [name for name in run.Terms._fields if name != "total"] or ["total"]:
+        run.encoder.zero_grad()
         getattr(terms, term).backward(retain_graph=True)
         norms[term] = {
             stage: sum(float(w.grad.square().sum()) for w in part if w.grad is not None) ** 0.5

@@ -1,27 +1,27 @@
 """What each region of a run shows: its scan, its place and its random numbers follow from the seed and its number."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from s2dc_core.data import Scan, Scans
-from s2dc_core.geometry import Matches
+from s2dc_core.methods import Plan, Regions
 from s2dc_core.pretraining.config import PretrainConfig
-from s2dc_core.training.order import CROP, VIEWS, first_readable, random_numbers
-from s2dc_core.views import Region, Views, augment_regions, crop_region
+from s2dc_core.training.order import first_readable, random_numbers
+from s2dc_core.views import Region, crop_region
 
 
 class RegionDraw(NamedTuple):
-    """A region of a scan as it lies in the file, before anything is done to it.
+    """A region of a scan as it lies in the file, and what will be done to it.
 
     Attributes:
         number: its place in the run, from 0.
         scan: the name of its scan.
         region, spacing: the crop and the millimetres of its voxels.
+        plan: the method's decisions on it.
         unreadable: {scan: what is wrong with it} of those that were tried before this one.
     """
 
@@ -29,6 +29,7 @@ class RegionDraw(NamedTuple):
     scan: str
     region: Region
     spacing: tuple[float, float, float]
+    plan: Plan
     unreadable: dict[str, str]
 
 
@@ -42,76 +43,49 @@ class RegionDraws(Dataset):
         self.config, self.scans = config, scans
 
     def __getitem__(self, number: int) -> RegionDraw:
+        config = self.config
+
         def crop(index: int) -> tuple[Scan, Region]:
             scan = self.scans[index]
-            generator = random_numbers(self.config.seed, CROP, number)
-            encoder, counts = self.config.encoder, self.config.views.counts
-            return scan, crop_region(
-                scan.volume, encoder.sub_volume, counts, scan.background, scan.foreground, generator
-            )
+            generator = random_numbers(config.seed, "crop", number)
+            counts = config.options.counts
+            how = (config.encoder.sub_volume, counts, scan.background, scan.foreground, generator)
+            return scan, crop_region(scan.volume, *how)
 
         names = getattr(self.scans, "files", None) or [f"scan {index}" for index in range(len(self.scans))]
-        (scan, region), unreadable = first_readable(self.config.seed, number, names, crop)
+        (scan, region), unreadable = first_readable(config.seed, number, names, crop)
         # A crop is a view, with which a worker would send the whole scan.
         own = Region(*(part.clone() for part in region[:3]), region.background)
-        return RegionDraw(number, scan.name, own, scan.spacing, unreadable)
+        random = _Streams(config.seed, number)
+        plan = config.options.plan(config.encoder, own, scan.spacing, random)
+        return RegionDraw(number, scan.name, own, scan.spacing, plan, unreadable)
 
 
-def draw_views(config: PretrainConfig, scans: Scans, first: int = 0, device: torch.device | str = "cpu") -> Views:
-    """The views of a batch: the run's regions number ``first`` and following, on the device that makes them."""
+class _Streams(dict):
+    """A generator for each purpose, which goes on where it was left."""
+
+    def __init__(self, seed: int, number: int):
+        super().__init__()
+        self.of = partial(random_numbers, seed)
+        self.number = number
+
+    def __call__(self, purpose: str) -> torch.Generator:
+        if purpose not in self:
+            self[purpose] = self.of(purpose, self.number)
+        return self[purpose]
+
+
+def regions_of(draws: Sequence[RegionDraw], device: torch.device | str = "cpu") -> Regions:
+    """Some draws as a batch on a device."""
+    return Regions.of([draw.region for draw in draws], [draw.plan for draw in draws], device)
+
+
+def draw_regions(config: PretrainConfig, scans: Scans, first: int = 0, device: torch.device | str = "cpu") -> Regions:
+    """A batch: the run's regions number ``first`` and following, on a device."""
     draws = RegionDraws(config, scans)
-    return views_of(config, [draws[first + k] for k in range(config.batch)], device)
+    return regions_of([draws[first + k] for k in range(config.batch)], device)
 
 
-def views_of(config: PretrainConfig, draws: Sequence[RegionDraw], device: torch.device | str = "cpu") -> Views:
-    """Counterparts, positives and matches of some regions, made on a device; see views.augment_regions."""
-    return augment_regions(
-        [draw.region for draw in draws],
-        [draw.spacing for draw in draws],
-        config.encoder,
-        config.matched_levels,
-        config.views,
-        [random_numbers(config.seed, VIEWS, draw.number) for draw in draws],
-        device,
-    )
-
-
-def draw_tokens(
-    student: Float[Tensor, "b n c"],
-    teacher: Float[Tensor, "b m c"],
-    matches: Matches,
-    count: int,
-    draws: int = 1,
-    generators: Sequence[torch.Generator | None] | None = None,
-) -> tuple[Tensor, Tensor, Matches]:
-    """Random samples of the tokens of each region with the matches among them, [B * draws, <= count, C] each.
-
-    In a sample, matched tokens come first, drawn with their partners; room that is left goes to unmatched tokens, which
-    the others must still be told apart from. A small count spreads a sample over the region: tokens are then told apart
-    from other structures more often than from their own neighbours.
-
-    Args:
-        generators: one for each region.
-    """
-    sources, targets, kept = [], [], []
-    most = min(count, student.shape[1], teacher.shape[1])
-    for region, generator in enumerate(generators or [None] * len(student)):
-        pairs = (matches.batch == region).nonzero()[:, 0].cpu()
-        for _ in range(draws):
-            some = pairs[torch.randperm(len(pairs), generator=generator)][:most].to(matches.batch.device)
-            place = torch.arange(len(some), device=some.device)
-            kept.append(Matches(torch.full_like(place, len(kept)), place, place))
-            sources.append(student[region, _fill_up(matches.source[some], student.shape[1], count, generator)])
-            targets.append(teacher[region, _fill_up(matches.target[some], teacher.shape[1], count, generator)])
-    return torch.stack(sources), torch.stack(targets), Matches(*map(torch.cat, zip(*kept, strict=True)))
-
-
-def _fill_up(
-    first: Int[Tensor, " k"], total: int, count: int, generator: torch.Generator | None
-) -> Int[Tensor, " count"]:
-    """The given tokens, then others of ``total`` at random, up to ``count`` or all there are."""
-    free = torch.ones(total, dtype=torch.bool)
-    free[first.cpu()] = False
-    others = free.nonzero()[:, 0]
-    others = others[torch.randperm(len(others), generator=generator)][: max(min(count, total) - len(first), 0)]
-    return torch.cat([first, others.to(first.device)])
+def draw_views(config: PretrainConfig, scans: Scans, first: int = 0, device: torch.device | str = "cpu") -> Any:
+    """What the method makes of such a batch, on the device that makes it; see Method.views."""
+    return config.build().views(draw_regions(config, scans, first, device))

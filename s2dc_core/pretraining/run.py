@@ -1,24 +1,22 @@
-"""A step of pre-training (paper section 3, equation 9): views, three losses, a student, its teacher, a queue."""
+"""A step of pre-training, by whatever method: regions, views, a loss, and what follows the step."""
 
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from s2dc_core.data import ScanFacts, Scans, facts_of, settings_of
-from s2dc_core.geometry import check_fits
-from s2dc_core.losses import LossTerms, S2DCLoss
-from s2dc_core.model import FeatureQueue, SharedBatchNorm
+from s2dc_core.encoder import Encoder
+from s2dc_core.model import SharedBatchNorm
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.places import Placed, find_again, name_in
-from s2dc_core.pretraining.regions import RegionDraw, RegionDraws, draw_tokens, views_of
-from s2dc_core.training.order import TOKENS, random_numbers
+from s2dc_core.pretraining.regions import RegionDraw, RegionDraws, regions_of
 from s2dc_core.training.records import difference
 from s2dc_core.training.run import Run, UnreadableScans, autocast
-from s2dc_core.views import Views, region_shape
 
 
 class Pretraining(Run):
@@ -29,11 +27,11 @@ class Pretraining(Run):
         options, named: device, workers, quarantine, most_damaged; see Run.
 
     Attributes:
-        model, queue: the networks and the negatives of L_g.
-        history: LossTerms as floats.
+        model: the method, see methods.Method.
+        history: its terms as floats.
     """
 
-    Config, Terms = PretrainConfig, LossTerms
+    Config = PretrainConfig
 
     def __init__(self, config: PretrainConfig, scans: Scans, *options, **named):
         if not len(scans):
@@ -42,16 +40,13 @@ class Pretraining(Run):
         _refuse_unfit_scans(config, self.facts)
         super().__init__(config, *options, **named)
         self.model = config.build().to(self.device).train()
+        self.Terms = self.model.Terms
         self.encoder.trained_on = self.settings
-        if config.compile:
-            for branch in (self.model.student, self.model.teacher):
-                branch.encoder.swinViT.compile()
-        self.student = self.optimise(self.model.student)
-        self.passed = self.model
+        for module in self.model.modules() if config.compile else ():
+            if isinstance(module, Encoder):
+                module.swinViT.compile()
+        self.shared = self.optimise(self.model)
         self.processes.meet_in(*(part for part in self.model.modules() if isinstance(part, SharedBatchNorm)))
-        pooled = self.model.student.pooled_head[-1].out_features
-        self.queue = FeatureQueue(config.queue, pooled).to(self.device)
-        self.loss = S2DCLoss.from_preset(config.loss, **config.loss_options)
 
     @cached_property
     def facts(self) -> list[ScanFacts]:
@@ -85,61 +80,48 @@ class Pretraining(Run):
             self.scans = Placed(self.scans, found.places, found.missing)
 
     @property
-    def encoder(self) -> nn.Module:
-        """The student's."""
-        return self.model.student.encoder
+    def encoder(self) -> Encoder:
+        """The method's."""
+        return self.model.encoder
 
     def held(self) -> dict[str, nn.Module]:
-        """Student, teacher and queue."""
-        return {"model": self.model, "queue": self.queue}
+        """The method, which is all that is trained and changed."""
+        return {"model": self.model}
+
+    @staticmethod
+    def named_now(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a checkpoint under their names of now: the queue once lay beside the model."""
+        return {f"model.{name}" if name.startswith("queue.") else name: value for name, value in tensors.items()}
 
     def draws(self) -> RegionDraws:
         """Regions of the scans."""
         return RegionDraws(self.config, self.scans)
 
-    def prepare(self, draws: Sequence[RegionDraw]) -> tuple[Views, list[int]]:
-        """The views of a batch of regions, and their numbers."""
-        return views_of(self.config, draws, self.device), [draw.number for draw in draws]
+    def prepare(self, draws: Sequence[RegionDraw]) -> Any:
+        """The method's views of a batch of regions."""
+        return self.model.views(regions_of(draws, self.device))
 
-    def forward(self, prepared: tuple[Views, list[int]]) -> tuple[LossTerms, Tensor]:
-        """The terms of a batch of views, and the positives' teacher features."""
-        return self.compute(*prepared)
+    def forward(self, prepared: Any) -> tuple[tuple, Tensor | None]:
+        """The mean terms of a batch of views, and rows for `after_step`."""
+        with autocast(self.config, self.device):
+            terms, rows = self.shared(prepared)
+        return self.Terms(*(term.mean() for term in terms)), rows
 
-    def after_step(self, extras: Sequence[Tensor]) -> None:
-        """The teacher follows, and the positives of all processes, in their order, become negatives."""
-        self.model.update_teacher()
-        for keys in extras:
-            self.queue.add(self.processes.gather(keys))
-
-    def compute(self, views: Views, numbers: Sequence[int] = ()) -> tuple[LossTerms, Tensor]:
-        """The terms of equation 9 for a batch of views, with their gradient, and the positives' teacher features.
-
-        Args:
-            numbers: of the regions in the run; they decide which tokens are drawn.
-        """
-        config = self.config
-        with autocast(config, self.device):
-            student, teacher = self.student(views.source), self.model.teach(views.target)
-            with torch.no_grad():
-                positives = self.model.teacher.embed(views.positives)
-            levels = list(zip(student.tokens, teacher.tokens, views.matches, strict=True))
-            if config.matched_tokens:
-                draws = [random_numbers(config.seed, TOKENS, number) for number in numbers or range(len(views.source))]
-                levels = [draw_tokens(*level, config.matched_tokens, config.token_draws, draws) for level in levels]
-            tokens = (list(part) for part in zip(*levels, strict=True))
-            return self.loss(student.pooled, positives, self.queue.negatives(), *tokens), positives
+    def after_step(self, extras: Sequence[Tensor | None]) -> None:
+        """What the method does after a step, with the rows of all batches and processes, in their order."""
+        rows = [self.processes.gather(each) for each in extras if each is not None]
+        self.model.after_step(torch.cat(rows) if rows else None, (len(self.history) + 1) / self.config.steps)
 
 
 def _refuse_unfit_scans(config: PretrainConfig, facts: Sequence[ScanFacts]) -> None:
     """A scan that is too small, or gives a smaller region, would stop the run at whichever step draws it."""
-    strides = [config.encoder.stride(level) for level in config.levels]
     regions = set()
     for scan in facts:
         try:
-            check_fits(scan.shape, strides)
+            config.options.check_scan(scan.shape, config.encoder)
         except ValueError as error:
             raise ValueError(f"{scan.name}: {error}") from error
-        regions.add((region_shape(scan.shape, config.encoder.sub_volume, config.views.counts), scan.name))
+        regions.add((config.options.region_shape(scan.shape, config.encoder), scan.name))
     if config.batch > 1 and len({shape for shape, _ in regions}) > 1:
         raise ValueError(
             f"regions of one batch must have one shape, got {sorted(regions)}: use smaller counts, or batch=1"

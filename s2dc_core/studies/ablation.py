@@ -61,7 +61,7 @@ class PublishedMatches(Pretraining):
 def published_matches(config: PretrainConfig, draws: Sequence[RegionDraw], views: Views) -> list[Matches]:
     """What the published code would list, level by level, for the views of these draws: see `published_matrix`."""
     inside = torch.stack([draw.region.body for draw in draws])[:, None].to(views.source)
-    strides = [config.encoder.stride(level) for level in config.matched_levels]
+    strides = [config.encoder.stride(level) for level in config.options.matched_levels]
     shape, slipped = views.source.shape[2:], published_matrix(views.H, views.source.shape[2:])
     valid = zip(strides, valid_in_both(inside, views.H, strides), strict=True)
     return [ground_truth_matches(slipped, grid_of(shape, patch), patch, *both) for patch, both in valid]

@@ -105,7 +105,7 @@ def measure_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
     encoder = (
         config.build().student.encoder if arm == "untrained" else open_weights(folder / f"{arm}_seed{seed}.safetensors")
     )
-    write_json(file, {"recipe": asked, "silhouettes": measure(encoder, config.levels)})
+    write_json(file, {"recipe": asked, "silhouettes": measure(encoder, config.options.levels)})
 
 
 def measure(encoder: torch.nn.Module, levels: Sequence[int]) -> dict:

@@ -62,7 +62,7 @@ def train_on_real(arm: str, recipe: str, seed: int, name: str, split: int, folde
     encoder = pretrain(config, scans).model.student.encoder
     export_half(encoder, record.with_suffix(".safetensors"))
     measured = {scan: open_real(data, scan, group, True) for scan in parts["measured"]}
-    write_json(record, {"recipe": asked, "silhouettes": measure_scans(encoder, config.levels, measured)})
+    write_json(record, {"recipe": asked, "silhouettes": measure_scans(encoder, config.options.levels, measured)})
 
 
 def collect_real(

@@ -243,9 +243,10 @@ def restore(run: "Run", stored: Stored) -> None:
         run.accept(stored.state["scans"], quarantine_in(folder))
     except ValueError as error:
         raise type(error)(f"the run in {folder} was {error}") from error
+    tensors = run.named_now(stored.tensors)
     for part, module in run.held().items():
         prefix = f"{part}."
-        own = {name.removeprefix(prefix): value for name, value in stored.tensors.items() if name.startswith(prefix)}
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         try:
             module.load_state_dict(own)
         except RuntimeError as error:

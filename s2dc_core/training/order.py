@@ -4,6 +4,7 @@ A run counts the regions that it takes, from 0. Nothing else decides a draw, so 
 is the same run whether its regions pass through one process, through several, or in smaller batches one after another.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
@@ -13,8 +14,8 @@ import torch
 
 Read = TypeVar("Read")
 
-ORDER, CROP, VIEWS, TOKENS, CASES = range(5)
-"""What random numbers are for; each has a stream of its own."""
+STREAMS = {"order": 0, "crop": 1, "views": 2, "tokens": 3, "cases": 4}
+"""What random numbers are for, each with a stream of its own; another purpose's number follows from its name."""
 
 
 def first_readable(
@@ -47,10 +48,11 @@ def first_readable(
 
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, scans: int) -> list[int]:
-    return torch.randperm(scans, generator=random_numbers(seed, ORDER, epoch)).tolist()
+    return torch.randperm(scans, generator=random_numbers(seed, "order", epoch)).tolist()
 
 
-def random_numbers(seed: int, purpose: int, number: int) -> torch.Generator:
+def random_numbers(seed: int, purpose: str, number: int) -> torch.Generator:
     """A generator of its own for each seed, purpose and number."""
-    state = np.random.SeedSequence([seed, purpose, number]).generate_state(2)
+    stream = STREAMS[purpose] if purpose in STREAMS else zlib.crc32(purpose.encode()) + len(STREAMS)
+    state = np.random.SeedSequence([seed, stream, number]).generate_state(2)
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)

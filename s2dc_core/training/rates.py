@@ -19,7 +19,7 @@ def optimiser_of(
     """
     shares = [1.0]
     inside = set(slower.parameters()) if slower and rate != 1 else set()
-    groups = [{"params": [weight for weight in network.parameters() if weight not in inside]}]
+    groups = [{"params": [weight for weight in network.parameters() if weight.requires_grad and weight not in inside]}]
     if inside:
         shares.append(float(rate))
         groups.append({"params": [weight for weight in network.parameters() if weight in inside]})

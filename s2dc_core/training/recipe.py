@@ -1,7 +1,7 @@
 """What every recipe has: schedule, precision and seed; and recipes in and out of plain values."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
@@ -112,9 +112,26 @@ class Recipe(Options):
             FileNotFoundError: if there is no such file.
         """
         written, problems = read_recipe(recipe, cls.FOLDER)
-        values, more = assign({**written, **overrides}, assignments)
+        values = cls.nested({**written, **overrides})
+        values, more = assign(values, assignments, cls.place_of)
+        values = cls.nested(values)
         refuse([*problems, *more, *problems_of(cls, values)])
         return cls.from_dict(values)
+
+    @classmethod
+    def nested(cls, values: Mapping) -> dict:
+        """The values where the recipe has them, wherever they were given."""
+        return dict(values)
+
+    @classmethod
+    def place_of(cls, name: str, _values: Mapping) -> str:
+        """Where a field lies that a command line names."""
+        return name
+
+    @classmethod
+    def field_names(cls) -> set[str]:
+        """Of all fields that a command line may name."""
+        return {each.name for each in fields(cls)}
 
 
 def _plain(value):

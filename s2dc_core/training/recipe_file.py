@@ -1,7 +1,7 @@
 """Recipes as they are written: by name or in YAML, with fields replaced as a command line gives them."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -39,8 +39,13 @@ def read_recipe(recipe: str | Path, room: str) -> tuple[dict, list[str]]:
     return values, [f"{recipe}: {problem}" for problem in twice]
 
 
-def assign(values: Mapping, assignments: Sequence[str]) -> tuple[dict, list[str]]:
+def assign(
+    values: Mapping, assignments: Sequence[str], place_of: Callable[[str, Mapping], str] = lambda name, _values: name
+) -> tuple[dict, list[str]]:
     """The values with fields replaced, such as "steps=2000" or "views.counts=[2, 2, 1]", each read as YAML.
+
+    Args:
+        place_of: where a field lies among the values.
 
     Returns:
         them, and what is wrong with the assignments: one that is none, or a field that two of them give.
@@ -48,7 +53,7 @@ def assign(values: Mapping, assignments: Sequence[str]) -> tuple[dict, list[str]
     values, problems, given = _own(values), [], {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        *inner, last = name.split(".")
+        *inner, last = place_of(name, values).split(".")
         if not equals or not all((*inner, last)):
             problems.append(f"{assignment!r} is no field=value, such as steps=2000 or views.counts=[2, 2, 1]")
             continue

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from s2dc_core.training.batches import Origin, refuse_other_steps, regions_a_step
@@ -113,6 +113,11 @@ class Run(ABC):
     @abstractmethod
     def encoder(self) -> nn.Module:
         """The encoder that is trained; a checkpoint holds it once more, as a file for load_encoder."""
+
+    @staticmethod
+    def named_now(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Tensors of a checkpoint, which an earlier version may have written, under the names that `held` gives."""
+        return tensors
 
     @abstractmethod
     def draws(self) -> Dataset:

@@ -54,7 +54,7 @@ def test_pre_training_keeps_to_its_device(device, name):
     changes, most = KINDS[name]
     config = PretrainConfig(**{**vars(CONFIG), "clip": 1.0, **changes})
     run, plain = (Pretraining(config, [blobs()], device=place) for place in (device, "cpu"))
-    negatives = torch.randn(5, config.out, generator=torch.Generator().manual_seed(0))
+    negatives = torch.randn(5, config.options.out, generator=torch.Generator().manual_seed(0))
     for each in (run, plain):
         each.queue.add(negatives.to(each.device))
     with counted() as counts:

@@ -21,7 +21,7 @@ def test_every_recipe_of_the_project_names_all_its_fields_and_builds(name):
     config = PretrainConfig.from_recipe(name)
     # Complete: a default that changes later must not change what a recipe means.
     assert set(given) == set(vars(config))
-    assert set(given["encoder"]) == set(vars(config.encoder)) and set(given["views"]) == set(vars(config.views))
+    assert set(given["encoder"]) == set(vars(config.encoder)) and set(given["views"]) == set(vars(config.options.views))
     assert config.seed == 0
     config.build()
 
@@ -157,7 +157,7 @@ def test_numbers_are_those_that_people_write(text, value):
 def test_assignments_leave_what_they_were_given_alone():
     views = {"noise": 0.5}
     config = PretrainConfig.from_recipe("teaching", ["views.rotation_deg=7"], views=views)
-    assert (config.views.noise, config.views.rotation_deg) == (0.5, 7) and views == {"noise": 0.5}
+    assert (config.options.views.noise, config.options.views.rotation_deg) == (0.5, 7) and views == {"noise": 0.5}
     whole = PretrainConfig.from_recipe("teaching", ["views.noise=0"], views=ViewConfig(counts=(3, 1, 1)))
     assert (whole.views.counts, whole.views.noise) == ((3, 1, 1), 0)
 
