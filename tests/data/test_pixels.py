@@ -1,5 +1,6 @@
 """The values of DICOM slices: as they were stored, however they are packed and wherever in their bits they lie."""
 
+import locale
 import shutil
 from pathlib import Path
 
@@ -116,10 +117,12 @@ def packed(folder, compressor):
     change(
         place, lambda k, slice_: slice_.update({"RescaleSlope": 1, "RescaleIntercept": 0, "StudyInstanceUID": "1.2"})
     )
+    before = locale.setlocale(locale.LC_ALL)
     for file in sorted(place.iterdir()):
         plain = pydicom.dcmread(file)
         writer.SetFileName(str(file) + ".dcm")
         writer.Execute(sitk.ReadImage(str(file)))
+        locale.setlocale(locale.LC_ALL, before)  # writing, GDCM leaves "C", in which other tests' texts are ASCII
         file.unlink()
         made = pydicom.dcmread(str(file) + ".dcm")
         for name in (
