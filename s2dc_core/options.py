@@ -82,7 +82,7 @@ def problems_of(kind: type[Options], values: Mapping[str, Any], where: str = "")
         inner = kind.kind_within(name, full)
         if inner and isinstance(full[name], Mapping):
             problems = problems_of(inner, full[name], where if name == kind.INNER else prefix + name)
-            full[name] = full[name] if problems else inner(**full[name])
+            full[name] = full[name] if problems else make(inner, full[name])
         else:
             problems = [_problem(prefix + name, full[name], hint, kind.RULES.get(name))]
         if any(problems):

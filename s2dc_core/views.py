@@ -330,7 +330,7 @@ def stack_regions(
     if len(shapes) != 1:
         raise ValueError(f"a batch needs regions of one shape, got {sorted(shapes)}: batch scans of one size together")
     volume = torch.stack([region.volume.to(device, non_blocking=True) for region in regions])
-    return volume, torch.tensor([region.background for region in regions], device=volume.device)
+    return volume, torch.tensor([region.background for region in regions]).to(volume)
 
 
 def make_counterparts(

@@ -83,7 +83,7 @@ def naive_losses(student, teacher, matches, temperature, dispersion, normaliser)
 @pytest.mark.parametrize("normaliser", ["weights", "printed"])
 def test_structure_losses_equal_the_naive_loop(temperature, dispersion, normaliser):
     student, teacher = tokens(2, 5, 4), tokens(2, 6, 4, seed=1)
-    statistics = match_statistics(student, teacher, MATCHES, temperature, dispersion)
+    statistics = match_statistics(student, teacher, MATCHES, temperature, dispersion=dispersion)
     expected = naive_losses(student, teacher, MATCHES, temperature, dispersion, normaliser)
     assert patch_to_patch(statistics, MATCHES).item() == pytest.approx(expected[0])
     assert patch_to_structure(statistics, MATCHES, normaliser).item() == pytest.approx(expected[1])
@@ -113,7 +113,7 @@ def test_printed_normaliser_makes_the_term_vanish():
     """Equation 8 as printed: at most 5e-4 at N = 144, whatever the features."""
     student = tokens(1, 144, 16)
     matches = index_matches(*[(0, i, i) for i in range(144)])
-    statistics = match_statistics(student, tokens(1, 144, 16, seed=1), matches, 1.0, "variance")
+    statistics = match_statistics(student, tokens(1, 144, 16, seed=1), matches, 1.0, dispersion="variance")
     assert 0 < patch_to_structure(statistics, matches, "printed").item() < 5e-4
 
 
@@ -379,5 +379,5 @@ def test_numbers_out_of_range_are_named(value):
     [{"temperature": 0.1}, {"dispersion": "variance"}, {"normaliser": "printed"}, {"matmul_dtype": "bfloat16"}],
 )
 def test_options_without_effect_on_the_published_form_are_refused(option):
-    with pytest.raises(ValueError, match=f"{next(iter(option))}=.* has no effect on the published form"):
+    with pytest.raises(ValueError, match=f"{next(iter(option))}=.* has no effect on the official form"):
         S2DCLoss.from_preset("official", **option)

@@ -11,6 +11,7 @@ import pytest
 from s2dc_core.downstream import FinetuneConfig
 from s2dc_core.encoder import EncoderConfig
 from s2dc_core.losses import LossOptions, S2DCLoss
+from s2dc_core.methods import S2DCOptions, SimMIMOptions
 from s2dc_core.options import make, nearest, problems_of
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.views import ViewConfig
@@ -36,7 +37,7 @@ MAY = {
         "joined", "compile", "use_v2", "in_plane", "match_background", "contrast_unit_length", "detach_ratio", "pad",
     },
     "None": {
-        "clip", "norm", "matched_tokens", "gradient_checkpointing", "region", "FinetuneConfig.encoder",
+        "clip", "norm", "matched_tokens", "gradient_checkpointing", "options", "region", "FinetuneConfig.encoder",
         "FinetuneConfig.levels",
     },
     "0": {
@@ -51,8 +52,16 @@ MAY = {
 VALUES = {**NEVER, "true": True, "None": None, "0": 0}
 
 
-BUILT = {**TINY, "encoder": EncoderConfig(**TINY["encoder"]), "views": ViewConfig(**TINY["views"])}
-KINDS = {PretrainConfig: BUILT, FinetuneConfig: {}, EncoderConfig: TINY["encoder"], ViewConfig: {}, LossOptions: {}}
+OWN = {name: value for name, value in TINY.items() if name != "encoder"}
+KINDS = {
+    PretrainConfig: {"encoder": EncoderConfig(**TINY["encoder"])},
+    S2DCOptions: {**OWN, "views": ViewConfig(**TINY["views"])},
+    SimMIMOptions: {},
+    FinetuneConfig: {},
+    EncoderConfig: TINY["encoder"],
+    ViewConfig: {},
+    LossOptions: {},
+}
 
 
 def is_taken(kind, name, word):
@@ -153,7 +162,7 @@ def test_fields_that_disagree_are_named():
     refused("levels to be joined go from fine to coarse", joined=True, levels=[2, 1])
     refused("learning_rate x weight_decay must be below 1", learning_rate=10, weight_decay=0.5)
     refused("each once, got .1, 1.", levels=[1, 1])
-    refused("has no effect on the published form", loss="official", loss_options={"temperature": 0.5})
+    refused("has no effect on the official form", loss="official", loss_options={"temperature": 0.5})
 
 
 def test_numbers_of_numpy_and_paths_become_plain(tmp_path):

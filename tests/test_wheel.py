@@ -16,7 +16,7 @@ import yaml
 
 from s2dc_core.data import load_all, make_phantom
 from s2dc_core.library import ARMS
-from tests.training.test_pretrain import CONFIG
+from tests.pretraining.test_pretrain import CONFIG
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = """

@@ -131,7 +131,7 @@ class S2DCOptions(MethodOptions):
 
     def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
         """H, the positives' affines, intensities, matches, and which tokens the structure losses look at."""
-        plan = plan_region(region, spacing, encoder, self.matched_levels, self.views, random("views"))
+        plan = self.plan_views(encoder, region, spacing, random("views"))
         if self.matched_tokens:
             generator = random("tokens")
             for level in self.matched_levels:
@@ -143,6 +143,12 @@ class S2DCOptions(MethodOptions):
                 plan |= {f"{name}_{level}": value for name, value in drawn._asdict().items()}
                 plan[f"found_{level}"] = torch.tensor(pairs.shape[1])
         return plan
+
+    def plan_views(
+        self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """What becomes of a region, with all its matches; see views.plan_region."""
+        return plan_region(region, spacing, encoder, self.matched_levels, self.views, generator)
 
     def build(self, encoder: EncoderConfig) -> "S2DC":
         """Student, teacher, queue and loss."""

@@ -1,24 +1,24 @@
 """Everything that decides a pre-training but the scans: method, encoder, schedule, seed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
 
 from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.methods import METHODS, Method, MethodOptions
-from s2dc_core.options import Options, nearest, within
+from s2dc_core.options import Options, make, nearest, within
 from s2dc_core.training.recipe import Recipe
 from s2dc_core.training.recipe_file import recipes_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False)
 class PretrainConfig(Recipe):
     """Encoder, method and schedule of a run; the defaults suit a laptop and a minute or two.
 
-    Fields of the method's options may be given as if they were the recipe's own: in files, on a command line, and to
-    `from_recipe` and `changed`. A recipe that names no method is S2DC's.
+    Fields of the method's options may be given as if they were the recipe's own: in files, on a command line, in Python
+    and to dataclasses.replace. A recipe that names no method is S2DC's.
 
     Attributes:
         encoder: its sizes.
@@ -44,10 +44,22 @@ class PretrainConfig(Recipe):
         "method": lambda _name, value: "" if value in METHODS else unknown_method(value),
     }
 
+    def __init__(self, **values: Any):
+        given = values.get("options")
+        values = self.nested(values)
+        if strange := sorted(set(values) - names_of(type(self))):
+            raise TypeError(f"a recipe has no field {strange[0]!r}{nearest(strange[0], self.field_names())}")
+        if isinstance(given, MethodOptions) and all(getattr(given, name) is v for name, v in values["options"].items()):
+            values["options"] = given  # of whatever kind it is
+        for each in fields(self):
+            default = each.default if each.default_factory is MISSING else each.default_factory()
+            object.__setattr__(self, each.name, values.get(each.name, default))
+        self.__post_init__()
+
     def __post_init__(self):
         super().__post_init__()
-        if self.options is None:
-            object.__setattr__(self, "options", METHODS[self.method]())
+        if not isinstance(self.options, MethodOptions):
+            object.__setattr__(self, "options", make(METHODS[self.method], self.options or {}))
 
     @classmethod
     def kind_within(cls, name: str, values: Mapping[str, Any]) -> type[Options] | None:
@@ -111,12 +123,6 @@ class PretrainConfig(Recipe):
     def field_names(cls) -> set[str]:
         """Of the recipe and of every method's options."""
         return {*names_of(cls), *(name for kind in METHODS.values() for name in names_of(kind))}
-
-    def changed(self, **values: Any) -> "PretrainConfig":
-        """A copy with some fields replaced, those of the options too."""
-        own = {name: value for name, value in values.items() if name not in names_of(type(self))}
-        rest = {name: value for name, value in values.items() if name not in own}
-        return replace(self, **{"options": replace(self.options, **own), **rest} if own else rest)
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "PretrainConfig":

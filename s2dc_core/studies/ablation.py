@@ -11,7 +11,7 @@ bodies are the same for all rows.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import mean
@@ -24,18 +24,20 @@ from s2dc_core.downstream.config import FinetuneConfig
 from s2dc_core.downstream.data_sets import Downstream
 from s2dc_core.downstream.finetune import finetune
 from s2dc_core.downstream.generated import organ_lesson
+from s2dc_core.encoder import EncoderConfig
 from s2dc_core.evaluation.probe import example_tokens, probe_dice
-from s2dc_core.geometry import Matches, grid_of, ground_truth_matches
+from s2dc_core.geometry import grid_of, ground_truth_matches
 from s2dc_core.intervals import mean_interval
-from s2dc_core.library.arms import ABLATION, ARMS, RATES, open_weights
+from s2dc_core.library.arms import ARMS, RATES, open_weights
+from s2dc_core.library.results import ABLATION
+from s2dc_core.methods import S2DCOptions
 from s2dc_core.pretraining.config import PretrainConfig
-from s2dc_core.pretraining.regions import RegionDraw
 from s2dc_core.pretraining.run import Pretraining
 from s2dc_core.studies.arms import export_half, measure, training_scans
 from s2dc_core.studies.jobs import in_processes, install, study_options
 from s2dc_core.training.loop import drive
 from s2dc_core.training.records import kept_record, read_json, versions, write_json
-from s2dc_core.views import Views, valid_in_both
+from s2dc_core.views import Region, valid_in_both
 
 DEFAULT, UNTRAINED = "S2DC", "untrained"
 
@@ -46,25 +48,23 @@ PROBED, TUNED = (1, 3, 12), 3
 """How many of them a linear probe of frozen tokens learns from, and how many fine-tuning does."""
 
 
-class PublishedMatches(Pretraining):
-    """Pre-training on the published code's list of matches, which does not belong to the warp.
+class PublishedMatches(S2DCOptions):
+    """S2DC on the published code's list of matches, which does not belong to the warp.
 
     The warp is that of the default, so only the list differs; with its large motions about 30 % of the pairs are wrong.
     """
 
-    def prepare(self, draws: Sequence[RegionDraw]) -> tuple[Views, list[int]]:
-        """The views of a batch, with the matches that the published matrix gives, and the regions' numbers."""
-        views, numbers = super().prepare(draws)
-        return views._replace(matches=published_matches(self.config, draws, views)), numbers
-
-
-def published_matches(config: PretrainConfig, draws: Sequence[RegionDraw], views: Views) -> list[Matches]:
-    """What the published code would list, level by level, for the views of these draws: see `published_matrix`."""
-    inside = torch.stack([draw.region.body for draw in draws])[:, None].to(views.source)
-    strides = [config.encoder.stride(level) for level in config.options.matched_levels]
-    shape, slipped = views.source.shape[2:], published_matrix(views.H, views.source.shape[2:])
-    valid = zip(strides, valid_in_both(inside, views.H, strides), strict=True)
-    return [ground_truth_matches(slipped, grid_of(shape, patch), patch, *both) for patch, both in valid]
+    def plan_views(
+        self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """As the default's, with the matches that the published matrix gives, level by level."""
+        plan = super().plan_views(encoder, region, spacing, generator)
+        inside, H, shape = region.body[None, None].float(), plan["H"][None], region.volume.shape[1:]
+        strides = [encoder.stride(level) for level in self.matched_levels]
+        for level, patch, valid in zip(self.matched_levels, strides, valid_in_both(inside, H, strides), strict=True):
+            listed = ground_truth_matches(published_matrix(H, shape), grid_of(shape, patch), patch, *valid)
+            plan[f"matches_{level}"] = torch.stack([listed.source, listed.target])
+        return plan
 
 
 def published_matrix(H: Float[Tensor, "b 4 4"], shape: Sequence[int]) -> Float[Tensor, "b 4 4"]:
@@ -91,25 +91,25 @@ class Row:
         loss: fields of the loss.
         views: fields of the views.
         fields: of the recipe itself.
-        run: what takes its steps; None for the start that all rows of a seed share.
+        options: of S2DC; None for the start that all rows of a seed share.
     """
 
     group: str
     loss: Mapping[str, object] = field(default_factory=dict)
     views: Mapping[str, object] = field(default_factory=dict)
     fields: Mapping[str, object] = field(default_factory=dict)
-    run: type[Pretraining] | None = Pretraining
+    options: type[S2DCOptions] | None = S2DCOptions
 
 
 ROWS = {
     DEFAULT: Row("default"),
-    UNTRAINED: Row("start", run=None),
+    UNTRAINED: Row("start", options=None),
     "L_g": Row("losses", ARMS["contrast"], fields={"rate": RATES["contrast"]}),
     "L_g + L_p2p": Row("losses", ARMS["p2p"]),
     "L_g + L_p2s": Row("losses", ARMS["p2s"]),
     "temperature 1": Row("temperature", {"temperature": 1.0}),
     "temperature 0.1": Row("temperature", {"temperature": 0.1}),
-    "published matches": Row("matches", run=PublishedMatches),
+    "published matches": Row("matches", options=PublishedMatches),
     "in plane": Row("matches", views={"in_plane": True}),
     "background matched": Row("matches", views={"match_background": True}),
     "Sinkhorn": Row("assignment", {"assignment": "sinkhorn"}),
@@ -129,8 +129,11 @@ def recipe_of(name: str, seed: int, recipe: str = "teaching") -> PretrainConfig:
     row, plain = ROWS[name], PretrainConfig.from_recipe(recipe)
     rate = plain.learning_rate * row.fields.get("rate", 1.0)
     own = {key: value for key, value in row.fields.items() if key != "rate"}
-    views, loss = replace(plain.views, **row.views), {**plain.loss_options, **row.loss}
-    return replace(plain, seed=seed, learning_rate=rate, views=views, loss_options=loss, **own)
+    options = plain.options
+    views, loss = replace(options.views, **row.views), {**options.loss_options, **row.loss}
+    changed = replace(plain, seed=seed, learning_rate=rate, views=views, loss_options=loss, **own)
+    kind, chosen = row.options or S2DCOptions, changed.options
+    return replace(changed, options=kind(**{each.name: getattr(chosen, each.name) for each in fields(chosen)}))
 
 
 def file_of(name: str, seed: int, folder: Path) -> Path:
@@ -148,11 +151,11 @@ def pretrain_row(name: str, seed: int, folder: Path, recipe: str = "teaching") -
     record = file.with_suffix(".json")
     if kept_record(record, config.as_dict()):
         return file
-    if ROWS[name].run is None:
+    if ROWS[name].options is None:
         export_half(config.build().student.encoder, file)
         write_json(record, {"recipe": config.as_dict(), "steps": 0, "versions": versions()})
         return file
-    run = ROWS[name].run(config, _scans())
+    run = Pretraining(config, _scans())
     drive(run, progress=False)
     export_half(run.encoder, file)
     losses = [[round(value, 4) for value in terms] for terms in run.history[::20]]
@@ -167,7 +170,7 @@ def measure_row(name: str, seed: int, folder: Path, recipe: str = "teaching") ->
         ValueError: if what lies there followed another recipe.
     """
     file = pretrain_row(name, seed, folder, recipe)
-    levels = PretrainConfig.from_recipe(recipe).levels  # every row is read at the default's levels
+    levels = PretrainConfig.from_recipe(recipe).options.levels  # every row is read at the default's levels
     frozen, tuned = measured(file, "frozen"), measured(file, "tuned")
     trained = recipe_of(name, seed, recipe).as_dict()
     asked = {"pretraining": trained, "levels": levels, "probed": PROBED, "bodies": BODIES}

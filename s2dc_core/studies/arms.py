@@ -8,6 +8,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from s2dc_core.data import Scan, open_scan
 from s2dc_core.encoder import Encoder
 from s2dc_core.evaluation.silhouettes import scan_silhouettes
 from s2dc_core.intervals import mean_interval
-from s2dc_core.library.arms import ARMS, RATES, WEIGHTS, open_weights
+from s2dc_core.library.arms import ARMS, RATES, open_weights
+from s2dc_core.library.results import WEIGHTS
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.pretrain import Pretraining, pretrain
 from s2dc_core.studies.jobs import in_processes
@@ -36,13 +38,9 @@ SNAPSHOTS = (0, 20, 60, 150)
 
 def recipe_of(arm: str, recipe: str, seed: int) -> PretrainConfig:
     """The recipe of one run: loss weights and learning rate differ between arms, only the seed between repetitions."""
-    plain = PretrainConfig.from_recipe(recipe).as_dict()
-    own = {
-        "seed": seed,
-        "learning_rate": plain["learning_rate"] * RATES.get(arm, 1.0),
-        "loss_options": {**plain["loss_options"], **ARMS[arm]},
-    }
-    return PretrainConfig.from_dict({**plain, **own})
+    plain = PretrainConfig.from_recipe(recipe)
+    rate, loss = plain.learning_rate * RATES.get(arm, 1.0), {**plain.options.loss_options, **ARMS[arm]}
+    return replace(plain, seed=seed, learning_rate=rate, loss_options=loss)
 
 
 def training_scans(bodies: Sequence[int] = TRAINING_BODIES) -> list[Scan]:
@@ -126,7 +124,7 @@ def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:
     target = folder / "weights"
     target.mkdir(exist_ok=True)
     runs = {arm: [read_json(folder / f"{arm}_seed{seed}.json") for seed in seeds] for arm in ARMS}
-    levels = runs["s2dc"][0]["recipe"]["levels"]
+    levels = PretrainConfig.from_dict(runs["s2dc"][0]["recipe"]).options.levels
     silhouettes = {
         arm: [read_json(folder / f"measured_{arm}_seed{seed}.json")["silhouettes"] for seed in seeds]
         for arm in ("untrained", *ARMS)
@@ -149,7 +147,7 @@ def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:
         "recipe": recipe,
         "seeds": list(seeds),
         "unseen_bodies": UNSEEN_BODIES,
-        "levels": levels,
+        "levels": list(levels),
         "versions": versions(),
         "silhouettes": silhouettes,
         "differences": {image: differences(silhouettes, image) for image in MEASURED_IMAGES},

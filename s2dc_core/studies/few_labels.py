@@ -32,7 +32,9 @@ from s2dc_core.downstream.image_to_image import ImageToImage
 from s2dc_core.downstream.segmentation import Segmentation
 from s2dc_core.evaluation.probe import example_tokens, fit_probe, token_dice
 from s2dc_core.intervals import mean_interval
-from s2dc_core.library.arms import ARMS, FEW_LABELS, open_weights, shipped_record
+from s2dc_core.library.arms import ARMS, open_weights, shipped_record
+from s2dc_core.library.results import FEW_LABELS
+from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.studies.jobs import in_processes, install
 from s2dc_core.training.records import kept_record, read_json, versions, write_json
 
@@ -72,7 +74,7 @@ def probe(name: str, arm: str, seeds: Sequence[int], data: Path) -> dict[str, di
     A patient without a token in a label has no Dice of it. Each channel is encoded by itself, and its tokens joined.
     """
     group, found = load_groups()[name], {}
-    levels = tuple(shipped_record("s2dc")["recipe"]["levels"])
+    levels = PretrainConfig.from_dict(shipped_record("s2dc")["recipe"]).options.levels
     encoder = open_weights(arm)
     halves = [_half(name, half, data) for half in (0, 1)]
     tokens = [dict(zip(half.names, _channel_tokens(encoder, half, levels), strict=True)) for half in halves]

@@ -10,7 +10,7 @@ import torch
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
-from s2dc_core.library.arms import WEIGHTS
+from s2dc_core.library.results import WEIGHTS
 
 
 def in_processes(work: Callable[..., str], jobs: Iterable[tuple], processes: int) -> None:

@@ -16,7 +16,8 @@ from joblib import cpu_count
 
 from s2dc_core.data import Scan, load_scan
 from s2dc_core.evaluation.silhouettes import scan_silhouettes
-from s2dc_core.library.arms import WEIGHTS, open_weights
+from s2dc_core.library.arms import open_weights
+from s2dc_core.library.results import WEIGHTS
 from s2dc_core.pretraining.pretrain import pretrain
 from s2dc_core.studies.arms import export_half, recipe_of, rounded
 from s2dc_core.studies.jobs import in_processes
@@ -73,7 +74,7 @@ def collect_real(
     Raises:
         ValueError: if an encoder of the study followed another recipe.
     """
-    levels = recipe_of("s2dc", recipe, 0).levels
+    levels = recipe_of("s2dc", recipe, 0).options.levels
     trained = {"phantoms": list(phantom_seeds), "scans": list(seeds)}
     study = {"recipe": recipe, "seeds": trained, "levels": list(levels), "versions": versions(), "groups": {}}
     for name, group in load_groups().items():

@@ -18,7 +18,8 @@ from s2dc_core.downstream.finetune import finetune
 from s2dc_core.downstream.generated import contrast_lesson, dose_lesson, lung_lesson, organ_lesson
 from s2dc_core.downstream.scores import mean_of
 from s2dc_core.intervals import mean_interval
-from s2dc_core.library.arms import TRANSFER, shipped_record, transfer_results
+from s2dc_core.library.arms import shipped_record
+from s2dc_core.library.results import TRANSFER, transfer_results
 from s2dc_core.studies.jobs import in_processes, install, study_options
 from s2dc_core.training.records import kept_record, read_json, versions, write_json
 

@@ -12,7 +12,7 @@ from s2dc_core.data import open_scans
 from s2dc_core.pretraining import PretrainConfig, Pretraining
 from s2dc_core.training.lock import FolderLock
 from tests.data.test_folder import DAMAGED, make_folder
-from tests.training.test_pretrain import CONFIG
+from tests.pretraining.test_pretrain import CONFIG
 
 SCANS = ["--modality", "ct"]
 

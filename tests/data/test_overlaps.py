@@ -26,7 +26,7 @@ from tests.data.miniature import (
     series,
     values,
 )  # fmt: skip
-from tests.training.test_pretrain import CONFIG
+from tests.pretraining.test_pretrain import CONFIG
 
 
 def cases_of(tmp_path, *makers):

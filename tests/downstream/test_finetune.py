@@ -82,7 +82,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
 
 TOGETHER = """
 import sys
-from tests.training.test_finetune import BALLS, CONFIG, finetune, replace
+from tests.downstream.test_finetune import BALLS, CONFIG, finetune, replace
 
 config = replace(CONFIG, selection=2, look_every=2)
 finetune(config, BALLS, progress=False, folder=sys.argv[1])

@@ -28,7 +28,7 @@ from s2dc_core.encoder import Encoder
 from s2dc_core.training import UnreadableScans
 from s2dc_core.weights import export_encoder, load_encoder
 from tests.data.miniature import MAKERS
-from tests.training.test_finetune import BALLS, CONFIG, SHAPE, SIZES, ball, balls
+from tests.downstream.test_finetune import BALLS, CONFIG, SHAPE, SIZES, ball, balls
 
 QUICK = replace(CONFIG, head="linear", steps=2, look_every=1)
 

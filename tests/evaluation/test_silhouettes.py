@@ -17,7 +17,7 @@ from s2dc_core.evaluation.silhouettes import (
 )
 from s2dc_core.features import organ_tokens, token_features
 from s2dc_core.intervals import mean_interval
-from tests.training.test_pretrain import CONFIG, blobs
+from tests.pretraining.test_pretrain import CONFIG, blobs
 
 ENCODER = CONFIG.build().student.encoder.eval()
 

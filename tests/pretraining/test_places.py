@@ -10,8 +10,8 @@ from s2dc_core.pretraining import Pretraining, pretrain
 from s2dc_core.pretraining.places import find_again
 from s2dc_core.training import UnreadableScans
 from tests.data.test_folder import make_folder
+from tests.pretraining.test_pretrain import blobs
 from tests.training.test_checkpoints import SHORT
-from tests.training.test_pretrain import blobs
 from tests.training.test_resuming import Stop, stop_at
 
 LETTERS = "abcd"

@@ -11,9 +11,11 @@ from s2dc_core.encoder import EncoderConfig
 from s2dc_core.geometry import Matches
 from s2dc_core.losses import S2DCLoss
 from s2dc_core.model import FeatureQueue
-from s2dc_core.pretraining import PretrainConfig, Pretraining, peak_memory, pretrain
-from s2dc_core.pretraining.regions import draw_tokens, draw_views
+from s2dc_core.pretraining import PretrainConfig, Pretraining, pretrain
+from s2dc_core.pretraining.regions import draw_views
+from s2dc_core.training import peak_memory
 from s2dc_core.views import ViewConfig
+from tests.sampling import draw_tokens
 
 ENCODER = EncoderConfig(
     embed_dim=12, heads=(1, 2, 4, 8), window=4, depths=(1, 1, 1, 1), use_v2=False, sub_volume=(16,) * 3
@@ -157,7 +159,7 @@ def test_joined_levels_train_every_stage_up_to_the_coarsest():
 def test_bfloat16_runs_the_networks_and_leaves_the_losses_in_float32():
     config = PretrainConfig(**{**vars(CONFIG), "precision": "bfloat16", "steps": 3})
     run = Pretraining(config, [blobs()], device="cpu")
-    terms, _ = run.compute(draw_views(config, run.scans))
+    terms, _ = run.forward(draw_views(config, run.scans))
     assert {term.dtype for term in terms} == {torch.float32}
     half = pretrain(config, [blobs()], progress=False, device="cpu").history
     whole = pretrain(

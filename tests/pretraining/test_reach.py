@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from s2dc_core.pretraining.reach import STAGES, gradient_reach
-from tests.training.test_pretrain import CONFIG, blobs
+from tests.pretraining.test_pretrain import CONFIG, blobs
 
 
 @pytest.mark.parametrize(("levels", "reached"), [((0,), 1), ((1,), 2), ((2,), 3), ((0, 1), 2)])

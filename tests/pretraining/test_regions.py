@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from s2dc_core.pretraining.regions import RegionDraws, draw_views
-from s2dc_core.training.order import CROP, TOKENS, random_numbers
-from tests.training.test_pretrain import CONFIG, blobs
+from s2dc_core.training.order import random_numbers
+from tests.pretraining.test_pretrain import CONFIG, blobs
 
 SCANS = [blobs(seed) for seed in range(3)]
 
@@ -20,10 +20,10 @@ def test_a_region_is_the_same_in_every_batch():
 
 
 def test_regions_seeds_and_purposes_have_numbers_of_their_own():
-    kinds = [(0, CROP, 0), (0, CROP, 1), (1, CROP, 0), (0, TOKENS, 0), (0, CROP, 2**40)]
+    kinds = [(0, "crop", 0), (0, "crop", 1), (1, "crop", 0), (0, "tokens", 0), (0, "crop", 2**40), (0, "cells", 0)]
     drawn = {tuple(torch.rand(4, generator=random_numbers(*kind)).tolist()) for kind in kinds}
     assert len(drawn) == len(kinds)
-    one, other = (torch.rand(4, generator=random_numbers(3, CROP, 7)) for _ in range(2))
+    one, other = (torch.rand(4, generator=random_numbers(3, "crop", 7)) for _ in range(2))
     assert torch.equal(one, other)
 
 

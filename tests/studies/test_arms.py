@@ -13,7 +13,7 @@ from s2dc_core.library import arms as shipped
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.studies import arms as study
 from s2dc_core.weights import load_encoder
-from tests.training.test_pretrain import CONFIG, blobs
+from tests.pretraining.test_pretrain import CONFIG, blobs
 
 TINY = replace(CONFIG, steps=4, levels=(0, 1), joined=True, token_head="none", matched_tokens=20)
 

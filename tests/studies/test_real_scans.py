@@ -13,7 +13,7 @@ from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.studies import arms as study
 from s2dc_core.studies import real_scans as real
 from s2dc_core.weights import export_encoder
-from tests.training.test_pretrain import CONFIG, blobs
+from tests.pretraining.test_pretrain import CONFIG, blobs
 
 TINY = replace(CONFIG, steps=2, levels=(0,), token_head="none")
 GROUPS = {

@@ -11,7 +11,7 @@ from s2dc_core.losses import LossTerms, S2DCLoss
 from s2dc_core.pretraining import PretrainConfig, Pretraining, pretrain
 from s2dc_core.training import checkpoints
 from s2dc_core.weights import load_encoder
-from tests.training.test_pretrain import CONFIG, blobs
+from tests.pretraining.test_pretrain import CONFIG, blobs
 
 SHORT = replace(CONFIG, steps=6, queue=8, matched_tokens=40, clip=1.0)
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
@@ -69,7 +69,7 @@ def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch, 
     for _ in range(2):
         run.step()
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
-    queue, regions = run.queue.features.clone(), run.regions
+    queue, regions = run.model.queue.features.clone(), run.regions
     real, calls = S2DCLoss.forward, []
 
     def poisoned(loss, query, positive, negatives, student, *rest):
@@ -87,7 +87,7 @@ def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch, 
     assert len(saved.history) == 2
     for name, value in saved.model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert torch.equal(saved.queue.features, queue) and saved.regions == regions == 4
+    assert torch.equal(saved.model.queue.features, queue) and saved.regions == regions == 4
 
 
 def test_a_step_that_is_not_finite_may_be_set_apart(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from s2dc_core.encoder import EncoderConfig
 from s2dc_core.model import FeatureQueue
 from s2dc_core.pretraining import PretrainConfig, Pretraining
 from tests.pretend import Generator, counted, pretended
-from tests.training.test_pretrain import CONFIG, blobs
+from tests.pretraining.test_pretrain import CONFIG, blobs
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_pre_training_keeps_to_its_device(device, name):
     run, plain = (Pretraining(config, [blobs()], device=place) for place in (device, "cpu"))
     negatives = torch.randn(5, config.options.out, generator=torch.Generator().manual_seed(0))
     for each in (run, plain):
-        each.queue.add(negatives.to(each.device))
+        each.model.queue.add(negatives.to(each.device))
     with counted() as counts:
         found = run.step()
     exact = {"atol": 0.05 if config.precision == "bfloat16" else 1e-4, "rtol": 0}

@@ -189,8 +189,8 @@ def test_two_processes_take_the_steps_of_one(together, folder, scans):
     for _ in range(20):
         one.step()
     assert np.array(two.history) == pytest.approx(np.array(one.history), abs=1e-5)
-    torch.testing.assert_close(two.queue.features, one.queue.features, atol=1e-5, rtol=0)
-    assert two.queue.seen == one.queue.seen == 40 and two.regions == one.regions == 40
+    torch.testing.assert_close(two.model.queue.features, one.model.queue.features, atol=1e-5, rtol=0)
+    assert two.model.queue.seen == one.model.queue.seen == 40 and two.regions == one.regions == 40
     assert sorted(entry.name for entry in (together / folder).glob("step_*"))[-1] == "step_0000020"
 
 
