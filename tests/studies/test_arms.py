@@ -10,10 +10,12 @@ from scipy import stats
 
 from s2dc_core.library import ARMS, open_weights
 from s2dc_core.library import arms as shipped
+from s2dc_core.library import results as results_of
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.studies import arms as study
 from s2dc_core.weights import load_encoder
 from tests.pretraining.test_pretrain import CONFIG, blobs
+from tests.studies.test_ablation import differing
 
 TINY = replace(CONFIG, steps=4, levels=(0, 1), joined=True, token_head="none", matched_tokens=20)
 
@@ -37,15 +39,14 @@ def mean_weight(encoder):
 
 
 def test_arms_differ_in_loss_and_rate_and_repetitions_in_the_seed_only():
-    base = study.recipe_of("s2dc", "teaching", 0).as_dict()
+    base = study.recipe_of("s2dc", "teaching", 0)
     for arm, left_out in ARMS.items():
-        other = study.recipe_of(arm, "teaching", 0).as_dict()
+        other = study.recipe_of(arm, "teaching", 0)
         own = {"loss_options"} if left_out else set()
         own |= {"learning_rate"} if arm == "contrast" else set()
-        assert {name for name in base if base[name] != other[name]} == own
-        assert other["loss_options"] == {**base["loss_options"], **left_out}
-    again = study.recipe_of("s2dc", "teaching", 1).as_dict()
-    assert {name for name in base if base[name] != again[name]} == {"seed"}
+        assert differing(base, other) == own
+        assert other.options.loss_options == {**base.options.loss_options, **left_out}
+    assert differing(base, study.recipe_of("s2dc", "teaching", 1)) == {"seed"}
     one, other = (study.recipe_of(arm, "teaching", 3).build().student.encoder for arm in ("contrast", "s2dc"))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
@@ -83,8 +84,9 @@ def test_the_study_writes_weights_records_and_paired_differences(tiny_study, mon
     assert found == pytest.approx({"mean": centre, "low": centre - half, "high": centre + half}, abs=1e-4)
     assert list(results["differences"]["phantom_pet"]) == [f"s2dc - {arm}" for arm in ("untrained", *list(ARMS)[:3])]
 
-    monkeypatch.setattr(shipped, "WEIGHTS", tiny_study / "weights")
-    shipped._read.cache_clear()
+    for room in (shipped, results_of):
+        monkeypatch.setattr(room, "WEIGHTS", tiny_study / "weights")
+    results_of.read_result.cache_clear()
     record = shipped.shipped_record("s2dc")
     assert record["snapshots"] == [0, 1, 3, 4] and record["seed"] == 0 and record["versions"]["torch"]
     assert record["recipe"] == study.recipe_of("s2dc", "any", 0).as_dict()
@@ -96,7 +98,7 @@ def test_the_study_writes_weights_records_and_paired_differences(tiny_study, mon
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), start.parameters(), strict=True))
     with pytest.raises(ValueError, match="no snapshot of step 2: there are 0, 1, 3, 4"):
         shipped.open_snapshot(2)
-    shipped._read.cache_clear()
+    results_of.read_result.cache_clear()
 
 
 def test_a_run_that_lies_there_is_kept(tiny_study, monkeypatch):
@@ -125,7 +127,7 @@ def test_one_seed_is_no_study(tmp_path, capsys):
 
 
 def test_the_shipped_weights_fit_into_40_mb():
-    files = list(shipped.WEIGHTS.glob("*.safetensors"))
+    files = list(results_of.WEIGHTS.glob("*.safetensors"))
     assert len(files) >= len(ARMS) + 3
     assert sum(file.stat().st_size for file in files) < 40e6
 
@@ -148,7 +150,7 @@ def test_records_name_everything_needed_to_repeat_them():
             "bodies": list(study.TRAINING_BODIES),
         }
         assert {"torch", "monai", "python", "s2dc_core"} <= set(record["versions"])
-    results = shipped.study_results()
+    results = results_of.study_results()
     assert len(results["seeds"]) >= 5 and results["unseen_bodies"] == list(study.UNSEEN_BODIES)
     for runs in results["silhouettes"].values():
         assert len(runs) == len(results["seeds"])
@@ -162,7 +164,7 @@ def test_the_recorded_silhouettes_are_those_of_the_shipped_weights(name):
     from s2dc_core.evaluation import scan_silhouettes
 
     found = scan_silhouettes(open_weights(name), open_scan("phantom_ct", seed=1000), study_levels())
-    recorded = shipped.study_results()["silhouettes"][name][0]["phantom_ct"]["1000"]
+    recorded = results_of.study_results()["silhouettes"][name][0]["phantom_ct"]["1000"]
     assert {str(organ) for organ in found} == set(recorded)
     means = [sum(values.values()) / len(values) for values in (found, recorded)]
     assert means[0] == pytest.approx(means[1], abs=0.003)
@@ -187,7 +189,7 @@ def test_half_precision_moves_a_silhouette_by_less_than_0_005(name):
 
 
 def study_levels():
-    return shipped.study_results()["levels"]
+    return results_of.study_results()["levels"]
 
 
 def test_unknown_weights_are_named(tmp_path):

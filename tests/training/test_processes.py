@@ -69,7 +69,7 @@ forward = Pretraining.forward
 cases = {
     "read": lambda: poison("_next_draws", OSError, True),
     "views": lambda: poison("prepare", RuntimeError, True),
-    "whole": lambda: poison("compute", FloatingPointError, False),
+    "whole": lambda: poison("forward", FloatingPointError, False),
     "inside": lambda: setattr(Pretraining, "forward", inside),
 }
 for name, spoil in cases.items():
@@ -111,12 +111,12 @@ PASSING = """
 import sys
 from tests.training.test_processes import LAYER, SCANS, Pretraining, pretrain, replace
 
-compute = Pretraining.compute
-def poisoned(run, views, numbers):
-    if 7 in numbers:
+prepare = Pretraining.prepare
+def poisoned(run, draws):
+    if 7 in [draw.number for draw in draws]:
         raise FloatingPointError("only here")
-    return compute(run, views, numbers)
-Pretraining.compute = poisoned
+    return prepare(run, draws)
+Pretraining.prepare = poisoned
 pretrain(replace(LAYER, steps=6, batch=1), SCANS, progress=False, folder=sys.argv[1], most_damaged=1)
 """
 UNEQUAL = """
