@@ -132,7 +132,7 @@ class Encoder(nn.Module):
         self,
         volume: Float[Tensor, "b c x y z"],
         masked: Bool[Tensor, "b _ _ _"] | None = None,
-        mask_token: Float[Tensor, " d"] | None = None,
+        mask_token: Float[Tensor, " embed"] | None = None,
     ) -> list[Float[Tensor, "b d _ _ _"]]:
         """The token maps of levels 0 to 4.
 

@@ -260,9 +260,10 @@ def _check_tokens(student: Tensor, teacher: Tensor, unit_length: bool) -> None:
             f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must agree in regions and width: "
             "[B, N, C] and [B, M, C]"
         )
-    for name, tokens in (("student", student), ("teacher", teacher)):
-        lengths = torch.linalg.vector_norm(tokens.detach(), dim=-1)
-        longest = float(lengths.max())  # NaN if any is
+    named = (("student", student), ("teacher", teacher))
+    each = [torch.linalg.vector_norm(tokens.detach(), dim=-1) for _, tokens in named]
+    most = torch.stack([sides.max().to(torch.float64) for sides in each]).tolist()  # NaN if any is
+    for (name, _), lengths, longest in zip(named, each, most, strict=True):
         if not math.isfinite(longest):
             unfit = int((~lengths.isfinite()).sum())
             raise FloatingPointError(f"{unfit} of {lengths.numel()} tokens of the {name} hold NaN or infinity")

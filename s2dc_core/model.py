@@ -194,6 +194,8 @@ class FeatureQueue(nn.Module):
             raise ValueError(f"the queue's size must not be negative, got {size}")
         self.register_buffer("features", torch.zeros(size, channels))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+        self._seen: int | None = 0  # the same on the CPU, which need not ask a GPU; None for not known yet
+        self.register_load_state_dict_post_hook(lambda queue, _keys: setattr(queue, "_seen", None))
 
     @torch.no_grad()
     def add(self, features: Float[Tensor, "k d"]) -> None:
@@ -201,11 +203,16 @@ class FeatureQueue(nn.Module):
         size = len(self.features)
         kept = features[max(len(features) - size, 0) :]
         if len(kept):
-            first = int(self.seen) + len(features) - len(kept)
+            first = self._count() + len(features) - len(kept)
             slots = (torch.arange(len(kept), device=kept.device) + first) % size
             self.features[slots] = kept.to(self.features.dtype)
+        self._seen = self._count() + len(features)
         self.seen += len(features)
+
+    def _count(self) -> int:
+        self._seen = int(self.seen) if self._seen is None else self._seen
+        return self._seen
 
     def negatives(self) -> Float[Tensor, "k d"]:
         """The features held so far, [K, D] with K <= size; a copy, so that a later add() does not change it."""
-        return self.features[: min(int(self.seen), len(self.features))].clone()
+        return self.features[: min(self._count(), len(self.features))].clone()

@@ -348,7 +348,7 @@ def make_counterparts(
     Returns:
         [B, C, X, Y, Z], and [B * G, C, sx, sy, sz] in split_region's order.
     """
-    H, own = (torch.stack([plan[name] for plan in plans]).to(source.device) for name in ("H", "positives_H"))
+    H, own = (torch.stack([plan[name] for plan in plans]) for name in ("H", "positives_H"))
     changes, seeds = (torch.stack([plan[name] for plan in plans]) for name in ("changes", "seeds"))
     target = change_intensities(warp(source, H, fill=background), changes[:, 0], seeds[:, 0])
     parts, fill = split_region(source, sub_volume), background.repeat_interleave(own.shape[1])

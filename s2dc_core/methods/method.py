@@ -26,12 +26,12 @@ Plan = Mapping[str, Tensor]
 
 
 class Regions(NamedTuple):
-    """A batch of regions as a method gets them, on its device but for the plans.
+    """A batch of regions as a method gets them.
 
     Attributes:
-        volume: normalised intensities.
-        inside: False where a short scan was padded.
-        body: the foreground, False where padded.
+        volume: normalised intensities, on the method's device.
+        inside: False where a short scan was padded; on the CPU, for those that need it.
+        body: the foreground, False where padded; likewise.
         background: normalised value of air, of each region.
         plan: what `MethodOptions.plan` decided on each, on the CPU.
     """
@@ -50,10 +50,7 @@ class Regions(NamedTuple):
             ValueError: if they differ in shape.
         """
         volume, background = stack_regions(regions, device)
-        masks = (
-            torch.stack([mask.to(device, non_blocking=True) for mask in each])
-            for each in zip(*((region.inside, region.body) for region in regions), strict=True)
-        )
+        masks = map(torch.stack, zip(*((region.inside, region.body) for region in regions), strict=True))
         return cls(volume, *masks, background, plan)
 
 

@@ -213,7 +213,8 @@ class S2DCViews(NamedTuple):
     """What student and teacher look at.
 
     Attributes:
-        source, target, positives, H, matches: see views.Views; matches among the sampled tokens if there are samples.
+        source, target, positives, H, matches: see views.Views; H on the CPU, and matches among the sampled tokens if
+            there are samples.
         samples: of each level the tokens of V and of V', [B * draws, k] each; None for all.
     """
 
@@ -253,7 +254,7 @@ class S2DC(StudentTeacher, Method):
         """Counterparts and positives by the plan, and the matches."""
         plan, device = regions.plan, regions.volume.device
         target, positives = make_counterparts(regions.volume, regions.background, plan, self.encoder.config.sub_volume)
-        H = torch.stack([each["H"] for each in plan]).to(device, non_blocking=True)
+        H = torch.stack([each["H"] for each in plan])
         levels = self.options.matched_levels
         if not self.options.matched_tokens:
             matches = [matches_of([each[f"matches_{level}"] for each in plan], device) for level in levels]

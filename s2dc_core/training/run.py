@@ -213,10 +213,12 @@ class Run(ABC):
                     (found.total / self.config.accumulate).backward()
             terms.append(torch.stack(tuple(found)).detach())
             extras.append(extra)
-        values = self.Terms(*self.processes.mean(torch.stack(terms).mean(0)).tolist())
+        means = self.processes.mean(torch.stack(terms).mean(0))
         weights = [weight for weight in self._trained.parameters() if weight.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(weights, self.config.clip or math.inf)
-        self.gradient_norm = float(norm)
+        numbers = torch.cat([means.double(), norm.reshape(1).to(means.device, torch.float64)])
+        *found, self.gradient_norm = numbers.tolist()  # together: a GPU is waited for once
+        values = self.Terms(*found)
         if not (math.isfinite(values.total) and math.isfinite(self.gradient_norm)):
             what = "gradient" if math.isfinite(values.total) else "loss"
             raise FloatingPointError(f"the {what} is not finite: {values._asdict()}")

@@ -129,7 +129,9 @@ def test_assignments_are_read_as_yaml():
         3,
     )
     plain = PretrainConfig.from_recipe("teaching")
-    assert config.options.views.noise == plain.views.noise and config.encoder.embed_dim == plain.encoder.embed_dim
+    assert (
+        config.options.views.noise == plain.options.views.noise and config.encoder.embed_dim == plain.encoder.embed_dim
+    )
 
 
 @pytest.mark.parametrize("cached", [False, True])
