@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import s2dc_core
+
 METHOD = ("options", "geometry", "matching", "losses", "encoder", "model", "views", "features", "plots")
 """In the order in which it is read; plots shows what all before it compute."""
 
@@ -28,7 +30,8 @@ DOORS = {
 FREE = ("studies", "cli", "__main__")
 """What ties the rooms together; no other may import from it."""
 
-PACKAGE = Path(__file__).resolve().parents[1] / "s2dc_core"
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "s2dc_core"
 
 
 def imports_of(source: str, package: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
@@ -142,3 +145,25 @@ def test_a_wrong_import_is_noticed(tmp_path, name, source):
 def test_a_right_import_passes(tmp_path, name, source):
     write(tmp_path, "training/loop.py", "")
     assert import_problems(write(tmp_path, name, source), tmp_path) == []
+
+
+def listed(text: str) -> list[tuple[str, str, str]]:
+    """Names, what they hold and where the paper has it, of the tables of a text."""
+    rows = [tuple(cell.strip(" `") for cell in line.split("|")[1:4]) for line in text.splitlines() if line[:2] == "| "]
+    return [row for row in rows if row[0] not in ("file", "room", "---")]
+
+
+def test_there_is_one_list_of_files():
+    """What __init__ says each holds is what README and book say, of every file and room there is."""
+    rows = listed(s2dc_core.__doc__)
+    there = {path.name + "/" * path.is_dir() for path in PACKAGE.iterdir() if not path.name.startswith("_")}
+    assert {name for name, _, _ in rows} == {name.removesuffix(".py") for name in there}
+    assert [name.removesuffix("/") for name, _, _ in rows][: len(METHOD)] == list(METHOD)
+    readme, book = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "book/api/index.md"))
+    in_readme, in_book = listed(readme), listed(book.replace("{doc}", ""))
+    assert [row for row in rows if row not in in_readme] == []
+    pages = {row[0]: row for row in in_book}
+    for name, holds, paper in rows:
+        if (page := pages.get(name.removesuffix("/"))) is not None:
+            assert page == (name.removesuffix("/"), holds, paper)
+    assert len(pages) > 20

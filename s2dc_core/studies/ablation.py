@@ -1,6 +1,6 @@
 """The study behind notebook 11: the arms of table 7, and each choice that the paper leaves open, one at a time.
 
-``python -m s2dc_core.studies.ablation FOLDER`` pre-trains what FOLDER does not hold yet, measures it, and writes
+``python -m s2dc_core.studies ablation FOLDER`` pre-trains what FOLDER does not hold yet, measures it, and writes
 FOLDER/ablation.json; ``--install`` puts it where `ablation_results` looks for it.
 
 A row differs from the default, the `teaching` recipe, in one thing. All rows of a seed start from the same weights and
@@ -9,7 +9,7 @@ linear probe after 1, 3 and 12 labelled bodies; fine-tuned, by the Dice of a lin
 bodies are the same for all rows.
 """
 
-import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
@@ -34,7 +34,7 @@ from s2dc_core.methods import S2DCOptions
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.run import Pretraining
 from s2dc_core.studies.arms import export_half, measure, training_scans
-from s2dc_core.studies.jobs import in_processes, install, study_options
+from s2dc_core.studies.study import Study
 from s2dc_core.training.loop import drive
 from s2dc_core.training.records import kept_record, read_json, versions, write_json
 from s2dc_core.views import Region, valid_in_both
@@ -275,17 +275,13 @@ def _work(name: str, seed: int, folder: Path) -> str:
     return f"{name}, seed {seed}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: train and measure what is missing, in as many processes as asked for, then collect."""
-    options = study_options(arguments, __doc__.splitlines()[0], "rows", list(ROWS), seeds=3)
-    seeds = range(options.seeds)
-    jobs = [(name, seed, options.folder) for seed in seeds for name in options.names]
-    in_processes(_work, jobs, options.processes)
-    collect(seeds, options.folder)
-    if options.install:
-        install(options.folder / ABLATION)
-    return 0
+def _jobs(options: Namespace) -> list[tuple]:
+    return [(name, seed, options.folder) for seed in range(options.seeds) for name in options.only]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _collect(options: Namespace) -> list[Path]:
+    collect(range(options.seeds), options.folder)
+    return [options.folder / ABLATION]
+
+
+STUDY = Study("which choice of the method does what", _jobs, _work, _collect, seeds=3, names=tuple(ROWS))

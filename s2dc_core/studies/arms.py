@@ -1,29 +1,27 @@
 """The study behind the shipped weights: every arm of table 7, several seeds, measured on bodies never seen.
 
-``python -m s2dc_core.studies.arms FOLDER`` trains what FOLDER does not hold yet, measures, and writes the weights,
-their records and study.json into FOLDER/weights; ``--install`` puts these where `shipped` looks for them.
+``python -m s2dc_core.studies arms FOLDER`` trains what FOLDER does not hold yet, measures, and writes the weights,
+their records and study.json into FOLDER/weights; ``--install`` puts these where the library looks for them.
 """
 
-import argparse
+import json
 import shutil
-import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from joblib import cpu_count
 
 from s2dc_core.data import Scan, open_scan
 from s2dc_core.encoder import Encoder
 from s2dc_core.evaluation.silhouettes import scan_silhouettes
 from s2dc_core.intervals import mean_interval
 from s2dc_core.library.arms import ARMS, RATES, open_weights
-from s2dc_core.library.results import WEIGHTS
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.pretrain import Pretraining, pretrain
-from s2dc_core.studies.jobs import in_processes
+from s2dc_core.studies.study import Study
 from s2dc_core.training.records import kept_record, read_json, versions, write_json
 from s2dc_core.weights import export_encoder
 
@@ -184,29 +182,22 @@ def _work(arm: str, recipe: str, seed: int, folder: Path) -> str:
     return f"{arm}, seed {seed}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: train what is missing, in as many processes as asked for, then collect."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--recipe", default="teaching")
-    parser.add_argument("--seeds", type=int, default=5, help="repetitions, from seed 0 on; 2 at least")
-    parser.add_argument("--processes", type=int, default=cpu_count(), help="runs at a time, one core each")
-    parser.add_argument("--install", action="store_true", help="put the weights where the notebooks look for them")
-    options = parser.parse_args(arguments)
-    if options.seeds < 2:
-        parser.error("an interval needs two seeds at least")
-    options.folder.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        (arm, options.recipe, seed, options.folder) for seed in range(options.seeds) for arm in ("untrained", *ARMS)
-    ]
-    in_processes(_work, jobs, options.processes)
+def _jobs(options: Namespace) -> list[tuple]:
+    arms = ("untrained", *ARMS)
+    return [(arm, options.recipe, seed, options.folder) for seed in range(options.seeds) for arm in arms]
+
+
+def _collect(options: Namespace) -> list[Path]:
     collect(options.folder, options.recipe, range(options.seeds))
-    print((options.folder / "weights" / "study.json").read_text().split('"differences"')[1])
-    if options.install:
-        for file in (options.folder / "weights").iterdir():
-            shutil.copyfile(file, WEIGHTS / file.name)
-    return 0
+    print(json.dumps(read_json(options.folder / "weights" / "study.json")["differences"], indent=1))
+    return sorted((options.folder / "weights").iterdir())
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study(
+    "the shipped weights: every arm of table 7, measured on bodies never seen",
+    _jobs,
+    _work,
+    _collect,
+    seeds=5,
+    more={"--recipe": {"default": "teaching"}},
+)

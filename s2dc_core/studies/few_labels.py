@@ -1,6 +1,6 @@
 """The study of few labels on real scans: encoders that were trained on generated bodies, on patients by patient.
 
-``python -m s2dc_core.studies.few_labels FOLDER DATA`` learns from half of each group's patients and scores the others
+``python -m s2dc_core.studies few_labels FOLDER DATA`` learns from half of each group's patients and scores the others
 (few_labels.yaml), and writes FOLDER/few_labels.json. The scans stay where they are.
 
 Two questions, each for several numbers of labelled patients. Of frozen tokens: the Dice of a linear probe, for every
@@ -9,8 +9,7 @@ and SSIM. A seed draws the labelled patients, alike for all arms. The unit is a 
 patient's mean over the seeds.
 """
 
-import argparse
-import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -21,7 +20,6 @@ from statistics import mean
 import numpy as np
 import torch
 import yaml
-from joblib import cpu_count
 
 from s2dc_core.data import load_scan
 from s2dc_core.downstream.config import FinetuneConfig
@@ -35,7 +33,7 @@ from s2dc_core.intervals import mean_interval
 from s2dc_core.library.arms import ARMS, open_weights, shipped_record
 from s2dc_core.library.results import FEW_LABELS
 from s2dc_core.pretraining.config import PretrainConfig
-from s2dc_core.studies.jobs import in_processes, install
+from s2dc_core.studies.study import Study
 from s2dc_core.training.records import kept_record, read_json, versions, write_json
 
 PROBED, TUNED = ("untrained", *ARMS), ("scratch", "s2dc")
@@ -198,30 +196,26 @@ def differences_from(group: Mapping, arm: str = "s2dc") -> dict[str, dict[tuple[
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: measure what is missing, then collect."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("data", type=Path, help="folder of the scans")
-    parser.add_argument("--draws", type=int, default=3, help="seeds that draw labelled patients for the probe")
-    parser.add_argument("--seeds", type=int, default=2, help="fine-tunings a group, start and half")
-    parser.add_argument("--groups", nargs="+", default=list(load_groups()), choices=list(load_groups()))
-    parser.add_argument("--processes", type=int, default=cpu_count(), help="at a time, one core each")
-    parser.add_argument("--install", action="store_true", help="put the results where the notebooks look for them")
-    options = parser.parse_args(arguments)
-    if not options.data.is_dir():
-        parser.error(f"there is no folder {options.data}")
-    options.folder.mkdir(parents=True, exist_ok=True)
+def _jobs(options: Namespace) -> list[tuple]:
     draws, seeds, rest = range(options.draws), range(options.seeds), (options.folder, options.data)
-    labelled = [name for name in options.groups if "labels" in load_groups()[name]]
+    labelled = [name for name in options.only if "labels" in load_groups()[name]]
     jobs = [("probe", name, arm, list(draws), *rest) for name in labelled for arm in PROBED]
-    jobs += [("tuned", name, start, [seed], *rest) for seed in seeds for name in options.groups for start in TUNED]
-    in_processes(answer, jobs, options.processes)
-    collect(options.groups, draws, seeds, options.folder)
-    if options.install:
-        install(options.folder / FEW_LABELS)
-    return 0
+    return jobs + [("tuned", name, each, [seed], *rest) for seed in seeds for name in options.only for each in TUNED]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _collect(options: Namespace) -> list[Path]:
+    collect(options.only, range(options.draws), range(options.seeds), options.folder)
+    return [options.folder / FEW_LABELS]
+
+
+STUDY = Study(
+    "few labels on real scans, scored on patients never labelled",
+    _jobs,
+    answer,
+    _collect,
+    seeds=2,
+    fewest=1,
+    names=tuple(load_groups()),
+    reads=True,
+    more={"--draws": {"type": int, "default": 3, "help": "seeds that draw labelled patients for the probe"}},
+)

@@ -4,23 +4,20 @@ It takes the encoders that `arms` left in FOLDER, trains the same arms on the sc
 and writes FOLDER/weights/real.json. The scans stay where they are.
 """
 
-import argparse
-import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
 import torch
 import yaml
-from joblib import cpu_count
 
 from s2dc_core.data import Scan, load_scan
 from s2dc_core.evaluation.silhouettes import scan_silhouettes
 from s2dc_core.library.arms import open_weights
-from s2dc_core.library.results import WEIGHTS
 from s2dc_core.pretraining.pretrain import pretrain
 from s2dc_core.studies.arms import export_half, recipe_of, rounded
-from s2dc_core.studies.jobs import in_processes
+from s2dc_core.studies.study import Study
 from s2dc_core.training.records import kept_record, read_json, versions, write_json
 
 
@@ -106,41 +103,34 @@ def _work(*job) -> str:
     return f"{job[0]}, seed {job[2]}, {job[3]} split {job[4]}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: train what is missing, then measure all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="of the study")
-    parser.add_argument("data", type=Path, help="folder of the scans")
-    parser.add_argument("--recipe", default="teaching")
-    parser.add_argument("--phantom-seeds", type=int, default=5, help="encoders of the study to measure, per arm")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings on the scans, per arm and split")
-    parser.add_argument("--arms", nargs="+", default=["contrast", "s2dc"])
-    parser.add_argument(
-        "--groups",
-        nargs="*",
-        default=list(load_groups()),
-        choices=list(load_groups()),
-        help="to train on; measured are all",
-    )
-    parser.add_argument("--processes", type=int, default=cpu_count(), help="runs at a time, one core each")
-    parser.add_argument("--install", action="store_true", help="put real.json where the notebooks look for it")
-    options = parser.parse_args(arguments)
-    if not options.data.is_dir():
-        parser.error(f"there is no folder {options.data}")
-    jobs = [
+def _jobs(options: Namespace) -> list[tuple]:
+    return [
         (arm, options.recipe, seed, name, split, options.folder, options.data)
         for seed in range(options.seeds)
-        for name in options.groups
+        for name in options.only
         for split in range(len(load_groups()[name]["splits"]))
         for arm in options.arms
     ]
-    in_processes(_work, jobs, options.processes)
+
+
+def _collect(options: Namespace) -> list[Path]:
     seeds = range(options.phantom_seeds), range(options.seeds)
     collect_real(options.arms, options.recipe, *seeds, options.folder, options.data)
-    if options.install:
-        (WEIGHTS / "real.json").write_bytes((options.folder / "weights" / "real.json").read_bytes())
-    return 0
+    return [options.folder / "weights" / "real.json"]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study(
+    "real scans: encoders trained on phantoms alone, and on such scans",
+    _jobs,
+    _work,
+    _collect,
+    seeds=1,
+    fewest=1,
+    names=tuple(load_groups()),
+    reads=True,
+    more={
+        "--recipe": {"default": "teaching"},
+        "--phantom-seeds": {"type": int, "default": 5, "help": "encoders of `arms` to measure, per arm"},
+        "--arms": {"nargs": "+", "default": ["contrast", "s2dc"]},
+    },
+)

@@ -1,11 +1,11 @@
 """The study behind notebooks 08 to 10: does pre-training help to segment, classify, reconstruct and translate?
 
-``python -m s2dc_core.studies.transfer FOLDER`` fine-tunes what FOLDER does not hold yet, on generated bodies, and
+``python -m s2dc_core.studies transfer FOLDER`` fine-tunes what FOLDER does not hold yet, on generated bodies, and
 writes FOLDER/transfer.json; ``--install`` puts it where `transfer_results` looks for it.
 """
 
 import math
-import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -20,7 +20,7 @@ from s2dc_core.downstream.scores import mean_of
 from s2dc_core.intervals import mean_interval
 from s2dc_core.library.arms import shipped_record
 from s2dc_core.library.results import TRANSFER, transfer_results
-from s2dc_core.studies.jobs import in_processes, install, study_options
+from s2dc_core.studies.study import Study
 from s2dc_core.training.records import kept_record, read_json, versions, write_json
 
 BOTH = ("scratch", "s2dc")
@@ -182,17 +182,17 @@ def _work(name: str, share: float, start: str, seed: int, folder: Path) -> str:
     return f"{name}, {share:.0%} of the labels, {start}, seed {seed}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: train what is missing, in as many processes as asked for, then collect."""
-    options = study_options(arguments, __doc__.splitlines()[0], "questions", list(QUESTIONS), seeds=5)
-    seeds = range(options.seeds)
-    in_processes(_work, jobs_of(options.names, seeds, options.folder), options.processes)
-    collect(list(QUESTIONS), seeds, options.folder)
+def _jobs(options: Namespace) -> list[tuple]:
+    return jobs_of(options.only, range(options.seeds), options.folder)
+
+
+def _collect(options: Namespace) -> list[Path]:
+    collect(list(QUESTIONS), range(options.seeds), options.folder)
     if options.install:
         keep_answers(options.folder / TRANSFER)
-        install(options.folder / TRANSFER)
-    return 0
+    return [options.folder / TRANSFER]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study(
+    "what pre-training gives downstream, on generated bodies", _jobs, _work, _collect, seeds=5, names=tuple(QUESTIONS)
+)

@@ -12,7 +12,8 @@ from s2dc_core.library import ablation_results
 from s2dc_core.methods import S2DCOptions
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.pretraining.regions import draw_views
-from s2dc_core.studies import ablation
+from s2dc_core.studies import ablation, study
+from s2dc_core.studies.__main__ import main
 from s2dc_core.studies.ablation import ROWS, PublishedMatches, published_matrix, recipe_of
 from s2dc_core.training.records import read_json
 from tests.training.test_checkpoints import SCANS, SHORT
@@ -96,7 +97,7 @@ def test_scores_are_means_of_what_was_measured_and_differences_are_paired():
 def test_a_study_of_two_rows_from_weights_to_results(tmp_path, monkeypatch):
     """The whole command on two small bodies: frozen and tuned halves, collected, and nothing made twice."""
     monkeypatch.setattr(ablation, "_scans", lambda: SCANS)
-    monkeypatch.setattr(ablation, "in_processes", lambda work, jobs, _: [work(*job) for job in jobs])
+    monkeypatch.setattr(study, "in_processes", lambda work, jobs, _: [work(*job) for job in jobs])
     plain, tune = PretrainConfig.from_recipe, FinetuneConfig.from_recipe
     short = {"steps": 1, "batch": 1}
     monkeypatch.setattr(PretrainConfig, "from_recipe", lambda name: replace(plain(name), **short))
@@ -107,15 +108,15 @@ def test_a_study_of_two_rows_from_weights_to_results(tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "BODIES", 2)
     monkeypatch.setattr(ablation, "PROBED", (1, 2))
     monkeypatch.setattr(ablation, "TUNED", 1)
-    command = [str(tmp_path), "--rows", "untrained", "temperature 1", "--seeds", "2"]
-    assert ablation.main(command) == 0
+    command = ["ablation", str(tmp_path), "--only", "untrained", "temperature 1", "--seeds", "2"]
+    assert main(command) == 0
     results = read_json(tmp_path / "ablation.json")
     assert set(results["rows"]) == {"untrained", "temperature 1"}
     scores = ablation.scores_of(results)
     assert set(scores) == {"silhouette", "probe, 1 labelled", "probe, 2 labelled", "fine-tuned"}
     assert all(set(seeds) == {0, 1} for found in scores.values() for seeds in found.values())
     before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*_seed*")}
-    ablation.main(command)
+    main(command)
     assert before == {file: file.stat().st_mtime_ns for file in tmp_path.glob("*_seed*")}
 
 

@@ -117,12 +117,6 @@ def test_a_run_of_another_recipe_is_refused_not_kept(tiny_study, monkeypatch):
         study.train_arm("p2p", "any", 0, tiny_study)
 
 
-def test_one_seed_is_no_study(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        study.main([str(tmp_path), "--seeds", "1"])
-    assert "two seeds" in capsys.readouterr().err
-
-
 # What is shipped
 
 

@@ -130,12 +130,6 @@ def test_every_other_arm_is_compared_with_the_fewest_and_the_most_patients():
     assert found["tuned"] == {("scratch", 2): pytest.approx((0.1, 0.1, 0.1))}
 
 
-def test_a_missing_folder_is_named(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        few_labels.main([str(tmp_path), str(tmp_path / "scans")])
-    assert "there is no folder" in capsys.readouterr().err
-
-
 @pytest.mark.skipif("S2DC_DATA" not in os.environ, reason="S2DC_DATA names no folder of real scans")
 @pytest.mark.parametrize("name", list(load_groups()))
 def test_the_patients_that_the_study_names_open(name):

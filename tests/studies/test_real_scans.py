@@ -69,12 +69,6 @@ def test_both_kinds_of_training_are_measured(monkeypatch, tmp_path):
     assert found["seeds"] == {"phantoms": [0, 1], "scans": [0]}
 
 
-def test_a_missing_folder_is_named(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        real.main([str(tmp_path), str(tmp_path / "scans")])
-    assert "there is no folder" in capsys.readouterr().err
-
-
 @pytest.mark.skipif("S2DC_DATA" not in os.environ, reason="S2DC_DATA names no folder of real scans")
 def test_the_scans_that_the_study_names_open():
     folder = Path(os.environ["S2DC_DATA"])
