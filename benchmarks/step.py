@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from s2dc_core.data import Scan
 from s2dc_core.geometry import Matches, random_affine, split_region, warp
-from s2dc_core.pretraining import PretrainConfig, Pretraining, draw_views
+from s2dc_core.pretraining import PretrainConfig, Pretraining
+from s2dc_core.pretraining.regions import RegionDraws, regions_of
 
 SPACING = (1.5, 1.5, 1.5)
 
@@ -75,14 +76,14 @@ def plain_step(run: Pretraining, volume: torch.Tensor, matches: list[Matches]) -
         target_maps = teacher.encoder(warped)
         positives, _ = teacher.embed(augmented), teacher.embed(clean)
         target = _tokens(teacher, target_maps[level])
-    terms = run.loss(
-        student.pool(maps), positives, run.queue.negatives(), _tokens(student, maps[level]), target, matches[0]
+    terms = run.model.loss(
+        student.pool(maps), positives, run.model.queue.negatives(), _tokens(student, maps[level]), target, matches[0]
     )
     run.optimiser.zero_grad()
     terms.total.backward()
     run.optimiser.step()
     run.model.update_teacher()
-    run.queue.add(positives)
+    run.model.queue.add(positives)
 
 
 def _tokens(branch: torch.nn.Module, cells: torch.Tensor) -> torch.Tensor:
@@ -134,14 +135,14 @@ def main() -> int:
 
     forms = {
         "MONAI, crop by crop": lambda: crop_by_crop(scan.volume, recipe),
-        "ours": lambda: draw_views(recipe, [scan], device=options.device),
+        "ours, planned and made": _views(recipe, scan, options.device),
         "of ours, the trilinear sampling": _sampling(recipe, scan, options.device),
     }
     show("views of a region", in_turns(forms, 3 * options.repeats, options.device), "MONAI, crop by crop")
     if options.views_only:
         return 0
 
-    matches = draw_views(recipe, [scan], device=options.device).matches
+    matches = _views(recipe, scan, options.device)().matches
     variants = {
         "ours": {},
         "ours, teacher without flash attention": {},
@@ -154,9 +155,15 @@ def main() -> int:
     return 0
 
 
+def _views(recipe: PretrainConfig, scan: Scan, device: str) -> Callable:
+    """Every decision on a region and what is made of it, as one process does it for a step."""
+    method, draws = recipe.build(), RegionDraws(recipe, [scan])
+    return lambda: method.views(regions_of([draws[0]], device))
+
+
 def _sampling(recipe: PretrainConfig, scan: Scan, device: str) -> Callable:
     """The region and its sub-volumes, each warped once by a matrix that is at hand."""
-    views = draw_views(recipe, [scan], device=device)
+    views = _views(recipe, scan, device)()
     parts = split_region(views.source, recipe.encoder.sub_volume)
     own = random_affine(recipe.encoder.sub_volume, SPACING, 15, (0.9, 1.1), 8).to(device)
     return lambda: (warp(views.source, views.H), warp(parts, own))

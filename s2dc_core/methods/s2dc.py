@@ -1,15 +1,15 @@
 """S2DC (paper section 3, equation 9): student and teacher look at two views of a region, whose patches are matched.
 
-A training step, with the names of the paper::
+A training step, with the names of the paper, where the losses look at all tokens::
 
-    views = method.views(regions)                 # V, V' = H V, the positives v', M_gt: equations 2 and 3
-    student = method.student(views.source)        # tokens t, and pooled features q for L_g
-    teacher = method.teach(views.target)          # tokens t', no gradient
-    keys = method.embed(views.positives)          # k+, no gradient
+    views = method.views(regions)  # V, V' = H V, the positives v', M_gt: equations 2 and 3
+    student = method.student(views.source)  # tokens t, and pooled features q for L_g
+    teacher = method.teach(views.target)  # tokens t', no gradient
+    keys = method.embed(views.positives)  # k+, no gradient
     terms = method.loss(student.pooled, keys, method.queue.negatives(), student.tokens, teacher.tokens, views.matches)
-    terms.total.backward()                        # L = L_g + L_p2p + L_p2s
+    terms.total.backward()  # L = L_g + L_p2p + L_p2s
     optimiser.step()
-    method.update_teacher()                       # phi* <- m phi* + (1 - m) phi
+    method.update_teacher()  # phi* <- m phi* + (1 - m) phi
     method.queue.add(keys)
 """
 
@@ -23,7 +23,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from s2dc_core.encoder import LEVELS, EncoderConfig
-from s2dc_core.geometry import Matches, check_fits
+from s2dc_core.geometry import Matches, check_fits, grid_of
 from s2dc_core.losses import PRESETS, LossOptions, LossTerms, S2DCLoss
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
 from s2dc_core.model import TOKEN_HEADS, BranchOptions, FeatureQueue, StudentTeacher
@@ -133,15 +133,11 @@ class S2DCOptions(MethodOptions):
         """H, the positives' affines, intensities, matches, and which tokens the structure losses look at."""
         plan = self.plan_views(encoder, region, spacing, random("views"))
         if self.matched_tokens:
-            generator = random("tokens")
+            generator, how = random("tokens"), (self.matched_tokens, self.token_draws)
             for level in self.matched_levels:
-                tokens = math.prod(
-                    side // s for side, s in zip(region.volume.shape[1:], encoder.stride(level), strict=True)
-                )
-                pairs = plan.pop(f"matches_{level}")
-                drawn = sample_tokens(pairs, tokens, self.matched_tokens, self.token_draws, generator)
+                tokens = math.prod(grid_of(region.volume.shape[1:], encoder.stride(level)))
+                drawn = sample_tokens(plan[f"matches_{level}"], tokens, *how, generator)
                 plan |= {f"{name}_{level}": value for name, value in drawn._asdict().items()}
-                plan[f"found_{level}"] = torch.tensor(pairs.shape[1])
         return plan
 
     def plan_views(
@@ -160,9 +156,8 @@ class S2DCOptions(MethodOptions):
         together = f"joined with levels {list(self.levels[1:])}, " if self.joined and len(self.levels) > 1 else ""
         for level in self.matched_levels:
             stride = encoder.stride(level)
-            tokens = math.prod(side // s for side, s in zip(shape, stride, strict=True))
-            kept = (plan.get(f"found_{level}", plan.get(f"matches_{level}")) for plan in regions.plan)
-            found = sum(int(each) if each.ndim == 0 else each.shape[1] for each in kept)
+            tokens = math.prod(grid_of(shape, stride))
+            found = sum(plan[f"matches_{level}"].shape[1] for plan in regions.plan)
             seen = f"{found} matches in the batch drawn here"
             lines.append((f"level {level}", f"{tokens} tokens of {stride[0]} voxels a region, {together}{seen}"))
         return lines
@@ -209,13 +204,26 @@ def _fill_up(first: Int[Tensor, " k"], total: int, count: int, generator: torch.
     return torch.cat([first, others])
 
 
+class Sampled(NamedTuple):
+    """The tokens of a level that the structure losses look at, B * draws samples, on the device.
+
+    Attributes:
+        source, target: tokens of V and of V'.
+        matches: among the samples.
+    """
+
+    source: Int[Tensor, "s k"]
+    target: Int[Tensor, "s k"]
+    matches: Matches
+
+
 class S2DCViews(NamedTuple):
     """What student and teacher look at.
 
     Attributes:
-        source, target, positives, H, matches: see views.Views; H on the CPU, and matches among the sampled tokens if
-            there are samples.
-        samples: of each level the tokens of V and of V', [B * draws, k] each; None for all.
+        source, target, positives, H, matches: see views.Views; H lies on the CPU, and so do all the matches if the
+            losses look at samples.
+        samples: of each level; None for all tokens.
     """
 
     source: Tensor
@@ -223,7 +231,7 @@ class S2DCViews(NamedTuple):
     positives: Tensor
     H: Tensor
     matches: list[Matches]
-    samples: list[tuple[Tensor, Tensor]] | None
+    samples: list[Sampled] | None
 
 
 class S2DC(StudentTeacher, Method):
@@ -256,32 +264,30 @@ class S2DC(StudentTeacher, Method):
         target, positives = make_counterparts(regions.volume, regions.background, plan, self.encoder.config.sub_volume)
         H = torch.stack([each["H"] for each in plan])
         levels = self.options.matched_levels
-        if not self.options.matched_tokens:
-            matches = [matches_of([each[f"matches_{level}"] for each in plan], device) for level in levels]
-            return S2DCViews(regions.volume, target, positives, H, matches, None)
-        samples, matches = [], []
-        for level in levels:
-            sides = torch.stack(
-                [torch.cat([each[f"{side}_{level}"] for each in plan]) for side in ("source", "target")]
-            )
-            samples.append(tuple(sides.to(device, non_blocking=True)))
-            counts = torch.cat([each[f"matched_{level}"] for each in plan]).tolist()
-            matches.append(matches_of([torch.arange(count).expand(2, -1) for count in counts], device))
+        sampled = self.options.matched_tokens is not None
+        where = "cpu" if sampled else device
+        matches = [matches_of([each[f"matches_{level}"] for each in plan], where) for level in levels]
+        samples = [self._samples(plan, level, device) for level in levels] if sampled else None
         return S2DCViews(regions.volume, target, positives, H, matches, samples)
+
+    def _samples(self, plan: Sequence[Plan], level: int, device: torch.device) -> Sampled:
+        sides = torch.stack([torch.cat([each[f"{side}_{level}"] for each in plan]) for side in ("source", "target")])
+        counts = torch.cat([each[f"matched_{level}"] for each in plan]).tolist()
+        among = matches_of([torch.arange(count).expand(2, -1) for count in counts], device)
+        return Sampled(*sides.to(device, non_blocking=True), among)
 
     def forward(self, views: S2DCViews) -> tuple[LossTerms, Tensor]:
         """The terms of equation 9 of each region, and the positives' teacher features."""
         student, teacher = self.student(views.source), self.teach(views.target)
         keys = self.embed(views.positives)
-        tokens = [student.tokens, teacher.tokens]
+        levels = zip(student.tokens, teacher.tokens, views.matches, strict=True)
         if views.samples is not None:
-            chosen = zip(*views.samples, strict=True)
-            tokens = [
-                [_pick(level, index) for level, index in zip(each, own, strict=True)]
-                for each, own in zip(tokens, chosen, strict=True)
+            levels = [
+                (_pick(own, some.source), _pick(theirs, some.target), some.matches)
+                for (own, theirs, _), some in zip(levels, views.samples, strict=True)
             ]
-        regions = len(views.source)
-        terms = self.loss.per_region(student.pooled, keys, self.queue.negatives(), *tokens, views.matches, regions)
+        tokens = map(list, zip(*levels, strict=True))
+        terms = self.loss.per_region(student.pooled, keys, self.queue.negatives(), *tokens, len(views.source))
         return terms, keys
 
     @torch.no_grad()

@@ -1,6 +1,8 @@
 """The training step that S2DC's docstring shows is the one that a run takes."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from s2dc_core.pretraining import PretrainConfig, Pretraining
 from s2dc_core.pretraining.regions import draw_regions
 from s2dc_core.training.rates import optimiser_of, schedule_of
 from tests.pretraining.test_pretrain import CONFIG, blobs
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_step_on_one_page_is_the_step():
@@ -32,3 +36,12 @@ def test_the_step_on_one_page_is_the_step():
         assert terms == pytest.approx(run.step(), rel=1e-6, abs=1e-6)
     for name, value in run.model.state_dict().items():
         torch.testing.assert_close(method.state_dict()[name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_readme_and_notebook_show_that_step():
+    step = s2dc.__doc__.partition("::\n\n")[2]
+    lines = [line.strip() for line in step.splitlines() if line.strip()]
+    notebook = json.loads((ROOT / "notebooks" / "04_gpu_pretraining.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"]]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) in readme and sum("\n".join(lines) in cell for cell in cells) == 1
