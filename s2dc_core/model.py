@@ -174,8 +174,7 @@ class StudentTeacher(nn.Module):
         """
         if not self.training:
             raise RuntimeError("update_teacher() belongs to training: call model.train() first")
-        for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
-            old.lerp_(new, 1 - self.momentum)
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - self.momentum)
         for old, new in zip(self.teacher.buffers(), self.student.buffers(), strict=True):
             old.copy_(new)
 

@@ -120,6 +120,7 @@ def crop_region(
     background: float | int = 0.0,
     foreground: Tensor | None = None,
     generator: torch.Generator | None = None,
+    box: Sequence[tuple[int, int]] | None = None,
 ) -> Region:
     """A random region of region_shape's size, within the foreground's bounding box as far as it fits.
 
@@ -127,6 +128,7 @@ def crop_region(
 
     Args:
         foreground: [X, Y, Z] bool, the body; None or all False for all of the scan.
+        box: its bounding_box, where that is known.
 
     Raises:
         ValueError: if the foreground is no bool mask on the scan's grid.
@@ -138,8 +140,10 @@ def crop_region(
             f"the foreground, {tuple(foreground.shape)} of {foreground.dtype}, must be a bool mask on the scan's grid "
             f"of {tuple(shape)} voxels"
         )
-    foreground = everywhere if foreground is None or not foreground.any() else foreground
-    start = _draw_start(foreground, size, generator)
+    if foreground is None or (box is None and not foreground.any()):
+        foreground = everywhere
+    box = bounding_box(foreground) if box is None else box
+    start = _draw_start(shape, box, size, generator)
     window = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
     crop = volume[(slice(None), *window)]
     missing = [s - side for side, s in zip(crop.shape[1:], size, strict=True)]
@@ -148,16 +152,23 @@ def crop_region(
     return Region(F.pad(crop, far_end, value=background), *masks, background)
 
 
-def _draw_start(foreground: Tensor, size: Sequence[int], generator: torch.Generator | None) -> list[int]:
-    """A corner such that the region lies within the foreground's box, or the box within the region, axis by axis."""
-    start, columns = [], foreground.any(2)
-    for axis, (length, held) in enumerate(
-        zip(size, (columns.any(1), columns.any(0), foreground.any(0).any(0)), strict=True)
-    ):
-        seen = held.nonzero()
-        first, beyond = int(seen.min()), int(seen.max()) + 1
-        last_start = max(foreground.shape[axis] - length, 0)
-        low, high = (min(max(place, 0), last_start) for place in sorted((first, beyond - length)))
+def bounding_box(foreground: Bool[Tensor, "x y z"]) -> list[tuple[int, int]]:
+    """Along each axis the first voxel of a mask and the one beyond its last; all of the grid if it is empty."""
+    columns = foreground.any(2)
+    held = (columns.any(1), columns.any(0), foreground.any(0).any(0))
+    seen = [axis.nonzero()[:, 0] for axis in held]
+    if not len(seen[0]):
+        return [(0, side) for side in foreground.shape]
+    return [(int(axis[0]), int(axis[-1]) + 1) for axis in seen]
+
+
+def _draw_start(
+    shape: Sequence[int], box: Sequence[tuple[int, int]], size: Sequence[int], generator: torch.Generator | None
+) -> list[int]:
+    """A corner such that the region lies within the box, or the box within the region, axis by axis."""
+    start = []
+    for side, length, (first, beyond) in zip(shape, size, box, strict=True):
+        low, high = (min(max(place, 0), max(side - length, 0)) for place in sorted((first, beyond - length)))
         start.append(low + int(torch.randint(high - low + 1, (), generator=generator)))
     return start
 

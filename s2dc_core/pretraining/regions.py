@@ -11,7 +11,7 @@ from s2dc_core.data import Scan, Scans
 from s2dc_core.methods import Plan, Regions
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.training.order import first_readable, random_numbers
-from s2dc_core.views import Region, crop_region
+from s2dc_core.views import Region, bounding_box, crop_region
 
 
 class RegionDraw(NamedTuple):
@@ -41,6 +41,7 @@ class RegionDraws(Dataset):
 
     def __init__(self, config: PretrainConfig, scans: Scans):
         self.config, self.scans = config, scans
+        self._bodies: dict[int, tuple[bool, list[tuple[int, int]]]] = {}  # a scan's body has the same box each time
 
     def __getitem__(self, number: int) -> RegionDraw:
         config = self.config
@@ -48,8 +49,11 @@ class RegionDraws(Dataset):
         def crop(index: int) -> tuple[Scan, Region]:
             scan = self.scans[index]
             generator = random_numbers(config.seed, "crop", number)
-            counts = config.options.counts
-            how = (config.encoder.sub_volume, counts, scan.background, scan.foreground, generator)
+            if index not in self._bodies:
+                self._bodies[index] = bool(scan.foreground.any()), bounding_box(scan.foreground)
+            seen, box = self._bodies[index]
+            body = scan.foreground if seen else None
+            how = (config.encoder.sub_volume, config.options.counts, scan.background, body, generator, box)
             return scan, crop_region(scan.volume, *how)
 
         names = getattr(self.scans, "files", None) or [f"scan {index}" for index in range(len(self.scans))]

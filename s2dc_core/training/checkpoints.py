@@ -251,7 +251,10 @@ def restore(run: "Run", stored: Stored) -> None:
             module.load_state_dict(own)
         except RuntimeError as error:
             raise ValueError(f"{stored.folder}/model.safetensors does not fit its own recipe: {error}") from error
-    run.optimiser.load_state_dict(stored.state["optimiser"])
+    optimiser = stored.state["optimiser"]
+    for there, here in zip(optimiser["param_groups"], run.optimiser.param_groups, strict=True):
+        there["fused"] = here["fused"]  # which a GPU's optimiser is, and a CPU's is not
+    run.optimiser.load_state_dict(optimiser)
     run.schedule.load_state_dict(stored.state["schedule"])
     run.regions = stored.state["regions"]
     run.history[:] = [run.Terms(*terms) for terms in stored.state["history"]]
