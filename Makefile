@@ -47,11 +47,11 @@ book: $(BOOK_STAMP)
 
 # What lies in outputs/study already is kept, so an interrupted study goes on.
 study: $(STAMP)
-	$(BIN)/python -m s2dc_core.training.study outputs/study --install $(ARGS)
-	$(BIN)/python -m s2dc_core.training.transfer outputs/study/transfer --install
-	$(BIN)/python -m s2dc_core.training.ablation outputs/study/ablation --install
-	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.training.real outputs/study "$$S2DC_DATA" --install
-	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.training.few_labels outputs/study/few_labels "$$S2DC_DATA" --install
+	$(BIN)/python -m s2dc_core.studies arms outputs/study --install $(ARGS)
+	$(BIN)/python -m s2dc_core.studies transfer outputs/study/transfer --install
+	$(BIN)/python -m s2dc_core.studies ablation outputs/study/ablation --install
+	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.studies real_scans outputs/study "$$S2DC_DATA" --install
+	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.studies few_labels outputs/study/few_labels "$$S2DC_DATA" --install
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/matching.py $(ARGS)

@@ -87,7 +87,7 @@ def train(steps: int) -> None:
     from child import machine
 
     from s2dc_core.data import open_scan
-    from s2dc_core.training import PretrainConfig, pretrain
+    from s2dc_core.pretraining import PretrainConfig, pretrain
 
     parent, times = os.getppid(), []
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from child import Measured, measure, table
 
 from s2dc_core.geometry import Matches
-from s2dc_core.losses import CLAMP, patch_to_patch, patch_to_structure
+from s2dc_core.losses import patch_to_patch, patch_to_structure
 from s2dc_core.matching import (
     MatchStatistics,
     dual_softmax,
@@ -24,6 +24,7 @@ from s2dc_core.matching import (
     sharpe_ratio,
     similarity_matrix,
 )
+from s2dc_core.official import CLAMP
 
 TEMPERATURE = 0.1
 SIZES = {"cpu": [432, 1728, 6912, 13824, 27648], "cuda": [432, 1728, 6912, 13824, 27648, 221184]}

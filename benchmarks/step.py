@@ -23,14 +23,15 @@ from tqdm import tqdm
 
 from s2dc_core.data import Scan
 from s2dc_core.geometry import Matches, random_affine, split_region, warp
-from s2dc_core.training import PretrainConfig, Pretraining, draw_views
+from s2dc_core.pretraining import PretrainConfig, Pretraining
+from s2dc_core.pretraining.regions import RegionDraws, regions_of
 
 SPACING = (1.5, 1.5, 1.5)
 
 
 def smooth_scan(config: PretrainConfig) -> Scan:
     """Random tissue that fills one region."""
-    shape = [n * side for n, side in zip(config.views.counts, config.encoder.sub_volume, strict=True)]
+    shape = [n * side for n, side in zip(config.options.views.counts, config.encoder.sub_volume, strict=True)]
     coarse = torch.randn(1, 1, *(side // 16 for side in shape), generator=torch.Generator().manual_seed(0))
     volume = torch.nn.functional.interpolate(coarse, size=shape, mode="trilinear")[0]
     everywhere = torch.ones(shape, dtype=torch.bool)
@@ -43,7 +44,7 @@ def crop_by_crop(volume: torch.Tensor, config: PretrainConfig) -> tuple[torch.Te
     As in the published script every crop is a chain of dictionary transforms of its own: cut, brought to the size of a
     sub-volume (which it has), and, if it is to be augmented, shifted in intensity and warped.
     """
-    views, side = config.views, config.encoder.sub_volume
+    views, side = config.options.views, config.encoder.sub_volume
     image, key = {"image": MetaTensor(volume)}, {"keys": ["image"]}
     shift = RandShiftIntensityd(**key, offsets=views.intensity_shift, prob=0.1)
     angle, voxels = math.radians(20), views.translation_mm / SPACING[0] / 2
@@ -69,20 +70,20 @@ def plain_step(run: Pretraining, volume: torch.Tensor, matches: list[Matches]) -
     """The published passes: the student over the clean crops, the teacher over all three sets."""
     clean, warped, augmented = (crops.to(run.device) for crops in crop_by_crop(volume, run.config))
     student, teacher = run.model.student, run.model.teacher
-    level = run.config.levels[0]
+    level = run.config.options.levels[0]
     maps = student.encoder(clean)
     with torch.no_grad():
         target_maps = teacher.encoder(warped)
         positives, _ = teacher.embed(augmented), teacher.embed(clean)
         target = _tokens(teacher, target_maps[level])
-    terms = run.loss(
-        student.pool(maps), positives, run.queue.negatives(), _tokens(student, maps[level]), target, matches[0]
+    terms = run.model.loss(
+        student.pool(maps), positives, run.model.queue.negatives(), _tokens(student, maps[level]), target, matches[0]
     )
     run.optimiser.zero_grad()
     terms.total.backward()
     run.optimiser.step()
     run.model.update_teacher()
-    run.queue.add(positives)
+    run.model.queue.add(positives)
 
 
 def _tokens(branch: torch.nn.Module, cells: torch.Tensor) -> torch.Tensor:
@@ -134,14 +135,14 @@ def main() -> int:
 
     forms = {
         "MONAI, crop by crop": lambda: crop_by_crop(scan.volume, recipe),
-        "ours": lambda: draw_views(recipe, [scan], device=options.device),
+        "ours, planned and made": _views(recipe, scan, options.device),
         "of ours, the trilinear sampling": _sampling(recipe, scan, options.device),
     }
     show("views of a region", in_turns(forms, 3 * options.repeats, options.device), "MONAI, crop by crop")
     if options.views_only:
         return 0
 
-    matches = draw_views(recipe, [scan], device=options.device).matches
+    matches = _views(recipe, scan, options.device)().matches
     variants = {
         "ours": {},
         "ours, teacher without flash attention": {},
@@ -154,9 +155,15 @@ def main() -> int:
     return 0
 
 
+def _views(recipe: PretrainConfig, scan: Scan, device: str) -> Callable:
+    """Every decision on a region and what is made of it, as one process does it for a step."""
+    method, draws = recipe.build(), RegionDraws(recipe, [scan])
+    return lambda: method.views(regions_of([draws[0]], device))
+
+
 def _sampling(recipe: PretrainConfig, scan: Scan, device: str) -> Callable:
     """The region and its sub-volumes, each warped once by a matrix that is at hand."""
-    views = draw_views(recipe, [scan], device=device)
+    views = _views(recipe, scan, device)()
     parts = split_region(views.source, recipe.encoder.sub_volume)
     own = random_affine(recipe.encoder.sub_volume, SPACING, 15, (0.9, 1.1), 8).to(device)
     return lambda: (warp(views.source, views.H), warp(parts, own))

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from s2dc_core.geometry import grid_of
 from s2dc_core.matching import whole_numbers
@@ -93,10 +95,13 @@ class Encoder(nn.Module):
     Attributes:
         trained_on: how the scans were prepared that it was trained on, a list as data.settings_of gives it; None where
             nobody noted it. It goes into the encoder's file and comes back from it.
+        at_a_time: volumes encoded at a time, keeping only their maps and computing the rest again for the gradient:
+            less memory, a third more time; None for all at once.
     """
 
     levels = LEVELS
     trained_on: list[dict] | None = None
+    at_a_time: int | None = None
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -112,12 +117,27 @@ class Encoder(nn.Module):
             use_flash_attention=True,  # MONAI takes it only where no gradient is wanted: the teacher, and features.
         )
 
+    @classmethod
+    def from_seed(cls, config: EncoderConfig, seed: int) -> "Encoder":
+        """A fresh encoder; the same seed gives the same weights, and the global random state stays as it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config)
+
     def stride(self, level: Real) -> tuple[int, int, int]:
         """Voxels of a token at a level along each axis."""
         return self.config.stride(level)
 
-    def forward(self, volume: Float[Tensor, "b c x y z"]) -> list[Float[Tensor, "b d _ _ _"]]:
+    def forward(
+        self,
+        volume: Float[Tensor, "b c x y z"],
+        masked: Bool[Tensor, "b _ _ _"] | None = None,
+        mask_token: Float[Tensor, " embed"] | None = None,
+    ) -> list[Float[Tensor, "b d _ _ _"]]:
         """The token maps of levels 0 to 4.
+
+        Args:
+            masked: level-0 tokens that are replaced by the mask token between the patch embedding and the first stage.
 
         Raises:
             ValueError: for another number of channels, a side that is no multiple of the patch, or a volume too
@@ -132,4 +152,25 @@ class Encoder(nn.Module):
                 f"a volume of {tuple(volume.shape[2:])} leaves one token for the last stage's instance norm: "
                 f"use sub-volumes larger than {last_stage} voxels"
             )
-        return self.swinViT(volume)
+        if self.at_a_time is None:
+            return self._encode(volume, masked, mask_token)
+        masks = [None] * len(volume) if masked is None else masked.split(self.at_a_time)
+        parts = []
+        for part, mask in zip(volume.split(self.at_a_time), masks, strict=False):
+            again = torch.is_grad_enabled()
+            given = (part, mask, mask_token)
+            parts.append(checkpoint(self._encode, *given, use_reentrant=False) if again else self._encode(*given))
+        return [torch.cat(maps) for maps in zip(*parts, strict=True)]
+
+    def _encode(self, volume: Tensor, masked: Tensor | None, mask_token: Tensor | None) -> list[Tensor]:
+        if masked is None:
+            return self.swinViT(volume)
+
+        def replace(_module: nn.Module, _inputs: tuple, tokens: Tensor) -> Tensor:
+            return torch.where(masked[:, None], mask_token[:, None, None, None].to(tokens.dtype), tokens)
+
+        hook = self.swinViT.patch_embed.register_forward_hook(replace)
+        try:
+            return self.swinViT(volume)
+        finally:
+            hook.remove()

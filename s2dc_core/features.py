@@ -18,9 +18,8 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples
 from torch import Tensor, nn
 
-from s2dc_core.matching import unit_length, whole_numbers
-from s2dc_core.model import join_levels
-from s2dc_core.views import check_fits
+from s2dc_core.geometry import check_fits
+from s2dc_core.matching import join_levels, unit_length, whole_numbers
 
 LARGEST_TILE = 160
 VOXELS_AT_ONCE = 2_000_000
@@ -99,7 +98,7 @@ def token_features(
         volume: [C, X, Y, Z], normalised as in training. A side that is no multiple of the tile is padded at
             its far end, and the map is cropped to ceil(side / stride) tokens.
         level: output of the encoder; its stride is patch * 2^level voxels. Several, finest first, give joined tokens
-            on the grid of the first (`model.join_levels`).
+            on the grid of the first (`matching.join_levels`).
         sub_volume: size of a tile in voxels; default: as said above.
         affine: of the volume, voxel index to millimetres; default: the identity.
         batch_size: tiles encoded together; it decides memory and speed, not the result. Default: about VOXELS_AT_ONCE.

@@ -41,7 +41,10 @@ class Matches(NamedTuple):
 
     def per_region(self, regions: int) -> Int[Tensor, " b"]:
         """Number of matches ``|M_gt|`` of each region, [B]."""
-        return torch.bincount(self.batch, minlength=regions)
+        # Not by bincount, for whose longest a GPU would be waited for.
+        return torch.zeros(regions, dtype=torch.long, device=self.batch.device).index_add_(
+            0, self.batch, torch.ones_like(self.batch)
+        )
 
     def to(self, device: torch.device | str) -> "Matches":
         """The same matches on another device."""
@@ -60,6 +63,16 @@ def grid_of(shape: Sequence[int], patch: Sequence[int]) -> tuple[int, int, int]:
             "crop or pad each side to a multiple of the patch"
         )
     return tuple(side // p for side, p in zip(shape, patch, strict=True))
+
+
+def check_fits(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
+    """Raises ValueError if a scan of this shape is smaller than one patch of a level."""
+    for stride in strides:
+        if any(side < s for side, s in zip(shape, stride, strict=True)):
+            raise ValueError(
+                f"a scan of {tuple(shape)} voxels is smaller than one patch of {tuple(stride)}: "
+                "use a finer token level or a larger scan"
+            )
 
 
 def token_centres(grid: Grid, patch: Grid) -> Float[Tensor, "n 3"]:
@@ -152,7 +165,7 @@ def warp(
 
     Args:
         volume: [B, C, X, Y, Z]; of any type in mode "nearest". Half precision is interpolated in float32.
-        H: source to target voxel coordinates, [4, 4] or [B, 4, 4].
+        H: source to target voxel coordinates, [4, 4] or [B, 4, 4]; best on the CPU, where it is inverted.
         mode: "trilinear" for images, "nearest" for label maps (halves round up).
         fill: value where H^-1 q lies outside the volume, or one for each volume, [B]. Between the outermost voxel
             centres and one voxel beyond them a trilinear result blends into the fill.
@@ -162,19 +175,19 @@ def warp(
     """
     if mode not in ("trilinear", "nearest"):
         raise ValueError(f"unknown mode {mode!r}: warp knows 'trilinear' and 'nearest'")
-    back = inverse(H).to(volume.device).expand(len(volume), 4, 4)
+    back = inverse(H).expand(len(volume), 4, 4)
     fill = torch.as_tensor(fill, device=volume.device).reshape(-1, 1, 1, 1, 1)
     if mode == "nearest":
-        return _warp_nearest(volume, back, fill)
+        return _warp_nearest(volume, back.to(volume.device), fill)
     if not volume.is_floating_point():
         raise ValueError(f"a volume of {volume.dtype} cannot be interpolated: use mode='nearest' for labels")
     working = volume if volume.dtype == torch.float64 else volume.float()
     # grid_sample wants -1 and 1 at the volume's faces, half a voxel beyond the outer centres, and the last axis first.
-    sides = torch.tensor(volume.shape[2:], dtype=torch.float64, device=volume.device)
+    sides = torch.tensor(volume.shape[2:], dtype=torch.float64, device=back.device)
     scaled = 2 * back[:, :3] / sides[:, None]
     scaled[..., 3] += 1 / sides - 1
-    fill = fill.to(working.dtype)
-    return _sample(working - fill, scaled.flip(1)).add_(fill).to(volume.dtype)
+    matrix, fill = scaled.flip(1).to(volume.device, non_blocking=True), fill.to(working.dtype)
+    return _sample(working - fill, matrix).add_(fill).to(volume.dtype)
 
 
 def _warp_nearest(volume: Tensor, back: Tensor, fill: Tensor) -> Tensor:

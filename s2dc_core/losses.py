@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from s2dc_core.geometry import Matches
@@ -20,28 +20,22 @@ from s2dc_core.matching import (
     DISPERSIONS,
     MATMUL_DTYPES,
     MatchStatistics,
+    at_least_float32,
     check_choice,
-    check_matches,
-    dual_softmax,
     match_statistics,
-    sharpe_ratio,
-    similarity_matrix,
-    sinkhorn,
     unit_length,
 )
 from s2dc_core.options import Options, above_zero, from_zero, one_of
-from s2dc_core.streaming import at_least_float32
 
 NORMALISERS = ("weights", "printed")
-FORMS = ("equations", "published")
+FORMS = ("equations", "official")
+REDUCTIONS = ("mean", "none")
 CHOICES = {"assignment": ASSIGNMENTS, "dispersion": DISPERSIONS, "normaliser": NORMALISERS, "form": FORMS}
 CHOICES |= {"backend": BACKENDS, "matmul_dtype": MATMUL_DTYPES}
 OF_STATISTICS = ("temperature", "dispersion", "backend", "assignment", "detach_ratio", "matmul_dtype")
 """The options that match_statistics takes."""
 WEIGHTS = ("contrast_weight", "patch_to_patch_weight", "patch_to_structure_weight")
 """The factors of equation 9, of L_g, L_p2p and L_p2s."""
-CLAMP = 1e-6
-"""The published code clamps every confidence to [CLAMP, 1 - CLAMP]; beyond it the gradient is exactly zero."""
 
 
 def info_nce(
@@ -49,7 +43,8 @@ def info_nce(
     positive: Float[Tensor, "b c"],
     negatives: Float[Tensor, "k c"],
     temperature: float | int,
-) -> Float[Tensor, ""]:
+    reduction: str = "mean",
+) -> Float[Tensor, "*b"]:
     """Equation 1, L_g: -log( exp(q . q*' / t) / sum_m exp(q . q*_m / t) ), mean over the queries.
 
     The sum runs over the positive (m = 0) and the K negatives. The printed denominator divides the exponential by
@@ -61,23 +56,29 @@ def info_nce(
         positive: teacher features of their augmented counterparts, [B, C].
         negatives: dictionary of teacher features, [K, C]; K may be 0, then the loss is 0.
         temperature: positive; unit-length features make the logits cosines over it.
+        reduction: "mean", or "none" for each query's own, [B].
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     logits = torch.cat([(query * positive).sum(-1, keepdim=True), query @ negatives.T], dim=1) / temperature
-    return (logits.logsumexp(1) - logits[:, 0]).mean()
+    return reduced(logits.logsumexp(1) - logits[:, 0], reduction)
 
 
-def patch_to_patch(statistics: MatchStatistics, matches: Matches) -> Float[Tensor, ""]:
+def patch_to_patch(statistics: MatchStatistics, matches: Matches, reduction: str = "mean") -> Float[Tensor, "*b"]:
     """Equation 5, L_p2p: mean of -log M^_t(i, j) over the matches of a region, then over the regions.
 
     A region without a match counts 0, so that what a region adds does not depend on the others of its batch.
+
+    Args:
+        reduction: "mean", or "none" for each region's own, [B].
     """
     ones = torch.ones_like(statistics.log_confidence)
-    return _mean_over_regions(-statistics.log_confidence, ones, matches, len(statistics.source_ratio))
+    return reduced(_mean_of_each(-statistics.log_confidence, ones, matches, len(statistics.source_ratio)), reduction)
 
 
-def patch_to_structure(statistics: MatchStatistics, matches: Matches, normaliser: str = "weights") -> Float[Tensor, ""]:
+def patch_to_structure(
+    statistics: MatchStatistics, matches: Matches, normaliser: str = "weights", reduction: str = "mean"
+) -> Float[Tensor, "*b"]:
     """Equations 7 and 8, L_p2s: the matches' -log M^_t(i, j), weighted by how peaked their distributions are.
 
     The weight of a match is (softmax(sr_V)_n + softmax(sr_V')_m) / 2, the softmaxes over all tokens of a region. A
@@ -88,6 +89,7 @@ def patch_to_structure(statistics: MatchStatistics, matches: Matches, normaliser
         matches: ground truth.
         normaliser: "printed" divides by N x M as equation 8 does, which leaves at most 5e-4 at N = 144; "weights"
             divides by the sum of the weights over the matches, a weighted mean on the scale of L_p2p.
+        reduction: "mean", or "none" for each region's own, [B].
 
     Raises:
         ValueError: for an unknown normaliser.
@@ -96,14 +98,14 @@ def patch_to_structure(statistics: MatchStatistics, matches: Matches, normaliser
     regions, sources = statistics.source_ratio.shape
     log_weights = log_match_weights(statistics, matches)
     if normaliser == "printed":
-        pairs = sources * statistics.target_ratio.shape[1]
-        return -(log_weights.exp() * statistics.log_confidence).sum() / (pairs * regions)
+        pairs, values = sources * statistics.target_ratio.shape[1], -log_weights.exp() * statistics.log_confidence
+        return reduced(values.new_zeros(regions).index_add(0, matches.batch, values) / pairs, reduction)
     # A common factor of a region's weights leaves its weighted mean as it is; taking out the largest keeps them from
     # underflowing together where a token without a match has nearly all of the softmax.
     largest = log_weights.detach().new_full((regions,), -torch.inf)
     largest = largest.scatter_reduce(0, matches.batch, log_weights.detach(), "amax")
     weights = (log_weights - largest[matches.batch]).exp()
-    return _mean_over_regions(-statistics.log_confidence, weights, matches, regions)
+    return reduced(_mean_of_each(-statistics.log_confidence, weights, matches, regions), reduction)
 
 
 def match_weights(statistics: MatchStatistics, matches: Matches) -> Float[Tensor, " p"]:
@@ -118,76 +120,29 @@ def log_match_weights(statistics: MatchStatistics, matches: Matches) -> Float[Te
     return torch.logaddexp(source, target) - math.log(2)
 
 
-def _mean_over_regions(
+def _mean_of_each(
     value: Float[Tensor, " p"], weight: Float[Tensor, " p"], matches: Matches, regions: int
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " b"]:
     total = value.new_zeros(regions).index_add(0, matches.batch, weight * value)
     mass = value.new_zeros(regions).index_add(0, matches.batch, weight)
     matched = matches.per_region(regions) > 0
     # A total without matches is an exact zero that still hangs on the graph, so that backward() works.
-    return (total / torch.where(matched, mass, torch.ones_like(mass))).mean()
+    return total / torch.where(matched, mass, torch.ones_like(mass))
 
 
-def published_patch_to_patch(
-    student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches, assignment: str
-) -> Float[Tensor, ""]:
-    """What the published code calls L_p2p: mean -log p over the matches plus mean -log(1 - p) over all other pairs.
-
-    p is the dual-softmax of the cosines without a temperature, or Sinkhorn's plan with a dustbin of score 1 and 100
-    iterations, clamped. Both are means of a region, then over the regions (the published code takes them over a batch,
-    of one region as it is published). A region without a match has the second alone. Needs the [B, N, M] matrix.
-    """
-    check_choice("assignment", assignment, ASSIGNMENTS)
-    similarity = similarity_matrix(student, teacher)
-    if assignment == "sinkhorn":
-        confidence = sinkhorn(similarity, iterations=100, dustbin=1.0).exp()[:, :-1, :-1]
-    else:
-        confidence = dual_softmax(similarity)
-    confidence = confidence.clamp(CLAMP, 1 - CLAMP)
-    is_match = _match_mask(similarity, matches)
-    pull, push = _mean_where(is_match, confidence.log()), _mean_where(~is_match, (1 - confidence).log())
-    return -(pull + push).mean()
-
-
-def published_patch_to_structure(
-    student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches, detach_ratio: bool = False
-) -> Float[Tensor, ""]:
-    """What the published code calls L_p2s, a mean over the regions.
-
-    On s = (1 + cosine) / 2, clamped: the sum over the matches of equation 7's weight times -log s, not divided by
-    anything, plus the mean of -log(1 - s) over all other pairs. A region without a match has the second alone. Needs
-    the [B, N, M] matrix.
-    """
-    cosine = similarity_matrix(student, teacher)
-    ratios = [sharpe_ratio((1 + cosine) / 2, dim) for dim in (-1, -2)]
-    source, target = (ratio.detach() if detach_ratio else ratio for ratio in ratios)
-    closeness = ((1 + cosine) / 2).clamp(CLAMP, 1 - CLAMP)
-    at = (matches.batch, matches.source, matches.target)
-    weights = match_weights(MatchStatistics(closeness[at], cosine[at], source, target), matches)
-    pull = -(weights * closeness[at].log()).sum() / len(student)
-    is_match = _match_mask(cosine, matches)
-    return pull - _mean_where(~is_match, (1 - closeness).log()).mean()
-
-
-def _match_mask(similarity: Float[Tensor, "b n m"], matches: Matches) -> Tensor:
-    check_matches(matches, *similarity.shape)
-    mask = torch.zeros_like(similarity, dtype=torch.bool)
-    mask[matches.batch, matches.source, matches.target] = True
-    return mask
-
-
-def _mean_where(mask: Bool[Tensor, "b n m"], values: Float[Tensor, "b n m"]) -> Float[Tensor, " b"]:
-    """Mean of the pairs of each region that the mask holds; 0 where it holds none."""
-    return torch.where(mask, values, 0).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+def reduced(values: Float[Tensor, " b"], reduction: str) -> Float[Tensor, "*b"]:
+    """The mean of some values, or with "none" the values."""
+    check_choice("reduction", reduction, REDUCTIONS)
+    return values.mean() if reduction == "mean" else values
 
 
 class LossTerms(NamedTuple):
-    """The loss of equation 9 and its three terms, the terms before their weights, each a scalar."""
+    """The loss of equation 9 and its three terms, the terms before their weights; scalars, or one for each region."""
 
-    total: Float[Tensor, ""]
-    contrast: Float[Tensor, ""]
-    patch_to_patch: Float[Tensor, ""]
-    patch_to_structure: Float[Tensor, ""]
+    total: Float[Tensor, "*b"]
+    contrast: Float[Tensor, "*b"]
+    patch_to_patch: Float[Tensor, "*b"]
+    patch_to_structure: Float[Tensor, "*b"]
 
 
 @dataclass(frozen=True)
@@ -204,7 +159,7 @@ class LossOptions(Options):
         dispersion: sigma of equation 6, "std" or "variance".
         normaliser: of equation 8, "weights" or "printed".
         detach_ratio: whether the weights of equation 7 are soft labels without gradient.
-        form: "equations" or "published" (the structure terms as the published code computes them).
+        form: "equations" or "official" (the structure terms as the published code computes them, see official.py).
         backend, matmul_dtype: see matching.match_statistics.
     """
 
@@ -230,17 +185,17 @@ class LossOptions(Options):
 
     @classmethod
     def disagreements(cls, values, sound) -> Iterator[str]:
-        """A loss that trains nothing, and what the published form fixes."""
+        """A loss that trains nothing, and what the official form fixes."""
         if sound(*WEIGHTS) and not any(getattr(values, name) for name in WEIGHTS):
             yield "all three weights of the loss are 0, so nothing would be trained: give one above 0"
-        if not sound("form") or values.form != "published":
+        if not sound("form") or values.form != "official":
             return
         if sound("backend") and values.backend == "streaming":
-            yield "the published form needs all pairs and cannot use backend 'streaming': leave it, or form='equations'"
-        published = {"temperature": 1.0, "dispersion": "std", "normaliser": "weights", "matmul_dtype": "float32"}
-        for name, fixed in published.items():
+            yield "the official form needs all pairs and cannot use backend 'streaming': leave it, or form='equations'"
+        fixed_by_it = {"temperature": 1.0, "dispersion": "std", "normaliser": "weights", "matmul_dtype": "float32"}
+        for name, fixed in fixed_by_it.items():
             if sound(name) and getattr(values, name) != fixed:
-                said = f"{name}={getattr(values, name)!r} has no effect on the published form"
+                said = f"{name}={getattr(values, name)!r} has no effect on the official form"
                 yield f"{said}: leave it at {fixed!r}, or set form='equations'"
 
 
@@ -259,7 +214,7 @@ PRESETS = {
         contrast_unit_length=False,
         temperature=1.0,
         detach_ratio=False,
-        form="published",
+        form="official",
     ),
 }
 
@@ -298,7 +253,7 @@ class S2DCLoss(nn.Module):
         teacher: Float[Tensor, "b m c"] | Sequence[Tensor],
         matches: Matches | Sequence[Matches],
     ) -> LossTerms:
-        """The weighted total and the three terms; see the class for the shapes.
+        """The weighted total and the three terms, means over the regions; see the class for the shapes.
 
         Computed in float32 at least, also under autocast: at temperature 0.1 the rounding of a bfloat16 cosine moves a
         logit by 0.04, and the gradient may turn round. (With matmul_dtype="bfloat16" tokens are rounded before they are
@@ -306,39 +261,55 @@ class S2DCLoss(nn.Module):
 
         Raises:
             ValueError: unless student, teacher and matches have one entry for each level, and as match_statistics.
-            FloatingPointError: if a token holds NaN or infinity, unless the form is "published".
+            FloatingPointError: if a token holds NaN or infinity, unless the form is "official".
+        """
+        terms = self.per_region(query, positive, negatives, student, teacher, matches, 1)
+        return LossTerms(*(term.squeeze(0) for term in terms))
+
+    def per_region(self, query, positive, negatives, student, teacher, matches, regions: int) -> LossTerms:
+        """What forward gives the mean of, for each of the regions, [regions].
+
+        Args:
+            query, positive, negatives, student, teacher, matches: as of forward; the queries, and the rows of the
+                tokens (samples of a region, one after another), are shared out evenly among the regions.
         """
         student, teacher, matches = _by_level(student, teacher, matches)
         query, positive, negatives = (at_least_float32(x) for x in (query, positive, negatives))
         with torch.autocast(query.device.type, enabled=False):
-            return self._terms(query, positive, negatives, student, teacher, matches)
+            return self._terms(query, positive, negatives, zip(student, teacher, matches, strict=True), regions)
 
-    def _terms(self, query, positive, negatives, student, teacher, matches) -> LossTerms:
+    def _terms(self, query, positive, negatives, levels, regions) -> LossTerms:
         if self.options.contrast_unit_length:
             query, positive, negatives = (unit_length(x) for x in (query, positive, negatives))
-        contrast = info_nce(query, positive, negatives, self.options.contrast_temperature)
-        levels = [self.structure_terms(*level) for level in zip(student, teacher, matches, strict=True)]
-        terms = contrast, *(torch.stack(term).mean() for term in zip(*levels, strict=True))
+        contrast = info_nce(query, positive, negatives, self.options.contrast_temperature, "none")
+        structure = [
+            torch.stack(term).mean(0) for term in zip(*(self._of_level(*each) for each in levels), strict=True)
+        ]
+        terms = [term.view(regions, -1).mean(1) for term in (contrast, *structure)]
         # Left out rather than multiplied by 0: backward() then skips it, and a NaN in it stays where it is.
         weights = [getattr(self.options, name) for name in WEIGHTS]
         used = [weight * term for weight, term in zip(weights, terms, strict=True) if weight]
-        total = sum(used, start=contrast.new_zeros(()))
-        return LossTerms(total, *terms)
+        return LossTerms(sum(used, start=terms[0].new_zeros(regions)), *terms)
 
     def structure_terms(
         self, student: Float[Tensor, "b n c"], teacher: Float[Tensor, "b m c"], matches: Matches
     ) -> tuple[Tensor, Tensor]:
         """L_p2p and L_p2s of one token level, before their weights."""
+        p2p, p2s = self._of_level(student, teacher, matches)
+        return p2p.mean(), p2s.mean()
+
+    def _of_level(self, student: Tensor, teacher: Tensor, matches: Matches) -> tuple[Tensor, Tensor]:
         options = self.options
-        if options.form == "published":
-            student, teacher = at_least_float32(student), at_least_float32(teacher)
-            return (
-                published_patch_to_patch(student, teacher, matches, options.assignment),
-                published_patch_to_structure(student, teacher, matches, options.detach_ratio),
-            )
+        if options.form == "official":
+            from s2dc_core.official import official_patch_to_patch, official_patch_to_structure
+
+            tokens = at_least_float32(student), at_least_float32(teacher), matches
+            p2p = official_patch_to_patch(*tokens, options.assignment, "none")
+            return p2p, official_patch_to_structure(*tokens, options.detach_ratio, "none")
         chosen = {name: getattr(options, name) for name in OF_STATISTICS}
         statistics = match_statistics(student, teacher, matches, **chosen)
-        return patch_to_patch(statistics, matches), patch_to_structure(statistics, matches, options.normaliser)
+        p2p = patch_to_patch(statistics, matches, "none")
+        return p2p, patch_to_structure(statistics, matches, options.normaliser, "none")
 
 
 def _by_level(student, teacher, matches) -> list[list]:

@@ -6,7 +6,7 @@ the Sharpe ratio reads it as it is.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import NamedTuple
 
@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from s2dc_core.geometry import Matches
-from s2dc_core.streaming import at_least_float32, positive_temperature, sinkhorn_potentials, streamed_profiles
+from s2dc_core.geometry import Matches, grid_of
 
 DISPERSIONS = ("std", "variance")
 BACKENDS = ("auto", "dense", "streaming")
@@ -45,6 +44,16 @@ class MatchStatistics(NamedTuple):
     target_ratio: Float[Tensor, "b m"]
 
 
+def at_least_float32(tokens: Tensor) -> Tensor:
+    """Half precision raised to float32; float32 and float64 as they are."""
+    return tokens.to(sums_in(tokens))
+
+
+def sums_in(tokens: Tensor) -> torch.dtype:
+    """The precision that sums of such numbers are taken in: float32 at least."""
+    return torch.promote_types(tokens.dtype, torch.float32)
+
+
 def unit_length(vectors: Float[Tensor, "*shape c"]) -> Float[Tensor, "*shape c"]:
     """Vectors along the last axis brought to length 1, those of length 0 left at 0.
 
@@ -52,6 +61,28 @@ def unit_length(vectors: Float[Tensor, "*shape c"]) -> Float[Tensor, "*shape c"]
     would be off by as much, which a temperature of 0.1 multiplies by ten.
     """
     return torch.nn.functional.normalize(at_least_float32(vectors), dim=-1)
+
+
+def join_levels(maps: Sequence[Float[Tensor, "b _ _ _ _"]]) -> Float[Tensor, "b x y z c"]:
+    """One token for each cell of the finest map, holding the cells of all levels that it lies in.
+
+    Each level counts alike: every vector is brought to length 1 / sqrt(levels), so a joined token has length 1 and the
+    cosine of two of them is the mean of the levels' cosines. The fine levels give it detail, the coarse ones context.
+
+    Args:
+        maps: [B, X_k, Y_k, Z_k, C_k], finest first; each grid divides the first.
+
+    Raises:
+        ValueError: if a grid does not divide the first.
+    """
+    grid = maps[0].shape[1:4]
+    joined = []
+    for cells in maps:
+        vectors = unit_length(cells) / len(maps) ** 0.5
+        for axis, times in enumerate(grid_of(grid, cells.shape[1:4]), start=1):
+            vectors = vectors.repeat_interleave(times, axis)
+        joined.append(vectors)
+    return torch.cat(joined, -1)
 
 
 def similarity_matrix(source: Float[Tensor, "*b n c"], target: Float[Tensor, "*b m c"]) -> Float[Tensor, "*b n m"]:
@@ -133,12 +164,13 @@ def sharpe_ratio(
     check_choice("dispersion", dispersion, DISPERSIONS)
     centred = distribution - distribution.mean(dim, keepdim=True)
     variance = centred.square().sum(dim) / max(distribution.shape[dim] - 1, 1)
-    return _ratio(centred.amax(dim), variance, dispersion, eps)
+    return ratio_of(centred.amax(dim), variance, dispersion, eps)
 
 
-def _ratio(
+def ratio_of(
     excess: Float[Tensor, "*rest"], variance: Float[Tensor, "*rest"], dispersion: str, eps: float = 1e-6
 ) -> Float[Tensor, "*rest"]:
+    """(largest - mean) / sigma from a largest less the mean and a variance; 0 where all is constant."""
     constant = variance <= eps**2  # False for NaN, which must stay visible
     # The root of a zero would send NaN backwards even where its value is not used.
     sigma = torch.where(constant, torch.ones_like(variance), variance)
@@ -151,6 +183,7 @@ def match_statistics(
     teacher: Float[Tensor, "b m c"],
     matches: Matches,
     temperature: float | int = 1.0,
+    *,
     dispersion: str = "std",
     backend: str = "auto",
     assignment: str = "dual_softmax",
@@ -197,7 +230,9 @@ def match_statistics(
     common = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
     dtype = torch.bfloat16 if matmul_dtype == "bfloat16" else common
     large = student.shape[0] * student.shape[1] * teacher.shape[1] >= STREAMED_ENTRIES
-    compute = _streamed if backend == "streaming" or backend == "auto" and large else _dense
+    compute = _dense
+    if backend == "streaming" or backend == "auto" and large:
+        from s2dc_core.streaming import streamed_statistics as compute  # the same numbers in less memory: read it last
     student, teacher = student.to(dtype), teacher.to(dtype)
     with torch.autocast(student.device.type, enabled=False):  # which would round the cosines
         return compute(student, teacher, matches, temperature, dispersion, assignment, detach_ratio)
@@ -218,18 +253,6 @@ def _dense(student, teacher, matches, temperature, dispersion, assignment, detac
     return MatchStatistics(log_confidence, similarity[at], *ratios)
 
 
-def _streamed(student, teacher, matches, temperature, dispersion, assignment, detach_ratio) -> MatchStatistics:
-    similarity, rows, columns = streamed_profiles(student, teacher, *matches, temperature)
-    source, target = (matches.batch, matches.source), (matches.batch, matches.target)
-    if assignment == "sinkhorn":
-        u, v = sinkhorn_potentials(student, teacher, temperature=temperature)
-        log_confidence = similarity / temperature + u[source] + v[target]
-    else:
-        log_confidence = 2 * similarity / temperature - rows.log_sum[source] - columns.log_sum[target]
-    ratios = [_ratio(side.largest - side.mean, side.variance, dispersion) for side in (rows, columns)]
-    return MatchStatistics(log_confidence, similarity, *(r.detach() if detach_ratio else r for r in ratios))
-
-
 def _check_tokens(student: Tensor, teacher: Tensor, unit_length: bool) -> None:
     """Refuse tokens that cannot be compared."""
     if (student.shape[0], student.shape[2]) != (teacher.shape[0], teacher.shape[2]):
@@ -237,9 +260,10 @@ def _check_tokens(student: Tensor, teacher: Tensor, unit_length: bool) -> None:
             f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must agree in regions and width: "
             "[B, N, C] and [B, M, C]"
         )
-    for name, tokens in (("student", student), ("teacher", teacher)):
-        lengths = torch.linalg.vector_norm(tokens.detach(), dim=-1)
-        longest = float(lengths.max())  # NaN if any is
+    named = (("student", student), ("teacher", teacher))
+    each = [torch.linalg.vector_norm(tokens.detach(), dim=-1) for _, tokens in named]
+    most = torch.stack([sides.max().to(torch.float64) for sides in each]).tolist()  # NaN if any is
+    for (name, _), lengths, longest in zip(named, each, most, strict=True):
         if not math.isfinite(longest):
             unfit = int((~lengths.isfinite()).sum())
             raise FloatingPointError(f"{unfit} of {lengths.numel()} tokens of the {name} hold NaN or infinity")
@@ -261,6 +285,13 @@ def check_matches(matches: Matches, regions: int, sources: int, targets: int) ->
                 f"matches.{name} runs from {low} to {high}, but there are only {size}: "
                 "were the matches made for another grid or batch?"
             )
+
+
+def positive_temperature(temperature: float | int) -> float | int:
+    """The temperature, if it is one."""
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    return temperature
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,23 +1,18 @@
 """What is trained (paper section 3.1): the encoder with projection heads, its momentum teacher and a queue."""
 
 import copy
-from collections.abc import Sequence
-from numbers import Real
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
-from torch.utils.checkpoint import checkpoint
 
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, lay_back, split_region
-from s2dc_core.matching import check_choice, unit_length, whole_numbers
-from s2dc_core.streaming import at_least_float32
-from s2dc_core.weights import WeightsReport as WeightsReport
-from s2dc_core.weights import export_encoder as export_encoder
-from s2dc_core.weights import load_encoder as load_encoder
-from s2dc_core.weights import load_into as load_into
+from s2dc_core.matching import at_least_float32, check_choice, join_levels, unit_length
+from s2dc_core.options import Options, one_of
 
 TOKEN_HEADS = ("mlp", "none")
 
@@ -76,28 +71,6 @@ class ProjectionHead(nn.Sequential):
         return super().forward(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
 
 
-def join_levels(maps: Sequence[Float[Tensor, "b _ _ _ _"]]) -> Float[Tensor, "b x y z c"]:
-    """One token for each cell of the finest map, holding the cells of all levels that it lies in.
-
-    Each level counts alike: every vector is brought to length 1 / sqrt(levels), so a joined token has length 1 and the
-    cosine of two of them is the mean of the levels' cosines. The fine levels give it detail, the coarse ones context.
-
-    Args:
-        maps: [B, X_k, Y_k, Z_k, C_k], finest first; each grid divides the first.
-
-    Raises:
-        ValueError: if a grid does not divide the first.
-    """
-    grid = maps[0].shape[1:4]
-    joined = []
-    for cells in maps:
-        vectors = unit_length(cells) / len(maps) ** 0.5
-        for axis, times in enumerate(grid_of(grid, cells.shape[1:4]), start=1):
-            vectors = vectors.repeat_interleave(times, axis)
-        joined.append(vectors)
-    return torch.cat(joined, -1)
-
-
 class BranchOutput(NamedTuple):
     """What student and teacher make of a region.
 
@@ -111,54 +84,60 @@ class BranchOutput(NamedTuple):
     pooled: Float[Tensor, "g d"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class BranchOptions(Options):
+    """What student and teacher are beside the encoder.
+
+    Attributes:
+        levels: token levels of the structure losses, a head each.
+        hidden, out: sizes of the heads; the published code has 2048 and 512.
+        norm: of the heads, "layer" or "batch".
+        token_head: "mlp" compares tokens behind a ProjectionHead, "none" as the encoder gives them: the losses then
+            shape the cosines that heatmaps and silhouettes read.
+        joined: whether the tokens of the levels are one token per cell of the finest, see matching.join_levels.
+    """
+
+    levels: Sequence[int] = (2,)
+    hidden: int = 2048
+    out: int = 512
+    norm: str = "layer"
+    token_head: str = "mlp"
+    joined: bool = False
+
+    RULES: ClassVar = {"norm": one_of("layer", "batch"), "token_head": one_of(*TOKEN_HEADS)}
+
+    @classmethod
+    def disagreements(cls, values, sound) -> Iterator[str]:
+        """Levels are joined onto the grid of the first."""
+        levels = list(values.levels) if sound("levels") else []
+        if sound("joined") and values.joined and levels != sorted(set(levels)):
+            yield f"levels to be joined go from fine to coarse, such as 1, 2, 3; got {levels}"
+
+
 class Branch(nn.Module):
     """An encoder with a token head per level and one for whole sub-volumes."""
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        levels: Sequence[Real],
-        hidden: int,
-        out: int,
-        norm: str,
-        token_head: str = "mlp",
-        joined: bool = False,
-        at_a_time: Real | None = None,
-    ):
+    def __init__(self, encoder: Encoder, options: BranchOptions):
         super().__init__()
-        check_choice("token_head", token_head, TOKEN_HEADS)
-        levels = whole_numbers("levels", levels)
-        if joined and list(levels) != sorted(set(levels)):
-            raise ValueError(f"levels to be joined go from fine to coarse, such as 1, 2, 3; got {levels}")
-        self.encoder, self.levels, self.joined, self.at_a_time = encoder, levels, joined, at_a_time
-        channels = encoder.config.embed_dim
+        self.encoder, self.levels, self.joined = encoder, tuple(options.levels), options.joined
+        channels, sizes = encoder.config.embed_dim, (options.hidden, options.out, options.norm)
         for level in self.levels:
             grid_of(encoder.config.sub_volume, encoder.stride(level))
         self.token_heads = nn.ModuleList(
-            nn.Identity() if token_head == "none" else ProjectionHead(channels * 2**k, hidden, out, norm)
-            for k in self.levels
+            nn.Identity() if options.token_head == "none" else ProjectionHead(channels * 2**level, *sizes)
+            for level in self.levels
         )
-        self.pooled_head = ProjectionHead(channels * 2 ** (LEVELS - 1), hidden, out, norm)
+        self.pooled_head = ProjectionHead(channels * 2 ** (LEVELS - 1), *sizes)
 
     def forward(self, region: Float[Tensor, "b c x y z"]) -> BranchOutput:
         """Encode the sub-volumes of each region and lay their tokens back into the region's grid."""
         sub_volume = self.encoder.config.sub_volume
         counts = grid_of(region.shape[2:], sub_volume)
-        maps = self.encode(split_region(region, sub_volume))
+        maps = self.encoder(split_region(region, sub_volume))
         laid_back = [lay_back(maps[level], counts).movedim(1, -1) for level in self.levels]
         projected = [head(cells) for head, cells in zip(self.token_heads, laid_back, strict=True)]
         tokens = [join_levels(projected)] if self.joined else [unit_length(cells) for cells in projected]
         return BranchOutput([cells.flatten(1, 3) for cells in tokens], self.pool(maps))
-
-    def encode(self, sub_volumes: Float[Tensor, "g c x y z"]) -> list[Tensor]:
-        """The encoder's maps; some sub-volumes at a time, recomputed for the gradient, if `at_a_time` says so."""
-        if self.at_a_time is None:
-            return self.encoder(sub_volumes)
-        parts = [
-            checkpoint(self.encoder, part, use_reentrant=False) if torch.is_grad_enabled() else self.encoder(part)
-            for part in sub_volumes.split(int(self.at_a_time))
-        ]
-        return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
     def pool(self, maps: list[Tensor]) -> Float[Tensor, "g d"]:
         """The projected mean of the last map."""
@@ -166,7 +145,7 @@ class Branch(nn.Module):
 
     def embed(self, sub_volumes: Float[Tensor, "g c x y z"]) -> Float[Tensor, "g d"]:
         """Pooled features of single sub-volumes, without tokens."""
-        return self.pool(self.encode(sub_volumes))
+        return self.pool(self.encoder(sub_volumes))
 
 
 class StudentTeacher(nn.Module):
@@ -174,33 +153,16 @@ class StudentTeacher(nn.Module):
 
     Args:
         config: sizes of both encoders.
-        levels: token levels of the structure losses, a head each.
-        hidden, out: sizes of the heads; the published code has 2048 and 512.
-        norm: of the heads, "layer" (default) or "batch".
+        options: of the heads.
         momentum: share of the old teacher that an update keeps, in [0, 1].
-        token_head: "mlp" compares tokens behind a ProjectionHead, "none" as the encoder gives them: the losses then
-            shape the cosines that heatmaps and silhouettes read.
-        joined: whether the tokens of the levels are one token per cell of the finest, see join_levels.
-        at_a_time: sub-volumes encoded at a time, with gradient checkpointing; None for all at once, without.
     """
 
-    def __init__(
-        self,
-        config: EncoderConfig,
-        levels: Sequence[Real] = (2,),
-        hidden: int = 2048,
-        out: int = 512,
-        norm: str = "layer",
-        momentum: float | int = 0.999,
-        token_head: str = "mlp",
-        joined: bool = False,
-        at_a_time: Real | None = None,
-    ):
+    def __init__(self, config: EncoderConfig, options: BranchOptions = BranchOptions(), momentum: float | int = 0.999):
         super().__init__()
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
         self.momentum = momentum
-        self.student = Branch(Encoder(config), levels, hidden, out, norm, token_head, joined, at_a_time)
+        self.student = Branch(Encoder(config), options)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
 
     @torch.no_grad()
@@ -212,8 +174,7 @@ class StudentTeacher(nn.Module):
         """
         if not self.training:
             raise RuntimeError("update_teacher() belongs to training: call model.train() first")
-        for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
-            old.lerp_(new, 1 - self.momentum)
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - self.momentum)
         for old, new in zip(self.teacher.buffers(), self.student.buffers(), strict=True):
             old.copy_(new)
 
@@ -232,6 +193,8 @@ class FeatureQueue(nn.Module):
             raise ValueError(f"the queue's size must not be negative, got {size}")
         self.register_buffer("features", torch.zeros(size, channels))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+        self._seen: int | None = 0  # the same on the CPU, which need not ask a GPU; None for not known yet
+        self.register_load_state_dict_post_hook(lambda queue, _keys: setattr(queue, "_seen", None))
 
     @torch.no_grad()
     def add(self, features: Float[Tensor, "k d"]) -> None:
@@ -239,11 +202,16 @@ class FeatureQueue(nn.Module):
         size = len(self.features)
         kept = features[max(len(features) - size, 0) :]
         if len(kept):
-            first = int(self.seen) + len(features) - len(kept)
+            first = self._count() + len(features) - len(kept)
             slots = (torch.arange(len(kept), device=kept.device) + first) % size
             self.features[slots] = kept.to(self.features.dtype)
+        self._seen = self._count() + len(features)
         self.seen += len(features)
+
+    def _count(self) -> int:
+        self._seen = int(self.seen) if self._seen is None else self._seen
+        return self._seen
 
     def negatives(self) -> Float[Tensor, "k d"]:
         """The features held so far, [K, D] with K <= size; a copy, so that a later add() does not change it."""
-        return self.features[: min(int(self.seen), len(self.features))].clone()
+        return self.features[: min(self._count(), len(self.features))].clone()

@@ -25,6 +25,14 @@ class Options:
     RULES: ClassVar[Mapping[str, Rule]] = {}
     """Of fields that may not hold every value of their kind. None is not asked."""
 
+    INNER: ClassVar[str] = ""
+    """A field of options whose own fields are named without it, in messages and by whoever sets them."""
+
+    @classmethod
+    def kind_within(cls, name: str, values: Mapping[str, Any]) -> "type[Options] | None":
+        """The kind of the options that a field holds, whatever the other values say; None if it holds none."""
+        return _inner(_hints(cls)[name])
+
     def __post_init__(self):
         for name, value in vars(self).items():
             object.__setattr__(self, name, _settled(value))
@@ -51,7 +59,7 @@ def refuse(problems: Sequence[str]) -> None:
 def make(kind: type[Options], values: Mapping[str, Any]) -> Options:
     """Options of a kind from plain values; those that are options themselves may be mappings."""
     refuse(problems_of(kind, values))
-    inner = {name: _inner(hint) for name, hint in _hints(kind).items()}
+    inner = {name: kind.kind_within(name, values) for name in _hints(kind)}
     return kind(
         **{
             name: make(inner[name], value) if inner[name] and isinstance(value, Mapping) else _settled(value)
@@ -71,10 +79,10 @@ def problems_of(kind: type[Options], values: Mapping[str, Any], where: str = "")
     found, bad = list(_unknown(where or "recipe", values, hints)), set()
     full = {each.name: _settled(values[each.name]) if each.name in values else _default(each) for each in fields(kind)}
     for name, hint in hints.items():
-        inner = _inner(hint)
+        inner = kind.kind_within(name, full)
         if inner and isinstance(full[name], Mapping):
-            problems = problems_of(inner, full[name], prefix + name)
-            full[name] = full[name] if problems else inner(**full[name])
+            problems = problems_of(inner, full[name], where if name == kind.INNER else prefix + name)
+            full[name] = full[name] if problems else make(inner, full[name])
         else:
             problems = [_problem(prefix + name, full[name], hint, kind.RULES.get(name))]
         if any(problems):

@@ -17,6 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from s2dc_core.geometry import Matches
+from s2dc_core.matching import MatchStatistics, at_least_float32, positive_temperature, ratio_of, sums_in
+
 TILES = {"cpu": (1024, 1024), "cuda": (4096, 8192)}
 """Rows and columns of a tile: on a CPU few enough for its cache, on a GPU enough for all of its multiprocessors."""
 
@@ -41,6 +44,27 @@ class Profile(NamedTuple):
     largest: Float[Tensor, "b n"]
     variance: Float[Tensor, "b n"]
     mean: Float[Tensor, "b n"]
+
+
+def streamed_statistics(
+    student: Float[Tensor, "b n c"],
+    teacher: Float[Tensor, "b m c"],
+    matches: Matches,
+    temperature: float | int,
+    dispersion: str,
+    assignment: str,
+    detach_ratio: bool,
+) -> MatchStatistics:
+    """What `matching.match_statistics` gives, without its checks; see there."""
+    similarity, rows, columns = streamed_profiles(student, teacher, *matches, temperature)
+    source, target = (matches.batch, matches.source), (matches.batch, matches.target)
+    if assignment == "sinkhorn":
+        u, v = sinkhorn_potentials(student, teacher, temperature=temperature)
+        log_confidence = similarity / temperature + u[source] + v[target]
+    else:
+        log_confidence = 2 * similarity / temperature - rows.log_sum[source] - columns.log_sum[target]
+    ratios = [ratio_of(side.largest - side.mean, side.variance, dispersion) for side in (rows, columns)]
+    return MatchStatistics(log_confidence, similarity, *(r.detach() if detach_ratio else r for r in ratios))
 
 
 def streamed_profiles(
@@ -76,13 +100,6 @@ def streamed_profiles(
     return similarity, rows, columns
 
 
-def positive_temperature(temperature: float | int) -> float | int:
-    """The temperature, if it is one."""
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    return temperature
-
-
 def lowest_temperature(dtype: torch.dtype) -> float:
     """Down to here exp(1 / temperature) leaves a third of the exponents for sums and gradients: 1/59 in float32."""
     return 1.5 / math.log(torch.finfo(dtype).max)
@@ -114,7 +131,7 @@ class _Profiles(torch.autograd.Function):
     @staticmethod
     def forward(ctx, source, target, batch, i, j, temperature, *means):
         """M_t at the matches, then log-sum, largest and variance of the rows, then of the columns."""
-        bounded = temperature >= lowest_temperature(_sums_in(source))
+        bounded = temperature >= lowest_temperature(sums_in(source))
         sums = [torch.full_like(mean, 0 if bounded else -math.inf) for mean in means]
         largest = [torch.full_like(mean, -math.inf) for mean in means]
         squares = [torch.zeros_like(mean) for mean in means]
@@ -246,7 +263,7 @@ class _Gradients:
     def __init__(self, source: Tensor, target: Tensor, needed: tuple[bool, ...]):
         self.tokens = source, target
         self.totals = [
-            tokens.new_zeros(tokens.shape, dtype=_sums_in(tokens)) if need else None
+            tokens.new_zeros(tokens.shape, dtype=sums_in(tokens)) if need else None
             for tokens, need in zip(self.tokens, needed, strict=False)
         ]
 
@@ -273,7 +290,7 @@ def _tiles(source: Tensor, target: Tensor, temperature: float, whole_rows: bool 
     """Tiles of M_t / temperature, each overwritten by the next, and (axis to reduce, place) of its rows and columns."""
     n, m = source.shape[1], target.shape[1]
     rows, columns = (max(STRIP_ROWS, STRIP // m), m) if whole_rows else TILES.get(source.device.type, TILES["cpu"])
-    buffer = source.new_empty(min(rows, n) * min(columns, m), dtype=_sums_in(source))
+    buffer = source.new_empty(min(rows, n) * min(columns, m), dtype=sums_in(source))
     for region in range(len(source)):
         for top in range(0, n, rows):
             for left in range(0, m, columns):
@@ -294,16 +311,7 @@ def _in_parts(*values: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _mean_similarity(tokens: Tensor, others: Tensor) -> Tensor:
-    return (at_least_float32(tokens) @ others.mean(1, keepdim=True, dtype=_sums_in(others)).mT).squeeze(-1)
-
-
-def at_least_float32(tokens: Tensor) -> Tensor:
-    """Half precision raised to float32; float32 and float64 as they are."""
-    return tokens.to(_sums_in(tokens))
-
-
-def _sums_in(tokens: Tensor) -> torch.dtype:
-    return torch.promote_types(tokens.dtype, torch.float32)
+    return (at_least_float32(tokens) @ others.mean(1, keepdim=True, dtype=sums_in(others)).mT).squeeze(-1)
 
 
 def _multiply(out: Tensor, a: Tensor, b: Tensor, scale: float = 1.0, add: bool = False) -> None:

@@ -5,18 +5,28 @@ intensities, and for L_g every sub-volume once more under a small affine of its 
 back into the region's grid, so a match may cross from one sub-volume into another.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from s2dc_core.geometry import Matches, Reals, grid_of, ground_truth_matches, random_affine, split_region, warp
-from s2dc_core.model import EncoderConfig
+from s2dc_core.encoder import EncoderConfig
+from s2dc_core.geometry import (
+    Matches,
+    Reals,
+    check_fits,
+    grid_of,
+    ground_truth_matches,
+    random_affine,
+    split_region,
+    warp,
+)
 from s2dc_core.options import Options, from_zero, that, whole_numbers_to
 
 Generators = Sequence[torch.Generator | None] | None
@@ -98,16 +108,6 @@ class Region(NamedTuple):
     background: float | int = 0.0
 
 
-def check_fits(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
-    """Raises ValueError if a scan of this shape is smaller than one patch of a level."""
-    for stride in strides:
-        if any(side < s for side, s in zip(shape, stride, strict=True)):
-            raise ValueError(
-                f"a scan of {tuple(shape)} voxels is smaller than one patch of {tuple(stride)}: "
-                "use a finer token level or a larger scan"
-            )
-
-
 def region_shape(shape: Sequence[int], sub_volume: Sequence[int], counts: Sequence[int]) -> tuple[int, int, int]:
     """Voxels of a region: at most ``counts`` sub-volumes, as many whole ones as the scan holds, at least one."""
     return tuple(min(n, max(side // s, 1)) * s for n, side, s in zip(counts, shape, sub_volume, strict=True))
@@ -120,6 +120,7 @@ def crop_region(
     background: float | int = 0.0,
     foreground: Tensor | None = None,
     generator: torch.Generator | None = None,
+    box: Sequence[tuple[int, int]] | None = None,
 ) -> Region:
     """A random region of region_shape's size, within the foreground's bounding box as far as it fits.
 
@@ -127,6 +128,7 @@ def crop_region(
 
     Args:
         foreground: [X, Y, Z] bool, the body; None or all False for all of the scan.
+        box: its bounding_box, where that is known.
 
     Raises:
         ValueError: if the foreground is no bool mask on the scan's grid.
@@ -138,8 +140,10 @@ def crop_region(
             f"the foreground, {tuple(foreground.shape)} of {foreground.dtype}, must be a bool mask on the scan's grid "
             f"of {tuple(shape)} voxels"
         )
-    foreground = everywhere if foreground is None or not foreground.any() else foreground
-    start = _draw_start(foreground, size, generator)
+    if foreground is None or (box is None and not foreground.any()):
+        foreground = everywhere
+    box = bounding_box(foreground) if box is None else box
+    start = _draw_start(shape, box, size, generator)
     window = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
     crop = volume[(slice(None), *window)]
     missing = [s - side for side, s in zip(crop.shape[1:], size, strict=True)]
@@ -148,16 +152,23 @@ def crop_region(
     return Region(F.pad(crop, far_end, value=background), *masks, background)
 
 
-def _draw_start(foreground: Tensor, size: Sequence[int], generator: torch.Generator | None) -> list[int]:
-    """A corner such that the region lies within the foreground's box, or the box within the region, axis by axis."""
-    start, columns = [], foreground.any(2)
-    for axis, (length, held) in enumerate(
-        zip(size, (columns.any(1), columns.any(0), foreground.any(0).any(0)), strict=True)
-    ):
-        seen = held.nonzero()
-        first, beyond = int(seen.min()), int(seen.max()) + 1
-        last_start = max(foreground.shape[axis] - length, 0)
-        low, high = (min(max(place, 0), last_start) for place in sorted((first, beyond - length)))
+def bounding_box(foreground: Bool[Tensor, "x y z"]) -> list[tuple[int, int]]:
+    """Along each axis the first voxel of a mask and the one beyond its last; all of the grid if it is empty."""
+    columns = foreground.any(2)
+    held = (columns.any(1), columns.any(0), foreground.any(0).any(0))
+    seen = [axis.nonzero()[:, 0] for axis in held]
+    if not len(seen[0]):
+        return [(0, side) for side in foreground.shape]
+    return [(int(axis[0]), int(axis[-1]) + 1) for axis in seen]
+
+
+def _draw_start(
+    shape: Sequence[int], box: Sequence[tuple[int, int]], size: Sequence[int], generator: torch.Generator | None
+) -> list[int]:
+    """A corner such that the region lies within the box, or the box within the region, axis by axis."""
+    start = []
+    for side, length, (first, beyond) in zip(shape, size, box, strict=True):
+        low, high = (min(max(place, 0), max(side - length, 0)) for place in sorted((first, beyond - length)))
         start.append(low + int(torch.randint(high - low + 1, (), generator=generator)))
     return start
 
@@ -185,27 +196,76 @@ def valid_in_both(
     return [(valid_tokens(cells, patch), valid_tokens(warped, patch)) for patch in patches]
 
 
-def change_intensities(
-    volume: Float[Tensor, "b c x y z"], config: ViewConfig, generators: Generators = None
-) -> Float[Tensor, "b c x y z"]:
-    """Random gain, offset and Gaussian noise, drawn anew for each volume of the batch.
+def draw_changes(config: ViewConfig, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Random gain, offset and noise level of some volumes, [count, 3] float64, and the seeds of their noise, [count].
 
-    v (1 + g) + o + s n: g, o uniform in +-intensity_scale, +-intensity_shift, s uniform in 0..noise, n ~ N(0, 1).
+    Uniform in +-intensity_scale, +-intensity_shift and 0..noise.
+    """
+    ranges, factors, seeds = (config.intensity_scale, config.intensity_shift), [], []
+    for _ in range(count):
+        *signed, level = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+        factors.append([*((2 * x - 1) * most for x, most in zip(signed, ranges, strict=True)), level * config.noise])
+        seeds.append(int(torch.randint(2**62, (), generator=generator)))
+    return torch.tensor(factors, dtype=torch.float64), torch.tensor(seeds)
+
+
+def change_intensities(
+    volume: Float[Tensor, "b c x y z"], factors: Float[Tensor, "b 3"], seeds: Int[Tensor, " b"]
+) -> Float[Tensor, "b c x y z"]:
+    """v (1 + g) + o + s n: gain, offset and noise level of each volume, n ~ N(0, 1) from its seed.
+
+    The noise is drawn on the volume's device, which has a stream of its own.
 
     Args:
-        generators: one for each volume, on the CPU; the noise itself is drawn on the volume's device.
+        factors, seeds: on the CPU, see draw_changes.
     """
-    noise, factors = torch.empty_like(volume), []
-    for single, generator in zip(noise, _each(generators, len(volume)), strict=True):
-        gain, offset, level = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
-        factors.append(
-            ((2 * gain - 1) * config.intensity_scale, (2 * offset - 1) * config.intensity_shift, level * config.noise)
-        )
-        seed = int(torch.randint(2**62, (), generator=generator))
-        if config.noise:
-            single.normal_(generator=torch.Generator(volume.device).manual_seed(seed))
-    gain, offset, level = torch.tensor(factors).to(volume).T[..., None, None, None, None]
-    return torch.addcmul(noise.mul_(level).add_(offset) if config.noise else offset, volume, 1 + gain)
+    gain, offset, level = factors.to(volume).T[..., None, None, None, None]
+    if not factors[:, 2].any():
+        return torch.addcmul(offset, volume, 1 + gain)
+    noise = torch.empty_like(volume)
+    for single, seed in zip(noise, seeds.tolist(), strict=True):
+        single.normal_(generator=torch.Generator(volume.device).manual_seed(seed))
+    return torch.addcmul(noise.mul_(level).add_(offset), volume, 1 + gain)
+
+
+def plan_region(
+    region: Region,
+    spacing: Reals,
+    encoder: EncoderConfig,
+    levels: Sequence[Real],
+    config: ViewConfig,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Every random decision about a region's views, and what follows from its geometry, as small tensors on the CPU.
+
+    Returns:
+        "H" [4, 4] and "positives_H" [G, 4, 4] of the G sub-volumes, float64; "changes" [1 + G, 3] and "seeds" [1 + G],
+        of V' and the positives, see draw_changes; for each level k "matches_k" [2, P], tokens of V and of V'.
+
+    Raises:
+        ValueError: without levels, or if a sub-volume is no multiple of a stride.
+    """
+    if not levels:
+        raise ValueError("views need at least one token level to match")
+    strides = [encoder.stride(level) for level in levels]
+    for stride in strides:
+        grid_of(encoder.sub_volume, stride)
+    shape = region.volume.shape[1:]
+    H = random_affine(
+        shape, spacing, config.rotation_deg, config.scale, config.translation_mm, generator, config.in_plane
+    )
+    changes = [draw_changes(config, 1, generator)]
+    ranges = (config.positive_rotation_deg, config.positive_scale, config.positive_translation_mm)
+    parts = math.prod(grid_of(shape, encoder.sub_volume))
+    own = [random_affine(encoder.sub_volume, spacing, *ranges, generator) for _ in range(parts)]
+    changes.append(draw_changes(config, parts, generator))
+    mask = (region.inside if config.match_background else region.body)[None, None].float().cpu()
+    plan = {"H": H, "positives_H": torch.stack(own)}
+    plan |= {"changes": torch.cat([change[0] for change in changes]), "seeds": torch.cat([c[1] for c in changes])}
+    for level, stride, valid in zip(levels, strides, valid_in_both(mask, H[None], strides), strict=True):
+        matches = ground_truth_matches(H[None], grid_of(shape, stride), stride, *valid)
+        plan[f"matches_{level}"] = torch.stack([matches.source, matches.target])
+    return plan
 
 
 def make_views(
@@ -259,52 +319,55 @@ def augment_regions(
     Raises:
         ValueError: without levels, if a sub-volume is no multiple of a stride, or if the regions differ in shape.
     """
-    if not levels:
-        raise ValueError("views need at least one token level to match")
-    for level in levels:
-        grid_of(encoder.sub_volume, encoder.stride(level))
-    shapes = {tuple(region.volume.shape) for region in regions}
-    if len(shapes) != 1:
-        raise ValueError(f"a batch needs regions of one shape, got {sorted(shapes)}: batch scans of one size together")
-    generators = _each(generators, len(regions))
-    source = torch.stack([region.volume.to(device, non_blocking=True) for region in regions])
-    may_match = [region.inside if config.match_background else region.body for region in regions]
-    mask = torch.stack([each.to(device, non_blocking=True) for each in may_match])[:, None].to(source.dtype)
-    background = torch.tensor([region.background for region in regions], device=source.device)
-    ranges = (config.rotation_deg, config.scale, config.translation_mm)
-    H = _draw_affines(source.shape[2:], spacings, ranges, generators, config.in_plane).to(source.device)
-    target = change_intensities(warp(source, H, fill=background), config, generators)
-    strides = [encoder.stride(level) for level in levels]
-    valid = zip(strides, valid_in_both(mask, H, strides), strict=True)
-    matches = [ground_truth_matches(H, grid_of(source.shape[2:], patch), patch, *both) for patch, both in valid]
-    positives = make_positives(source, spacings, encoder, config, background, generators)
+    generators = [None] * len(regions) if generators is None else generators
+    each = zip(regions, spacings, generators, strict=True)
+    plans = [plan_region(region, spacing, encoder, levels, config, generator) for region, spacing, generator in each]
+    source, background = stack_regions(regions, device)
+    target, positives = make_counterparts(source, background, plans, encoder.sub_volume)
+    H = torch.stack([plan["H"] for plan in plans]).to(source.device)
+    matches = [matches_of([plan[f"matches_{level}"] for plan in plans], source.device) for level in levels]
     return Views(source, target, positives, H, matches)
 
 
-def make_positives(
+def stack_regions(
+    regions: Sequence[Region], device: torch.device | str = "cpu"
+) -> tuple[Float[Tensor, "b c x y z"], Float[Tensor, " b"]]:
+    """The volumes of regions of one shape and their backgrounds, on a device.
+
+    Raises:
+        ValueError: if the regions differ in shape.
+    """
+    shapes = {tuple(region.volume.shape) for region in regions}
+    if len(shapes) != 1:
+        raise ValueError(f"a batch needs regions of one shape, got {sorted(shapes)}: batch scans of one size together")
+    volume = torch.stack([region.volume.to(device, non_blocking=True) for region in regions])
+    return volume, torch.tensor([region.background for region in regions]).to(volume)
+
+
+def make_counterparts(
     source: Float[Tensor, "b c x y z"],
-    spacings: Sequence[Reals],
-    encoder: EncoderConfig,
-    config: ViewConfig,
-    background: float | int | Tensor = 0.0,
-    generators: Generators = None,
-) -> Float[Tensor, "g c _ _ _"]:
-    """The augmented version v' of every sub-volume v, each under an affine of its own, [B * G, C, sx, sy, sz]."""
-    parts = split_region(source, encoder.sub_volume)
-    each = len(parts) // len(source)
-    ranges = (config.positive_rotation_deg, config.positive_scale, config.positive_translation_mm)
-    owners = [generator for generator in _each(generators, len(source)) for _ in range(each)]
-    H = _draw_affines(encoder.sub_volume, [spacing for spacing in spacings for _ in range(each)], ranges, owners)
-    fill = torch.as_tensor(background, device=source.device).expand(len(source)).repeat_interleave(each)
-    return change_intensities(warp(parts, H, fill=fill), config, owners)
+    background: Float[Tensor, " b"],
+    plans: Sequence[Mapping[str, Tensor]],
+    sub_volume: Sequence[int],
+) -> tuple[Float[Tensor, "b c x y z"], Float[Tensor, "g c _ _ _"]]:
+    """V' of each region, and the augmented version v' of every sub-volume v under an affine of its own.
+
+    Args:
+        background: what the warp brings in from outside.
+        plans: of each region, see plan_region.
+
+    Returns:
+        [B, C, X, Y, Z], and [B * G, C, sx, sy, sz] in split_region's order.
+    """
+    H, own = (torch.stack([plan[name] for plan in plans]) for name in ("H", "positives_H"))
+    changes, seeds = (torch.stack([plan[name] for plan in plans]) for name in ("changes", "seeds"))
+    target = change_intensities(warp(source, H, fill=background), changes[:, 0], seeds[:, 0])
+    parts, fill = split_region(source, sub_volume), background.repeat_interleave(own.shape[1])
+    warped = warp(parts, own.flatten(0, 1), fill=fill)
+    return target, change_intensities(warped, changes[:, 1:].flatten(0, 1), seeds[:, 1:].flatten())
 
 
-def _draw_affines(
-    shape: Sequence[int], spacings: Sequence[Reals], ranges: tuple, generators: Sequence, in_plane: bool = False
-) -> Tensor:
-    each = zip(spacings, generators, strict=True)
-    return torch.stack([random_affine(shape, mm, *ranges, generator, in_plane) for mm, generator in each])
-
-
-def _each(generators: Generators, count: int) -> Sequence[torch.Generator | None]:
-    return [None] * count if generators is None else generators
+def matches_of(pairs: Sequence[Int[Tensor, "2 _"]], device: torch.device | str = "cpu") -> Matches:
+    """The matches of a batch from those of each region, [2, P] on the CPU, sent to a device at once."""
+    batch = torch.repeat_interleave(torch.tensor([each.shape[1] for each in pairs]))
+    return Matches(*torch.cat([batch[None], torch.cat(list(pairs), 1)]).to(device, non_blocking=True))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from s2dc_core import features
+from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.features import (
     TokenMap,
     check_affine,
@@ -25,7 +26,6 @@ from s2dc_core.features import (
     structure_silhouette,
     token_features,
 )
-from s2dc_core.model import Encoder, EncoderConfig
 
 AFFINE = np.array([[0.0, -2, 0, 10], [3, 0, 0.5, -20], [0, 0, 4, 5], [0, 0, 0, 1]])
 

@@ -10,17 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from s2dc_core.geometry import Matches
-from s2dc_core.losses import (
-    PRESETS,
-    S2DCLoss,
-    info_nce,
-    match_weights,
-    patch_to_patch,
-    patch_to_structure,
-    published_patch_to_patch,
-    published_patch_to_structure,
-)
+from s2dc_core.losses import PRESETS, S2DCLoss, info_nce, match_weights, patch_to_patch, patch_to_structure
 from s2dc_core.matching import MatchStatistics, match_statistics
+from s2dc_core.official import official_patch_to_patch, official_patch_to_structure
 
 PUBLISHED = json.loads((Path(__file__).parent / "reference" / "published_loss_values.json").read_text())["cases"]
 
@@ -91,7 +83,7 @@ def naive_losses(student, teacher, matches, temperature, dispersion, normaliser)
 @pytest.mark.parametrize("normaliser", ["weights", "printed"])
 def test_structure_losses_equal_the_naive_loop(temperature, dispersion, normaliser):
     student, teacher = tokens(2, 5, 4), tokens(2, 6, 4, seed=1)
-    statistics = match_statistics(student, teacher, MATCHES, temperature, dispersion)
+    statistics = match_statistics(student, teacher, MATCHES, temperature, dispersion=dispersion)
     expected = naive_losses(student, teacher, MATCHES, temperature, dispersion, normaliser)
     assert patch_to_patch(statistics, MATCHES).item() == pytest.approx(expected[0])
     assert patch_to_structure(statistics, MATCHES, normaliser).item() == pytest.approx(expected[1])
@@ -121,7 +113,7 @@ def test_printed_normaliser_makes_the_term_vanish():
     """Equation 8 as printed: at most 5e-4 at N = 144, whatever the features."""
     student = tokens(1, 144, 16)
     matches = index_matches(*[(0, i, i) for i in range(144)])
-    statistics = match_statistics(student, tokens(1, 144, 16, seed=1), matches, 1.0, "variance")
+    statistics = match_statistics(student, tokens(1, 144, 16, seed=1), matches, 1.0, dispersion="variance")
     assert 0 < patch_to_structure(statistics, matches, "printed").item() < 5e-4
 
 
@@ -287,14 +279,14 @@ def test_published_clamp_kills_the_gradient():
     """Without a temperature a confidence is at most e^4 / N^2: from N = 7390 on every match is clamped."""
     same = torch.ones(1, 1001, 2, dtype=torch.float64).div(2**0.5).requires_grad_()
     matches = index_matches(*[(0, i, i) for i in range(1001)])
-    value = published_patch_to_patch(same, same.detach(), matches, "dual_softmax")
+    value = official_patch_to_patch(same, same.detach(), matches, "dual_softmax")
     (gradient,) = torch.autograd.grad(value, same)
     assert value.item() == pytest.approx(-math.log(1e-6) - math.log1p(-1e-6)) and gradient.eq(0).all()
 
 
-def test_published_patch_to_structure_can_detach_its_ratios():
+def test_official_patch_to_structure_can_detach_its_ratios():
     q, k, matches = published_case(PUBLISHED[0])
-    values = [published_patch_to_structure(q, k, matches, detach) for detach in (False, True)]
+    values = [official_patch_to_structure(q, k, matches, detach) for detach in (False, True)]
     torch.testing.assert_close(*values)
     assert not torch.allclose(*(torch.autograd.grad(value, q)[0] for value in values))
 
@@ -387,5 +379,5 @@ def test_numbers_out_of_range_are_named(value):
     [{"temperature": 0.1}, {"dispersion": "variance"}, {"normaliser": "printed"}, {"matmul_dtype": "bfloat16"}],
 )
 def test_options_without_effect_on_the_published_form_are_refused(option):
-    with pytest.raises(ValueError, match=f"{next(iter(option))}=.* has no effect on the published form"):
+    with pytest.raises(ValueError, match=f"{next(iter(option))}=.* has no effect on the official form"):
         S2DCLoss.from_preset("official", **option)

@@ -169,7 +169,7 @@ def test_sharpe_ratio_and_scale():
 def test_match_statistics_are_those_of_the_single_functions(assignment):
     student, teacher = tokens(2, 5, 4), tokens(2, 6, 4, seed=1)
     matches = index_matches((0, 0, 3), (0, 4, 5), (1, 2, 2))
-    statistics = match_statistics(student, teacher, matches, 0.2, "variance", assignment=assignment)
+    statistics = match_statistics(student, teacher, matches, 0.2, dispersion="variance", assignment=assignment)
     similarity = similarity_matrix(student, teacher)
     plan = sinkhorn(similarity, temperature=0.2) if assignment == "sinkhorn" else log_dual_softmax(similarity, 0.2)
     torch.testing.assert_close(statistics.log_confidence, plan[tuple(matches)])

@@ -9,24 +9,22 @@ import torch
 from monai.networks.nets import SwinUNETR
 from safetensors.torch import load_file, save_file
 
-from s2dc_core.model import (
-    Branch,
-    Encoder,
-    EncoderConfig,
-    FeatureQueue,
-    ProjectionHead,
-    StudentTeacher,
-    export_encoder,
-    join_levels,
-    load_encoder,
-)
+from s2dc_core.encoder import Encoder, EncoderConfig
+from s2dc_core.matching import join_levels
+from s2dc_core.model import Branch, BranchOptions, FeatureQueue, ProjectionHead, StudentTeacher
+from s2dc_core.weights import export_encoder, load_encoder
 
 TINY = EncoderConfig(embed_dim=12, heads=(1, 2, 4, 8), window=2, depths=(1, 1, 1, 1), sub_volume=(32, 32, 32))
 
 
 def tiny_model(**options):
     torch.manual_seed(0)
-    return StudentTeacher(TINY, **{"levels": (1, 2), "hidden": 16, "out": 8, **options})
+    momentum = {"momentum": options.pop("momentum")} if "momentum" in options else {}
+    return StudentTeacher(TINY, small(**{"levels": (1, 2), **options}), **momentum)
+
+
+def small(levels=(1,), **options):
+    return BranchOptions(**{"levels": levels, "hidden": 16, "out": 8, **options})
 
 
 def parameters(module):
@@ -85,7 +83,7 @@ def test_only_the_path_without_gradient_takes_flash_attention(monkeypatch):
 
 
 def test_pooled_features_are_the_projected_mean_of_the_last_map():
-    branch = Branch(Encoder(TINY), (1,), 16, 8, "layer").eval()
+    branch = Branch(Encoder(TINY), small((1,))).eval()
     volume = torch.rand(2, 1, 64, 32, 32)
     with torch.no_grad():
         last = branch.encoder(volume)[-1]
@@ -94,7 +92,7 @@ def test_pooled_features_are_the_projected_mean_of_the_last_map():
 
 def test_tokens_of_sub_volumes_lie_in_the_regions_grid():
     """Token (i, j, k) of the region is the token of the sub-volume it lies in."""
-    branch = Branch(Encoder(TINY), (1,), 16, 8, "layer").eval()
+    branch = Branch(Encoder(TINY), small((1,))).eval()
     region = torch.rand(1, 1, 64, 32, 64)
     with torch.no_grad():
         output = branch(region)
@@ -109,7 +107,7 @@ def test_tokens_of_sub_volumes_lie_in_the_regions_grid():
 @pytest.mark.parametrize("token_head", ["mlp", "none"])
 def test_under_autocast_tokens_have_length_1_in_float32(token_head, joined):
     """Normalised in bfloat16 they would run from 0.995 to 1.005."""
-    branch = Branch(Encoder(TINY), (1, 2), 16, 8, "layer", token_head, joined).eval()
+    branch = Branch(Encoder(TINY), small((1, 2), token_head=token_head, joined=joined)).eval()
     region = torch.rand(1, 1, 64, 32, 32)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         projected = branch.token_heads[0](branch.encoder(region)[1].movedim(1, -1))
@@ -140,8 +138,8 @@ def test_joined_tokens_equal_a_naive_loop():
 
 def test_a_branch_joins_its_levels_in_the_regions_grid():
     encoder = Encoder(TINY)
-    apart = Branch(encoder, (0, 1), 16, 8, "layer", token_head="none").eval()
-    joined = Branch(encoder, (0, 1), 16, 8, "layer", token_head="none", joined=True).eval()
+    apart = Branch(encoder, small((0, 1), token_head="none")).eval()
+    joined = Branch(encoder, small((0, 1), token_head="none", joined=True)).eval()
     region = torch.rand(1, 1, 64, 32, 32)
     with torch.no_grad():
         fine, coarse = apart(region).tokens
@@ -150,17 +148,17 @@ def test_a_branch_joins_its_levels_in_the_regions_grid():
     torch.testing.assert_close(tokens, join_levels(grids).flatten(1, 3))
     assert tokens.shape[-1] == fine.shape[-1] + coarse.shape[-1]
     with pytest.raises(ValueError, match="from fine to coarse"):
-        Branch(encoder, (1, 0), 16, 8, "layer", joined=True)
+        Branch(encoder, small((1, 0), joined=True))
 
 
 def test_without_a_token_head_the_tokens_are_the_encoders():
-    branch = Branch(Encoder(TINY), (1,), 16, 8, "layer", token_head="none").eval()
+    branch = Branch(Encoder(TINY), small((1,), token_head="none")).eval()
     region = torch.rand(1, 1, 32, 32, 32)
     with torch.no_grad():
         own = branch.encoder(region)[1].flatten(2).mT
         torch.testing.assert_close(branch(region).tokens[0], torch.nn.functional.normalize(own, dim=-1))
     with pytest.raises(ValueError, match="unknown token_head 'linear'"):
-        Branch(Encoder(TINY), (1,), 16, 8, "layer", token_head="linear")
+        Branch(Encoder(TINY), small((1,), token_head="linear"))
 
 
 def test_half_precision_halves_the_file_and_hardly_moves_the_weights(tmp_path):
@@ -305,7 +303,7 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(ValueError, match="levels 0 to 4, not 5"):
         encoder.stride(5)
     with pytest.raises(ValueError, match=r"\(48, 48, 48\).*\(32, 32, 32\)"):
-        Branch(Encoder(EncoderConfig.teaching(embed_dim=12)), (4,), 8, 8, "layer")
+        Branch(Encoder(EncoderConfig.teaching(embed_dim=12)), small((4,)))
     with pytest.raises(ValueError, match="unknown head norm 'group': choose one of layer, batch"):
         ProjectionHead(4, 8, 4, norm="group")
     with pytest.raises(ValueError, match=r"momentum must lie in \[0, 1\], got 2"):
@@ -336,16 +334,20 @@ def test_whole_numbers_of_numpy_make_the_same_encoder(tmp_path):
     assert config == TINY and config.stride(np.int64(1)) == (4, 4, 4)
     export_encoder(Encoder(config), tmp_path / "encoder.safetensors")
     assert load_encoder(tmp_path / "encoder.safetensors")[0].config == TINY
-    model = tiny_model(levels=tuple(np.array([1, 2])), at_a_time=np.int64(1))
-    assert model.student.levels == (1, 2) and len(model.student(torch.rand(2, 1, 32, 32, 32)).tokens) == 2
+    options = BranchOptions()
+    object.__setattr__(options, "levels", np.array([1, 2]))  # past the types that the tests check
+    options.__post_init__()
+    assert options.levels == (1, 2) and {type(level) for level in options.levels} == {int}
 
 
 @pytest.mark.parametrize("level", [True, 1.0, np.float64(1)])
 def test_a_level_that_is_no_whole_number_is_refused(level):
     with pytest.raises(ValueError, match="level must hold whole numbers, got"):
         TINY.stride(level)
-    with pytest.raises(ValueError, match="levels must hold whole numbers, got"):
-        Branch(Encoder(TINY), (level,), 8, 8, "layer")
+    options = BranchOptions()
+    object.__setattr__(options, "levels", (level,))  # past the types that the tests check when options are made
+    with pytest.raises(ValueError, match="levels must be a list of whole numbers, got"):
+        options.__post_init__()
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from dataclasses import asdict, fields, replace
 import numpy as np
 import pytest
 
+from s2dc_core.downstream import FinetuneConfig
+from s2dc_core.encoder import EncoderConfig
 from s2dc_core.losses import LossOptions, S2DCLoss
-from s2dc_core.model import EncoderConfig
+from s2dc_core.methods import S2DCOptions, SimMIMOptions
 from s2dc_core.options import make, nearest, problems_of
-from s2dc_core.training import FinetuneConfig, PretrainConfig
+from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.views import ViewConfig
 
 TINY = {
@@ -35,7 +37,7 @@ MAY = {
         "joined", "compile", "use_v2", "in_plane", "match_background", "contrast_unit_length", "detach_ratio", "pad",
     },
     "None": {
-        "clip", "norm", "matched_tokens", "gradient_checkpointing", "region", "FinetuneConfig.encoder",
+        "clip", "norm", "matched_tokens", "gradient_checkpointing", "options", "region", "FinetuneConfig.encoder",
         "FinetuneConfig.levels",
     },
     "0": {
@@ -50,8 +52,16 @@ MAY = {
 VALUES = {**NEVER, "true": True, "None": None, "0": 0}
 
 
-BUILT = {**TINY, "encoder": EncoderConfig(**TINY["encoder"]), "views": ViewConfig(**TINY["views"])}
-KINDS = {PretrainConfig: BUILT, FinetuneConfig: {}, EncoderConfig: TINY["encoder"], ViewConfig: {}, LossOptions: {}}
+OWN = {name: value for name, value in TINY.items() if name != "encoder"}
+KINDS = {
+    PretrainConfig: {"encoder": EncoderConfig(**TINY["encoder"])},
+    S2DCOptions: {**OWN, "views": ViewConfig(**TINY["views"])},
+    SimMIMOptions: {},
+    FinetuneConfig: {},
+    EncoderConfig: TINY["encoder"],
+    ViewConfig: {},
+    LossOptions: {},
+}
 
 
 def is_taken(kind, name, word):
@@ -152,13 +162,13 @@ def test_fields_that_disagree_are_named():
     refused("levels to be joined go from fine to coarse", joined=True, levels=[2, 1])
     refused("learning_rate x weight_decay must be below 1", learning_rate=10, weight_decay=0.5)
     refused("each once, got .1, 1.", levels=[1, 1])
-    refused("has no effect on the published form", loss="official", loss_options={"temperature": 0.5})
+    refused("has no effect on the official form", loss="official", loss_options={"temperature": 0.5})
 
 
 def test_numbers_of_numpy_and_paths_become_plain(tmp_path):
     numbers = {"steps": np.int64(5), "learning_rate": np.float32(0.5), "levels": [np.int64(1)], "seed": np.uint8(3)}
     config = PretrainConfig.from_dict(numbers)
-    assert json.loads(json.dumps(config.as_dict()))["steps"] == 5 and config.levels == (1,)
+    assert json.loads(json.dumps(config.as_dict()))["steps"] == 5 and config.options.levels == (1,)
     assert FinetuneConfig.from_dict({"weights": tmp_path}).weights == str(tmp_path)
 
 

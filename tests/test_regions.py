@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from s2dc_core.geometry import Matches
 from s2dc_core.losses import PRESETS, S2DCLoss, info_nce
-from s2dc_core.training import Pretraining
-from s2dc_core.training.draws import draw_tokens, draw_views
+from s2dc_core.pretraining import Pretraining
+from s2dc_core.pretraining.regions import draw_views
+from tests.sampling import draw_tokens
 from tests.training.test_checkpoints import SHORT
 from tests.training.test_processes import UNMATCHED, in_double
 
@@ -175,7 +176,7 @@ def test_accumulated_regions_are_a_batch_where_one_has_no_match(preset):
     config = replace(SHORT, loss=preset, norm="layer", matched_tokens=None if preset == "paper" else 40)
     whole, parts = in_double(config, UNMATCHED), in_double(replace(config, batch=1, accumulate=2), UNMATCHED)
     assert np.array(parts.history) == pytest.approx(np.array(whole.history), abs=1e-9)
-    torch.testing.assert_close(parts.queue.features, whole.queue.features)
+    torch.testing.assert_close(parts.model.queue.features, whole.model.queue.features)
 
 
 def test_a_step_without_any_match_leaves_a_loss_to_train():

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 1_000_000
-WEIGHTS = ROOT / "s2dc_core" / "training" / "weights"
+WEIGHTS = ROOT / "s2dc_core" / "library" / "weights"
 LARGEST_WEIGHTS = 5_000_000
 HOME = re.compile(r"(?<![\w.:/-])/(?:home|root|Users|work|mnt)/\w|\b[A-Z]:\\\\?Users\b")
 

@@ -19,7 +19,8 @@ from monai.networks.utils import copy_model_state
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from s2dc_core.model import Encoder, EncoderConfig, export_encoder, load_encoder, load_into
+from s2dc_core.encoder import Encoder, EncoderConfig
+from s2dc_core.weights import export_encoder, load_encoder, load_into
 
 CONFIG = EncoderConfig(embed_dim=12, depths=(1, 1, 1, 1), heads=(1, 2, 4, 8), window=4, use_v2=False)
 

@@ -307,15 +307,13 @@ def test_auto_streams_from_a_size_on(monkeypatch):
     student, teacher = draw("random", 4, 5)
     matches = draw_matches(4, 5)
     called = []
-    for name in ("_streamed", "_dense"):
-        compute = getattr(matching, name)
-        monkeypatch.setattr(
-            matching, name, lambda *all, name=name, compute=compute: called.append(name) or compute(*all)
-        )
+    for room, name in ((streaming, "streamed_statistics"), (matching, "_dense")):
+        compute = getattr(room, name)
+        monkeypatch.setattr(room, name, lambda *all, name=name, compute=compute: called.append(name) or compute(*all))
     for entries in (2 * 4 * 5 + 1, 2 * 4 * 5):
         monkeypatch.setattr(matching, "STREAMED_ENTRIES", entries)
         match_statistics(student, teacher, matches)
-    assert called == ["_dense", "_streamed"]
+    assert called == ["_dense", "streamed_statistics"]
 
 
 def test_tokens_of_two_precisions_meet_in_the_higher():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from s2dc_core.encoder import EncoderConfig
 from s2dc_core.geometry import (
     ground_truth_matches,
     random_affine,
@@ -14,12 +15,12 @@ from s2dc_core.geometry import (
     transform_points,
     warp,
 )
-from s2dc_core.model import EncoderConfig
 from s2dc_core.views import (
     ViewConfig,
     augment_regions,
     change_intensities,
     crop_region,
+    draw_changes,
     make_views,
     valid_in_both,
     valid_tokens,
@@ -246,13 +247,13 @@ def test_cells_of_the_mask_divide_odd_patches():
 def test_intensities_change_by_gain_offset_and_noise():
     """Of a volume of ones the mean is 1 + gain + offset, and the spread that of the noise, each within its range."""
     config = ViewConfig(intensity_scale=0.2, intensity_shift=0.1, noise=0.5)
-    generators = [seeded(k) for k in range(200)]
-    changed = change_intensities(torch.ones(200, 1, 12, 12, 12), config, generators)
+    changed = change_intensities(torch.ones(200, 1, 12, 12, 12), *draw_changes(config, 200, seeded()))
     shift, spread = changed.mean((1, 2, 3, 4)) - 1, changed.std((1, 2, 3, 4))
     assert shift.abs().max() < 0.3 + 0.05 and shift.std() > 0.1 and 0.4 < spread.max() < 0.53 and spread.min() < 0.1
     assert spread.mean() == pytest.approx(0.25, abs=0.05)
     plain = ViewConfig(intensity_scale=0.2, intensity_shift=0.1, noise=0.0)
-    doubled = change_intensities(torch.tensor([1.0, 3.0]).reshape(1, 1, 2, 1, 1), plain, [seeded()]).flatten()
+    pair = torch.tensor([1.0, 3.0]).reshape(1, 1, 2, 1, 1)
+    doubled = change_intensities(pair, *draw_changes(plain, 1, seeded())).flatten()
     gain = float(doubled[1] - doubled[0]) / 2
     assert 0.8 < gain < 1.2 and abs(float(doubled[0]) - gain) < 0.1
 

@@ -7,9 +7,9 @@ import torch
 from monai.networks.nets import SwinUNETR
 from safetensors.torch import save_file
 
-from s2dc_core.model import Encoder, EncoderConfig, export_encoder, load_encoder, load_into
-from s2dc_core.training import open_weights
-from s2dc_core.weights import read_weights, with_channels
+from s2dc_core.encoder import Encoder, EncoderConfig
+from s2dc_core.library import open_weights
+from s2dc_core.weights import export_encoder, load_encoder, load_into, read_weights, with_channels
 
 CONFIG = EncoderConfig(embed_dim=12, depths=(2, 2, 4, 2), heads=(1, 2, 4, 8), window=4)
 HEADS = {"rotation_head.weight": torch.ones(4, 8), "contrastive_head.bias": torch.ones(3)}

@@ -15,14 +15,14 @@ import pytest
 import yaml
 
 from s2dc_core.data import load_all, make_phantom
-from s2dc_core.training import ARMS
-from tests.training.test_pretrain import CONFIG
+from s2dc_core.library import ARMS
+from tests.pretraining.test_pretrain import CONFIG
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = """
 import json, sys
 from s2dc_core.cli import main
-from s2dc_core.training import ARMS, open_snapshot, open_weights, shipped_record, snapshot_steps
+from s2dc_core.library import ARMS, open_snapshot, open_weights, shipped_record, snapshot_steps
 
 assert main(["data", "list"]) == 0
 encoders = {name: open_weights(name) for name in ("untrained", *ARMS)}

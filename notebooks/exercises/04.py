@@ -367,8 +367,8 @@ def check_ring(answer):
 
 
 EXPLORE = """
-- Leave one loss out, `replace(config, loss_options={**config.loss_options, "contrast_weight": 0.0})`, train as many
-  steps and compare the silhouettes. Notebook 06 shows the answer with intervals over seeds.
+- Leave one loss out, `replace(config, loss_options={**config.options.loss_options, "contrast_weight": 0.0})`, train as
+  many steps and compare the silhouettes. Notebook 06 shows the answer with intervals over seeds.
 - Give your own CTs: `-p scans '["a.nii.gz", "b.nii.gz"]' -p modality ct` (see the README). Does the loss fall to the
   same value? Why would it not?
 - Set `joined` to false in the recipe (`replace(config, joined=False)`): which level has the better silhouette now?

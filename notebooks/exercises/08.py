@@ -4,8 +4,8 @@ import math
 
 import torch
 
+from s2dc_core.downstream.scores import class_scores
 from s2dc_core.exercises import Exercise, as_number, as_pair, as_tensor
-from s2dc_core.training.scores import class_scores
 
 shifted = Exercise(
     "One voxel off",

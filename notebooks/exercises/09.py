@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import binomtest, norm
 
 from s2dc_core.exercises import Exercise, as_number, as_pair
-from s2dc_core.training.scores import accuracy_interval
+from s2dc_core.intervals import accuracy_interval
 
 CLASSES = ["normal"] * 40 + ["focal"] * 25 + ["diffuse"] * 5
 

@@ -5,8 +5,8 @@ import math
 import torch
 from scipy.ndimage import gaussian_filter
 
+from s2dc_core.downstream.scores import nmse, psnr, ssim
 from s2dc_core.exercises import Exercise, as_number, as_tensor
-from s2dc_core.training.scores import nmse, psnr, ssim
 
 
 def body(seed=0, sides=(9, 10, 12)):

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from s2dc_core.exercises import Exercise, as_number, as_tensor
-from s2dc_core.training.measure import mean_interval
+from s2dc_core.intervals import mean_interval
 
 
 def fewest(half_width):

@@ -3,11 +3,11 @@
 import argparse
 import re
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from s2dc_core.data.manifests import names
-from s2dc_core.options import Options, nearest
+from s2dc_core.options import nearest
+from s2dc_core.training.recipe import Recipe
 
 _FIELD = re.compile(r"(\w+)((\.\w+)*)=.*", re.DOTALL)
 WORDS = {"scans": "file or folder", "root": "data set", "skip": "pattern", "inputs": "image"}
@@ -30,7 +30,7 @@ def gather_words(parser: argparse.ArgumentParser, options: argparse.Namespace, l
     options.assignments += [word for word in left if word != "--"]
 
 
-def take_assignments(options: argparse.Namespace, recipe: type[Options]) -> list[str]:
+def take_assignments(options: argparse.Namespace, recipe: type[Recipe]) -> list[str]:
     """All assignments, those that an option of several values has swallowed too; they leave the option.
 
     A word is one if it reads field=value and no file has that name; behind --root also NAME=DIR stays what it is.
@@ -44,7 +44,7 @@ def take_assignments(options: argparse.Namespace, recipe: type[Options]) -> list
         found = [word for word in words if _is_assignment(word, option == "root")]
         for word in found:
             name = word.split("=")[0].split(".")[0]
-            known = [field.name for field in fields(recipe)]
+            known = sorted(recipe.field_names())
             if name not in known:
                 else_wise = f"data set {name!r}{nearest(name, names())}" if option == "root" else f"{other} {word!r}"
                 raise ValueError(f"recipe has no field {name!r}{nearest(name, known)}, and there is no {else_wise}")

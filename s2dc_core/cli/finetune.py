@@ -10,14 +10,8 @@ from s2dc_core.cli.assignments import add_assignments, take_assignments
 from s2dc_core.cli.data import roots_of
 from s2dc_core.cli.pretrain import add_run_options, refuse_counts, refuse_device, run_options
 from s2dc_core.data import RULES, load_manifest, overlaps_of, require_cases
-from s2dc_core.training import (
-    FINETUNE_RECIPES,
-    FinetuneConfig,
-    downstream_of,
-    find_run,
-    finetune,
-    reserve_folder,
-)
+from s2dc_core.downstream import FINETUNE_RECIPES, FinetuneConfig, downstream_of, finetune
+from s2dc_core.training import find_run, reserve_folder
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:

@@ -11,8 +11,8 @@ import torch
 from s2dc_core.cli.assignments import add_assignments, take_assignments
 from s2dc_core.cli.data import pretraining_cases, roots_of
 from s2dc_core.data import CT_WINDOW, RULES, load_manifest, members_of, open_scans, problem_table
-from s2dc_core.training import RECIPES, Monitor, PretrainConfig, dry_run, find_run, pretrain, reserve_folder
-from s2dc_core.views import check_fits
+from s2dc_core.pretraining import RECIPES, Monitor, PretrainConfig, dry_run, pretrain
+from s2dc_core.training import find_run, reserve_folder
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -130,7 +130,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         source.spacing,
         options.most_damaged - len(source.damaged),
         options.skip,
-        check=lambda scan: check_fits(scan.shape, [config.encoder.stride(k) for k in config.levels]),
+        check=lambda scan: config.options.check_scan(scan.shape, config.encoder),
         keep_raw=False,
         progress=is_main and sys.stderr.isatty(),
         cache=options.cache,

@@ -151,3 +151,12 @@ __all__ = [
     "plot_wrong_shares",
     "show_slice",
 ]
+
+
+def __getattr__(name: str):
+    """with_sliders, whose widgets come with the notebooks' installation alone."""
+    if name == "with_sliders":
+        from s2dc_core.plots.sliders import with_sliders
+
+        return with_sliders
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

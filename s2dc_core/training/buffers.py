@@ -5,16 +5,18 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
 def buffers_kept(network: nn.Module) -> Iterator[None]:
-    """Put the buffers of a network back as they were if the block fails."""
-    before = [buffer.clone() for buffer in network.buffers()]
+    """Put the running statistics of a network back as they were if the block fails."""
+    buffers = [buffer for part in network.modules() if isinstance(part, _NormBase) for buffer in part.buffers()]
+    before = [buffer.clone() for buffer in buffers]
     try:
         yield
     except BaseException:
         with torch.no_grad():
-            for buffer, value in zip(network.buffers(), before, strict=True):
+            for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
         raise

@@ -19,14 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from s2dc_core.model import export_encoder
 from s2dc_core.training.batches import Origin
 from s2dc_core.training.durable import put_back, replace_folder, sync, told_when_full, write_durably
 from s2dc_core.training.recipe import Recipe
 from s2dc_core.training.records import read_json, write_json
+from s2dc_core.weights import export_encoder
 
 if TYPE_CHECKING:
-    from s2dc_core.training.engine import Run
+    from s2dc_core.training.run import Run
 
 NAME = re.compile(r"step_(\d{7,})")
 READ = ("model.safetensors", "state.pt")
@@ -243,14 +243,18 @@ def restore(run: "Run", stored: Stored) -> None:
         run.accept(stored.state["scans"], quarantine_in(folder))
     except ValueError as error:
         raise type(error)(f"the run in {folder} was {error}") from error
+    tensors = run.named_now(stored.tensors)
     for part, module in run.held().items():
         prefix = f"{part}."
-        own = {name.removeprefix(prefix): value for name, value in stored.tensors.items() if name.startswith(prefix)}
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         try:
             module.load_state_dict(own)
         except RuntimeError as error:
             raise ValueError(f"{stored.folder}/model.safetensors does not fit its own recipe: {error}") from error
-    run.optimiser.load_state_dict(stored.state["optimiser"])
+    optimiser = stored.state["optimiser"]
+    for there, here in zip(optimiser["param_groups"], run.optimiser.param_groups, strict=True):
+        there["fused"] = here["fused"]  # which a GPU's optimiser is, and a CPU's is not
+    run.optimiser.load_state_dict(optimiser)
     run.schedule.load_state_dict(stored.state["schedule"])
     run.regions = stored.state["regions"]
     run.history[:] = [run.Terms(*terms) for terms in stored.state["history"]]

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from tqdm.auto import tqdm
 
 from s2dc_core.training.checkpoints import quarantine_in
-from s2dc_core.training.engine import Run, UnreadableScans
 from s2dc_core.training.processes import StoppedElsewhere
 from s2dc_core.training.progress import Progress
+from s2dc_core.training.run import Run, UnreadableScans
 from s2dc_core.training.signals import Ending, end_by
 
 

@@ -6,7 +6,7 @@ import time
 
 from tqdm.auto import tqdm
 
-from s2dc_core.training.engine import Run
+from s2dc_core.training.run import Run
 
 
 class Progress:

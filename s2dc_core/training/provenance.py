@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from s2dc_core.training.engine import Run
 from s2dc_core.training.records import read_json, versions, write_json
+from s2dc_core.training.run import Run
 
 FILE = "run.json"
 

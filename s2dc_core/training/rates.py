@@ -19,13 +19,15 @@ def optimiser_of(
     """
     shares = [1.0]
     inside = set(slower.parameters()) if slower and rate != 1 else set()
-    groups = [{"params": [weight for weight in network.parameters() if weight not in inside]}]
+    groups = [{"params": [weight for weight in network.parameters() if weight.requires_grad and weight not in inside]}]
     if inside:
         shares.append(float(rate))
         groups.append({"params": [weight for weight in network.parameters() if weight in inside]})
         for weight in inside if rate == 0 else ():
             weight.requires_grad_(False)
-    optimiser = AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
+    on_gpu = all(weight.device.type == "cuda" for group in groups for weight in group["params"])
+    how = {"fused": True} if on_gpu else {}
+    optimiser = AdamW(groups, config.learning_rate, weight_decay=config.weight_decay, **how)
     for group, share in zip(optimiser.param_groups, shares, strict=True):
         group["lr"] = config.learning_rate * share
     return optimiser, shares

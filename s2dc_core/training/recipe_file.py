@@ -1,7 +1,7 @@
 """Recipes as they are written: by name or in YAML, with fields replaced as a command line gives them."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -9,27 +9,27 @@ from pathlib import Path
 import yaml
 
 
-def recipes_of(folder: str) -> tuple[str, ...]:
-    """Names of the project's own recipes in a folder."""
-    entries = resources.files("s2dc_core.training").joinpath(*folder.split("/")).iterdir()
+def recipes_of(room: str) -> tuple[str, ...]:
+    """Names of the project's own recipes in a room, such as "s2dc_core.pretraining"."""
+    entries = resources.files(room).joinpath("recipes").iterdir()
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
 
 
-def read_recipe(recipe: str | Path, folder: str) -> tuple[dict, list[str]]:
+def read_recipe(recipe: str | Path, room: str) -> tuple[dict, list[str]]:
     """The values of a recipe of the project by name, or of any YAML file, and what is wrong with how they are written.
 
     Raises:
         ValueError: for an unknown name, or a file that holds no recipe.
         FileNotFoundError: if there is no such file.
     """
-    if str(recipe) in recipes_of(folder):
-        file = resources.files("s2dc_core.training").joinpath(*folder.split("/"), f"{recipe}.yaml")
+    if str(recipe) in recipes_of(room):
+        file = resources.files(room).joinpath("recipes", f"{recipe}.yaml")
     elif Path(recipe).suffix in (".yaml", ".yml"):
         file = Path(recipe).expanduser()
         if not file.is_file():
             raise FileNotFoundError(f"no recipe {recipe}")
     else:
-        raise ValueError(f"unknown recipe {str(recipe)!r}: give one of {', '.join(recipes_of(folder))}, or a YAML file")
+        raise ValueError(f"unknown recipe {str(recipe)!r}: give one of {', '.join(recipes_of(room))}, or a YAML file")
     try:
         values, twice = _load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
@@ -39,8 +39,13 @@ def read_recipe(recipe: str | Path, folder: str) -> tuple[dict, list[str]]:
     return values, [f"{recipe}: {problem}" for problem in twice]
 
 
-def assign(values: Mapping, assignments: Sequence[str]) -> tuple[dict, list[str]]:
+def assign(
+    values: Mapping, assignments: Sequence[str], place_of: Callable[[str, Mapping], str] = lambda name, _values: name
+) -> tuple[dict, list[str]]:
     """The values with fields replaced, such as "steps=2000" or "views.counts=[2, 2, 1]", each read as YAML.
+
+    Args:
+        place_of: where a field lies among the values.
 
     Returns:
         them, and what is wrong with the assignments: one that is none, or a field that two of them give.
@@ -48,7 +53,7 @@ def assign(values: Mapping, assignments: Sequence[str]) -> tuple[dict, list[str]
     values, problems, given = _own(values), [], {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        *inner, last = name.split(".")
+        *inner, last = place_of(name, values).split(".")
         if not equals or not all((*inner, last)):
             problems.append(f"{assignment!r} is no field=value, such as steps=2000 or views.counts=[2, 2, 1]")
             continue

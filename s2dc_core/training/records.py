@@ -3,7 +3,7 @@
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,15 @@ def kept_record(file: Path, recipe: Mapping) -> dict | None:
         differing = f" (differing: {', '.join(names)})" if names and isinstance(there, Mapping) else ""
         raise ValueError(f"{file} followed another recipe: give a new folder{differing}")
     return record
+
+
+def difference(there: Sequence[str], here: Sequence[str]) -> str:
+    """What facts are in one list alone, or that their order is another."""
+    gone, new = ([line for line in one if line not in set(other)] for one, other in ((there, here), (here, there)))
+    if not gone and not new:
+        return "the same, in another order"
+    shown = [f"{len(lines)} {word}, such as {lines[0]}" for lines, word in ((gone, "there"), (new, "here")) if lines]
+    return "; ".join(shown)
 
 
 def versions() -> dict[str, str]:

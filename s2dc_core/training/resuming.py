@@ -20,9 +20,9 @@ from s2dc_core.training.checkpoints import (
     restore,
     step_of,
 )
-from s2dc_core.training.engine import Run
 from s2dc_core.training.processes import started_processes
 from s2dc_core.training.recipe import Recipe
+from s2dc_core.training.run import Run
 
 MAY_CHANGE = ("learning_rate", "clip", "compile", "gradient_checkpointing", "steps", "batch", "accumulate")
 """Fields of a recipe that a resumed run may have otherwise: what bad losses, too little memory, other machines or more
@@ -123,10 +123,16 @@ def _refuse_inside(folder: Path) -> None:
 
 
 def _refuse_other_recipe(folder: Path, old: Recipe, new: Recipe) -> None:
-    there, here = old.as_dict(), new.as_dict()
-    fixed = [name for name in here if name not in MAY_CHANGE]
-    if changed := [f"{name}: {there[name]} there, {here[name]} here" for name in fixed if there[name] != here[name]]:
+    there, here = _fields(old), _fields(new)
+    names = [name for name in {**here, **there} if name not in MAY_CHANGE and there.get(name) != here.get(name)]
+    if changed := [f"{name}: {there.get(name, 'none')} there, {here.get(name, 'none')} here" for name in names]:
         raise ValueError(f"the run in {folder} follows another recipe: {'; '.join(changed)}")
+
+
+def _fields(recipe: Recipe) -> dict:
+    """Of the recipe and of what it holds under names of its own, see Options.INNER."""
+    values = recipe.as_dict()
+    return {**values.pop(recipe.INNER, {}), **values}
 
 
 def _say(sentence: str) -> None:

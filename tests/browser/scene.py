@@ -13,7 +13,7 @@ from s2dc_core.explorer import Explorer, explore
 from s2dc_core.explorer.maps import TokenMaps, place_of
 from s2dc_core.explorer.panel import Panel
 from s2dc_core.features import similarity_heatmap
-from s2dc_core.training import open_weights
+from s2dc_core.library import open_weights
 
 SHAPE, LEVELS, START = (64, 64, 64), (1, 2), (31, 31, 32)
 MARKERS = {"A": (47, 42, 32), "B": (20, 42, 18), "C": (20, 22, 44)}

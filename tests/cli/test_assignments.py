@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from s2dc_core import cli
-from s2dc_core.training import PretrainConfig
+from s2dc_core.pretraining import PretrainConfig
 
 
 class Reached(Exception):
@@ -69,7 +69,7 @@ def test_assignments_behind_options_of_several_values(taken, words):
 def test_a_data_set_keeps_its_folder_and_a_field_goes_to_the_recipe(taken):
     seen = taken("pretrain", "--manifest", "ct_1k", "--root", "btcv=B", "steps=10", "own.json=C", "views.noise=0")
     assert seen["root"] == ["btcv=B", "own.json=C"]
-    assert (seen["config"].steps, seen["config"].views.noise) == (10, 0)
+    assert (seen["config"].steps, seen["config"].options.views.noise) == (10, 0)
 
 
 def test_fine_tuning_takes_them_in_any_order_too(taken):

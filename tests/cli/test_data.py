@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from s2dc_core.cli import main
 from tests.data.miniature import btcv, cc_ccii
 from tests.data.test_manifests import CONTENT
-from tests.training.test_pretrain import CONFIG
+from tests.pretraining.test_pretrain import CONFIG
 
 
 def test_a_contact_sheet_is_written(tmp_path, capsys, monkeypatch):

@@ -9,10 +9,10 @@ import yaml
 from s2dc_core.cli import main
 from s2dc_core.cli import pretrain as command
 from s2dc_core.data import open_scans
-from s2dc_core.training import PretrainConfig, Pretraining
+from s2dc_core.pretraining import PretrainConfig, Pretraining
 from s2dc_core.training.lock import FolderLock
 from tests.data.test_folder import DAMAGED, make_folder
-from tests.training.test_pretrain import CONFIG
+from tests.pretraining.test_pretrain import CONFIG
 
 SCANS = ["--modality", "ct"]
 
@@ -122,9 +122,16 @@ def test_assignments_are_read_as_yaml():
     config = PretrainConfig.from_recipe(
         "teaching", ["learning_rate=1e-4", "views.counts=[3, 2, 1]", "clip=null", "encoder.window=3"]
     )
-    assert (config.learning_rate, config.views.counts, config.clip, config.encoder.window) == (1e-4, (3, 2, 1), None, 3)
+    assert (config.learning_rate, config.options.views.counts, config.clip, config.encoder.window) == (
+        1e-4,
+        (3, 2, 1),
+        None,
+        3,
+    )
     plain = PretrainConfig.from_recipe("teaching")
-    assert config.views.noise == plain.views.noise and config.encoder.embed_dim == plain.encoder.embed_dim
+    assert (
+        config.options.views.noise == plain.options.views.noise and config.encoder.embed_dim == plain.encoder.embed_dim
+    )
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -8,7 +8,8 @@ import numpy as np
 
 from s2dc_core.cli import main
 from s2dc_core.data import open_scan
-from s2dc_core.model import Encoder, EncoderConfig, export_encoder, load_encoder
+from s2dc_core.encoder import Encoder, EncoderConfig
+from s2dc_core.weights import export_encoder, load_encoder
 from tests.cli.test_finetune import SMALL, command
 from tests.data.miniature import MAKERS
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from s2dc_core.data import cache, facts_of, open_scans
-from s2dc_core.training import UnreadableScans, pretrain
+from s2dc_core.pretraining import pretrain
+from s2dc_core.training import UnreadableScans
 from tests.data.test_folder import make_folder
 from tests.training.test_checkpoints import SHORT
 

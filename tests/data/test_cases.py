@@ -28,9 +28,9 @@ from s2dc_core.data import (
 from s2dc_core.data.layout import pattern_of
 from s2dc_core.data.splits import hashed_section
 from s2dc_core.encoder import Encoder, EncoderConfig
-from s2dc_core.training import Pretraining
+from s2dc_core.pretraining import Pretraining
 from tests.data.miniature import MAKERS, btcv, cc_ccii, metaimage, nifti, series, values
-from tests.training.test_pretrain import CONFIG
+from tests.pretraining.test_pretrain import CONFIG
 
 MANIFESTS = load_all()
 COUNTS = {

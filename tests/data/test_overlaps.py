@@ -12,7 +12,7 @@ from s2dc_core.cli import main
 from s2dc_core.cli.data import pretraining_cases, roots_of
 from s2dc_core.data import exclude_overlaps, load_all, load_manifest, open_scans, require_cases
 from s2dc_core.data.dicom import series_uid
-from s2dc_core.training import Pretraining
+from s2dc_core.pretraining import Pretraining
 from tests.data.miniature import (
     MAKERS,
     adni_cls,
@@ -26,7 +26,7 @@ from tests.data.miniature import (
     series,
     values,
 )  # fmt: skip
-from tests.training.test_pretrain import CONFIG
+from tests.pretraining.test_pretrain import CONFIG
 
 
 def cases_of(tmp_path, *makers):

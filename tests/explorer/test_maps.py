@@ -8,8 +8,8 @@ import torch
 from s2dc_core.data import open_scan, structure_sizes
 from s2dc_core.explorer import maps
 from s2dc_core.features import TokenMap, similarity_heatmap, token_affine, token_features
+from s2dc_core.library import open_weights
 from s2dc_core.matching import sharpe_ratio
-from s2dc_core.training import open_weights
 
 SHAPE = (7, 5, 9)
 turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]

@@ -9,7 +9,7 @@ from s2dc_core.data import open_scan
 from s2dc_core.explorer import explore
 from s2dc_core.explorer.maps import place_of
 from s2dc_core.features import similarity_heatmap, token_features
-from s2dc_core.training import open_weights
+from s2dc_core.library import open_weights
 
 
 @pytest.fixture(scope="module")

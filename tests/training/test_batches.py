@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from s2dc_core.training.batches import Origin, refuse_other_steps
-from tests.training.test_pretrain import CONFIG
+from tests.pretraining.test_pretrain import CONFIG
 
 FOUR = replace(CONFIG, batch=4)
 BATCH_NORM = replace(CONFIG, batch=2, accumulate=2, norm="batch")

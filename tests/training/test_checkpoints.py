@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from s2dc_core.losses import LossTerms, S2DCLoss
-from s2dc_core.model import load_encoder
-from s2dc_core.training import PretrainConfig, Pretraining, checkpoints, pretrain
-from tests.training.test_pretrain import CONFIG, blobs
+from s2dc_core.pretraining import PretrainConfig, Pretraining, pretrain
+from s2dc_core.training import checkpoints
+from s2dc_core.weights import load_encoder
+from tests.pretraining.test_pretrain import CONFIG, blobs
 
 SHORT = replace(CONFIG, steps=6, queue=8, matched_tokens=40, clip=1.0)
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
@@ -68,8 +69,8 @@ def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch, 
     for _ in range(2):
         run.step()
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
-    queue, regions = run.queue.features.clone(), run.regions
-    real, calls = S2DCLoss.forward, []
+    queue, regions = run.model.queue.features.clone(), run.regions
+    real, calls = S2DCLoss.per_region, []
 
     def poisoned(loss, query, positive, negatives, student, *rest):
         calls.append(1)
@@ -78,7 +79,7 @@ def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch, 
             return real(loss, query, positive, negatives, [tokens * poison for tokens in student], *rest)
         return LossTerms(*(term * poison for term in real(loss, query, positive, negatives, student, *rest)))
 
-    monkeypatch.setattr(S2DCLoss, "forward", poisoned)
+    monkeypatch.setattr(S2DCLoss, "per_region", poisoned)
     with pytest.raises(FloatingPointError, match=r"at step 2, on .*: .*learning_rate.*step_0000002"):
         pretrain(SHORT, SCANS, progress=False, folder=tmp_path)
     monkeypatch.undo()
@@ -86,20 +87,23 @@ def test_a_loss_that_turns_nan_keeps_the_state_before_it(tmp_path, monkeypatch, 
     assert len(saved.history) == 2
     for name, value in saved.model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert torch.equal(saved.queue.features, queue) and saved.regions == regions == 4
+    assert torch.equal(saved.model.queue.features, queue) and saved.regions == regions == 4
 
 
 def test_a_step_that_is_not_finite_may_be_set_apart(tmp_path, monkeypatch):
     """Once; the run passes over its regions, resumed or not, and a second one ends it."""
-    real = Pretraining.compute
+    prepare, forward = Pretraining.prepare, Pretraining.forward
 
     def poison(*bad):
-        def compute(run, views, numbers):
-            terms, positives = real(run, views, numbers)
-            factor = float("nan") if set(numbers) & set(bad) else 1.0
-            return terms._replace(total=terms.total * factor), positives
+        def noted(run, draws):
+            return prepare(run, draws), {draw.number for draw in draws}
 
-        monkeypatch.setattr(Pretraining, "compute", compute)
+        def poisoned(run, prepared):
+            terms, positives = forward(run, prepared[0])
+            return terms._replace(total=terms.total * (float("nan") if prepared[1] & set(bad) else 1.0)), positives
+
+        monkeypatch.setattr(Pretraining, "prepare", noted)
+        monkeypatch.setattr(Pretraining, "forward", poisoned)
 
     poison(4)
     whole = pretrain(SHORT, SCANS, progress=False, folder=tmp_path / "a", most_damaged=1)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from s2dc_core.training import DiskFull, Pretraining, pretrain
+from s2dc_core.pretraining import Pretraining, pretrain
+from s2dc_core.training import DiskFull
 from s2dc_core.training.durable import put_back, replace_folder, write_durably
 from s2dc_core.training.records import write_json
 from tests.training.test_checkpoints import SCANS, SHORT

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from s2dc_core.training import Pretraining, pretrain
+from s2dc_core.pretraining import Pretraining, pretrain
 from s2dc_core.training.signals import ASKING, Ending
 from tests.training.test_checkpoints import SCANS, SHORT
 
@@ -21,7 +21,7 @@ LONG = replace(SHORT, steps=60)
 CHILD = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # else a shell's background job would ignore it
-from s2dc_core.training import pretrain
+from s2dc_core.pretraining import pretrain
 from tests.training.test_interruption import LONG, SCANS
 say = lambda run: print(len(run.history), flush=True)
 options = {"save_every": 7, "resume": True, "on_step": say, "workers": int(sys.argv[2])}

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from s2dc_core.training import Pretraining, pretrain, reserve_folder
+from s2dc_core.pretraining import Pretraining, pretrain
+from s2dc_core.training import reserve_folder
 from s2dc_core.training.lock import FolderLock, take_folder
 from tests.training.test_checkpoints import SCANS, SHORT
 from tests.training.test_interruption import ROOT

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from s2dc_core.model import SharedBatchNorm
-from s2dc_core.training import Pretraining, pretrain, processes
+from s2dc_core.pretraining import Pretraining, pretrain
+from s2dc_core.training import processes
 from s2dc_core.training.processes import Processes
 from tests.training.test_checkpoints import SCANS, SHORT
 
@@ -68,7 +69,7 @@ forward = Pretraining.forward
 cases = {
     "read": lambda: poison("_next_draws", OSError, True),
     "views": lambda: poison("prepare", RuntimeError, True),
-    "whole": lambda: poison("compute", FloatingPointError, False),
+    "whole": lambda: poison("forward", FloatingPointError, False),
     "inside": lambda: setattr(Pretraining, "forward", inside),
 }
 for name, spoil in cases.items():
@@ -110,12 +111,12 @@ PASSING = """
 import sys
 from tests.training.test_processes import LAYER, SCANS, Pretraining, pretrain, replace
 
-compute = Pretraining.compute
-def poisoned(run, views, numbers):
-    if 7 in numbers:
+prepare = Pretraining.prepare
+def poisoned(run, draws):
+    if 7 in [draw.number for draw in draws]:
         raise FloatingPointError("only here")
-    return compute(run, views, numbers)
-Pretraining.compute = poisoned
+    return prepare(run, draws)
+Pretraining.prepare = poisoned
 pretrain(replace(LAYER, steps=6, batch=1), SCANS, progress=False, folder=sys.argv[1], most_damaged=1)
 """
 UNEQUAL = """
@@ -188,8 +189,8 @@ def test_two_processes_take_the_steps_of_one(together, folder, scans):
     for _ in range(20):
         one.step()
     assert np.array(two.history) == pytest.approx(np.array(one.history), abs=1e-5)
-    torch.testing.assert_close(two.queue.features, one.queue.features, atol=1e-5, rtol=0)
-    assert two.queue.seen == one.queue.seen == 40 and two.regions == one.regions == 40
+    torch.testing.assert_close(two.model.queue.features, one.model.queue.features, atol=1e-5, rtol=0)
+    assert two.model.queue.seen == one.model.queue.seen == 40 and two.regions == one.regions == 40
     assert sorted(entry.name for entry in (together / folder).glob("step_*"))[-1] == "step_0000020"
 
 

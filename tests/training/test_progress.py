@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from s2dc_core.training import pretrain
+from s2dc_core.pretraining import pretrain
 from tests.training.test_checkpoints import SCANS, SHORT
 
 QUICK = replace(SHORT, batch=1)

@@ -8,10 +8,14 @@ from datetime import datetime
 import pytest
 
 from s2dc_core.data import open_scan, settings_of
-from s2dc_core.model import Encoder, export_encoder, load_encoder
-from s2dc_core.training import Examples, FinetuneConfig, PretrainConfig, finetune, open_weights, pretrain, provenance
-from tests.training.test_finetune import BALLS, CONFIG, SIZES, ball
-from tests.training.test_pretrain import CONFIG as PRETRAINING
+from s2dc_core.downstream import Examples, FinetuneConfig, finetune
+from s2dc_core.encoder import Encoder
+from s2dc_core.library import open_weights
+from s2dc_core.pretraining import PretrainConfig, pretrain
+from s2dc_core.training import provenance
+from s2dc_core.weights import export_encoder, load_encoder
+from tests.downstream.test_finetune import BALLS, CONFIG, SIZES, ball
+from tests.pretraining.test_pretrain import CONFIG as PRETRAINING
 
 SHORT = PretrainConfig(**{**vars(PRETRAINING), "steps": 2, "batch": 1})
 QUICK = replace(CONFIG, head="linear", steps=2)

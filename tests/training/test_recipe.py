@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from s2dc_core.model import EncoderConfig
-from s2dc_core.training import RECIPES, PretrainConfig, shipped_record
+from s2dc_core.encoder import EncoderConfig
+from s2dc_core.library import shipped_record
+from s2dc_core.pretraining import RECIPES, PretrainConfig
 from s2dc_core.views import ViewConfig
 
 
@@ -15,12 +16,14 @@ from s2dc_core.views import ViewConfig
 def test_every_recipe_of_the_project_names_all_its_fields_and_builds(name):
     from importlib import resources
 
-    text = resources.files("s2dc_core.training").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+    text = resources.files("s2dc_core.pretraining").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
     given = yaml.safe_load(text)
     config = PretrainConfig.from_recipe(name)
     # Complete: a default that changes later must not change what a recipe means.
     assert set(given) == set(vars(config))
-    assert set(given["encoder"]) == set(vars(config.encoder)) and set(given["views"]) == set(vars(config.views))
+    assert set(given["encoder"]) == set(vars(config.encoder)) and set(given["options"]) == set(vars(config.options))
+    if name != "simmim":
+        assert set(given["options"]["views"]) == set(vars(config.options.views))
     assert config.seed == 0
     config.build()
 
@@ -37,8 +40,12 @@ def test_numbers_of_numpy_are_numbers():
     )
     assert config == PretrainConfig.from_recipe("teaching", steps=7, levels=[1, 2], learning_rate=0.5, seed=3)
     direct = PretrainConfig()
-    for name, value in {"steps": np.int64(7), "levels": (np.int64(2),), "learning_rate": np.float32(0.5)}.items():
-        object.__setattr__(direct, name, value)
+    for holder, name, value in (
+        (direct, "steps", np.int64(7)),
+        (direct.options, "levels", (np.int64(2),)),
+        (direct, "learning_rate", np.float32(0.5)),
+    ):
+        object.__setattr__(holder, name, value)
     expected = PretrainConfig(steps=7, levels=(2,), learning_rate=0.5)
     assert PretrainConfig.from_dict(json.loads(json.dumps(direct.as_dict()))) == expected
     for wrong in (np.True_, np.float64(2), 2.0, True):
@@ -149,21 +156,23 @@ def test_assignments_that_cannot_be_are_named(assignments, message):
     [("1e-4", 1e-4), ("1E5", 1e5), ("2.5e3", 2500.0), (".5", 0.5), ("1.", 1.0), ("1_000.5", 1000.5), ("3", 3)],
 )
 def test_numbers_are_those_that_people_write(text, value):
-    found = PretrainConfig.from_recipe("teaching", [f"loss_options.contrast_temperature={text}"]).loss_options
+    found = PretrainConfig.from_recipe("teaching", [f"loss_options.contrast_temperature={text}"]).options.loss_options
     assert found["contrast_temperature"] == value and type(found["contrast_temperature"]) is type(value)
 
 
 def test_assignments_leave_what_they_were_given_alone():
     views = {"noise": 0.5}
     config = PretrainConfig.from_recipe("teaching", ["views.rotation_deg=7"], views=views)
-    assert (config.views.noise, config.views.rotation_deg) == (0.5, 7) and views == {"noise": 0.5}
+    assert (config.options.views.noise, config.options.views.rotation_deg) == (0.5, 7) and views == {"noise": 0.5}
     whole = PretrainConfig.from_recipe("teaching", ["views.noise=0"], views=ViewConfig(counts=(3, 1, 1)))
-    assert (whole.views.counts, whole.views.noise) == ((3, 1, 1), 0)
+    assert (whole.options.views.counts, whole.options.views.noise) == ((3, 1, 1), 0)
 
 
 def test_recipes_of_before_are_still_read():
     """Those of the shipped weights, as their checkpoints hold them."""
     recipe = shipped_record("s2dc")["recipe"]
     read = PretrainConfig.from_dict(recipe).as_dict()
+    assert read["method"] == "s2dc" and "method" not in recipe
+    read |= read["options"]
     for name, value in recipe.items():
         assert {**read[name], **value} == read[name] if isinstance(value, dict) else value == read[name]

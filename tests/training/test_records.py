@@ -8,7 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from s2dc_core.training import ablation, few_labels, real, shipped, study, transfer
+from s2dc_core.library import results as shipped
+from s2dc_core.studies import ablation, few_labels, transfer
+from s2dc_core.studies import arms as study
+from s2dc_core.studies import real_scans as real
 from s2dc_core.training.records import as_json, kept_record, read_json, with_nan, write_json
 from tests.training.test_checkpoints import SHORT
 
@@ -42,7 +45,7 @@ def test_the_results_that_the_notebooks_read_have_nan_for_null(tmp_path, monkeyp
     )
     write_json(tmp_path / shipped.FEW_LABELS, {"groups": {"g": {"target": None, "tuned": {"1": {"s2dc": run}}}}})
     monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
-    shipped._read.cache_clear()
+    shipped.read_result.cache_clear()
     question = shipped.transfer_results()["questions"]["q"]
     assert math.isnan(question["scores"]["1"]["s2dc"][0]["patient"]["Dice"]) and question["recipe"]["clip"] is None
     assert math.isnan(transfer.per_seed(question["scores"]["1"]["s2dc"], "Dice")[0])
@@ -50,7 +53,7 @@ def test_the_results_that_the_notebooks_read_have_nan_for_null(tmp_path, monkeyp
     assert (
         math.isnan(few_labels.per_patient(group["tuned"]["1"]["s2dc"], "Dice")["patient"]) and group["target"] is None
     )
-    shipped._read.cache_clear()
+    shipped.read_result.cache_clear()
 
 
 def test_a_record_is_kept_only_for_its_own_recipe(tmp_path):

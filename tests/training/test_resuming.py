@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from s2dc_core.training import Pretraining, pretrain
+from s2dc_core.pretraining import Pretraining, pretrain
 from s2dc_core.training.checkpoints import READ
 from s2dc_core.training.loop import drive
 from tests.training.test_checkpoints import SCANS, SHORT
@@ -206,14 +206,14 @@ def test_a_step_that_fails_leaves_batch_norms_statistics_alone(tmp_path, monkeyp
     prepare = Pretraining.prepare
 
     def spoilt(run, draws):
-        views, numbers = prepare(run, draws)
+        views = prepare(run, draws)
         if len(run.history) == 1 and not before:
             before.append({name: value.clone() for name, value in run.model.state_dict().items()})
             views = views._replace(source=views.source * torch.nan, positives=views.positives * torch.nan)
             after = run.model.student.pooled_head.register_forward_hook
             if kind:
                 after(lambda *_: (_ for _ in ()).throw(kind("in the middle of a forward pass")))
-        return views, numbers
+        return views
 
     monkeypatch.setattr(Pretraining, "prepare", spoilt)
     if kind:

@@ -1,0 +1,15 @@
+"""What frozen features know of anatomy, without any training of the encoder."""
+
+from s2dc_core.evaluation.probe import example_tokens, fit_probe, probe_dice, token_dice
+from s2dc_core.evaluation.silhouettes import labelled_tokens, mean_silhouette, rank_correlation, scan_silhouettes
+
+__all__ = [
+    "example_tokens",
+    "fit_probe",
+    "labelled_tokens",
+    "mean_silhouette",
+    "probe_dice",
+    "rank_correlation",
+    "scan_silhouettes",
+    "token_dice",
+]

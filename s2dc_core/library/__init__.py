@@ -1,0 +1,24 @@
+"""The weights and the numbers that come with the course."""
+
+from s2dc_core.library.arms import ARMS, TITLES, open_snapshot, open_weights, shipped_record, snapshot_steps
+from s2dc_core.library.results import (
+    ablation_results,
+    few_label_results,
+    real_results,
+    study_results,
+    transfer_results,
+)
+
+__all__ = [
+    "ARMS",
+    "TITLES",
+    "ablation_results",
+    "few_label_results",
+    "open_snapshot",
+    "open_weights",
+    "real_results",
+    "shipped_record",
+    "snapshot_steps",
+    "study_results",
+    "transfer_results",
+]

@@ -1,0 +1,9 @@
+"""Pretext tasks, one a file; `method` is their contract, and METHODS all of them by the name that a recipe gives."""
+
+from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
+from s2dc_core.methods.s2dc import S2DC, S2DCOptions
+from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
+
+METHODS: dict[str, type[MethodOptions]] = {"s2dc": S2DCOptions, "simmim": SimMIMOptions}
+
+__all__ = ["METHODS", "S2DC", "Method", "MethodOptions", "Plan", "Regions", "S2DCOptions", "SimMIM", "SimMIMOptions"]

@@ -1,0 +1,14 @@
+"""The studies whose numbers the course shows: trainings over seeds, each with its record."""
+
+from s2dc_core.studies import ablation, arms, few_labels, real_scans, transfer
+
+STUDIES = {
+    "arms": arms.STUDY,
+    "transfer": transfer.STUDY,
+    "ablation": ablation.STUDY,
+    "real_scans": real_scans.STUDY,
+    "few_labels": few_labels.STUDY,
+}
+"""By the name that ``python -m s2dc_core.studies`` takes."""
+
+__all__ = ["STUDIES"]
