@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from joblib import Parallel, cpu_count, delayed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from tqdm.auto import tqdm
 
 from s2dc_core.data import dicom, files, intensities, labelmaps, pixels, scans, slices, stacks, suv, units
 from s2dc_core.data.intensities import CT_WINDOW
@@ -30,6 +32,8 @@ Scans = Sequence
 
 UNUSABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
 """What an entry raises that is not there, is damaged, or was written by an earlier version."""
+WORTH = 2**26
+"""Bytes of files from which it is worth to start other processes, which takes some seconds."""
 HERE = "{file}"
 """Stands for the path in what is said of a file, which may be reached by another one the next time."""
 
@@ -107,8 +111,7 @@ class CachedScans(Sequence[Scan]):
         Warns:
             UserWarning: of the file as load_scan, also where the cache holds it.
         """
-        item = {"file": str(file.absolute()), "stamp": _stamp(file), "made by": _makers(), **self._settings}
-        entry = self._folder / f"{hashlib.sha256(json.dumps(item).encode()).hexdigest()}.safetensors"
+        entry = self._entry_of(file)
         try:
             with safe_open(entry, framework="pt") as kept:
                 facts, _, remarks = _noted(kept, entry)
@@ -122,6 +125,28 @@ class CachedScans(Sequence[Scan]):
         self.files.append(file)
         self.facts.append(facts)
         self._entries.append(entry)
+
+    def prepare(self, files: Sequence[Path], processes: int | None = None, progress: bool = False) -> None:
+        """Prepare the files that the cache does not hold in several processes at once, if they are large enough.
+
+        Of what cannot be used nothing is said here: `add` meets it again.
+
+        Args:
+            processes: None for as many as there are cores, shared with the other processes of a launcher.
+        """
+        cores = cpu_count() // int(os.environ.get("WORLD_SIZE", 1))
+        missing = [file for file in files if not self._entry_of(file).exists()]
+        processes = min(processes or cores, len(missing))
+        if processes < 2 or sum(size for file in missing for _, size, _ in _stamp(file)) < WORTH:
+            return
+        work = Parallel(processes, return_as="generator_unordered")
+        jobs = (delayed(_prepare_alone)(self._folder, self._settings, file) for file in missing)
+        for _ in tqdm(work(jobs), total=len(missing), disable=not progress, unit="scan", leave=False):
+            pass
+
+    def _entry_of(self, file: Path) -> Path:
+        item = {"file": str(file.absolute()), "stamp": _stamp(file), "made by": _makers(), **self._settings}
+        return self._folder / f"{hashlib.sha256(json.dumps(item).encode()).hexdigest()}.safetensors"
 
     def rename(self, names: Sequence[str]) -> None:
         """Call the scans otherwise than their files."""
@@ -159,6 +184,12 @@ class CachedScans(Sequence[Scan]):
         with overheard(file, remarks):
             scan = load_scan(file, **self._settings)
         return scan, facts_of([scan])[0], [sentence.replace(str(file), HERE) for sentence in remarks]
+
+
+def _prepare_alone(folder: Path, settings: Mapping, file: Path) -> None:
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        CachedScans(folder, **settings).add(file)
 
 
 @contextmanager

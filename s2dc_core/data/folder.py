@@ -70,6 +70,8 @@ def open_scans(
     files, left_out = search(places, skip)
     taken: list[Path] = []
     damaged, others, remarks = {}, {}, []
+    if cache is not None:
+        scans.prepare([file for file, below in files.items() if not (below and speaks(file))], progress=progress)
     for file, below in tqdm(files.items(), disable=not progress, unit="scan", leave=False):
         try:
             if below and speaks(file) and is_packed_as_one(file):

@@ -1,12 +1,15 @@
 """Segmentation (tables 1 and 3): which structure each voxel belongs to, scored by Dice."""
 
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from monai.losses import DiceCELoss, DiceLoss
 from monai.transforms import RandCropByLabelClassesd, RandScaleIntensityd, RandShiftIntensityd
+from monai.transforms.utils import map_classes_to_indices
 from torch import Tensor, nn
 
 from s2dc_core.downstream.config import FinetuneConfig
@@ -36,24 +39,22 @@ class Segmentation(VoxelTask):
         self.scored = list(self.regions) or list(self.names.values())
         self.outputs = len(self.regions) or 1 + len(self.names)
         self._numbers = torch.tensor([0, *self.names])
+        self._centres: dict[int, tuple[weakref.ref, torch.Size, list[np.ndarray]]] = {}
         self._one_class, self._overlap = DiceCELoss(to_onehot_y=True, softmax=True), DiceLoss(sigmoid=True)
 
     def draw(self, example: Example, config: FinetuneConfig, seed: int) -> tuple[Tensor, Tensor]:
         """A crop around a voxel of a class that is drawn first, so that small structures are seen as often as large."""
         classes = len(self._numbers)
         background = config.background_share * (classes - 1) / (1 - config.background_share)
+        ratios = [background, *[1.0] * (classes - 1)]
         crop = RandCropByLabelClassesd(
-            ("image", "truth"),
-            "truth",
-            config.region,
-            [background, *[1.0] * (classes - 1)],
-            classes,
-            warn=False,
-            max_samples_per_class=MOST_CENTRES,
+            ("image", "truth"), "truth", config.region, ratios, classes, indices_key="centres", warn=False
         )
         size = config.intensity
         changes = [RandScaleIntensityd("image", size, prob=1.0), RandShiftIntensityd("image", size, prob=1.0)]
-        return draw_crop(example, self._encoded(example)[None], config, crop, changes if size else [], seed)
+        known = lambda truth: {"centres": self._centres_in(example, truth)}  # noqa: E731
+        image, truth = draw_crop(example, example.truth[None], config, crop, changes if size else [], seed, known)
+        return image, self._numbered(truth)
 
     def loss(self, output: Float[Tensor, "b k x y z"], truth: Int[Tensor, "b 1 x y z"]) -> Float[Tensor, ""]:
         """DiceCELoss; for regions, Dice and the cross-entropy of each region's yes or no.
@@ -107,7 +108,27 @@ class Segmentation(VoxelTask):
     def _encoded(self, example: Example) -> Int[Tensor, "x y z"]:
         """The label map with its classes numbered 0, 1, 2 in the order of their numbers."""
         self._refuse_unknown(example.name, set(example.truth.unique().tolist()))
-        return torch.searchsorted(self._numbers, example.truth.contiguous())
+        return self._numbered(example.truth)
+
+    def _numbered(self, truth: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+        return torch.searchsorted(self._numbers, truth.contiguous())
+
+    def _centres_in(self, example: Example, truth: Int[Tensor, "1 x y z"]) -> list[np.ndarray]:
+        """Of each class up to MOST_CENTRES voxels, places in the padded label map; found once for a case."""
+        known = self._centres.get(id(example.truth))
+        if known is None or known[0]() is not example.truth or known[1] != truth.shape:
+            self._refuse_unknown(example.name, set(example.truth.unique().tolist()))
+            found = map_classes_to_indices(
+                self._numbered(torch.as_tensor(truth)), len(self._numbers), max_samples_per_class=MOST_CENTRES
+            )
+            self._centres = {key: value for key, value in self._centres.items() if value[0]() is not None}
+            known = weakref.ref(example.truth), truth.shape, [np.asarray(each) for each in found]
+            self._centres[id(example.truth)] = known
+        return known[2]
+
+    def __getstate__(self) -> dict:
+        """Without what was found, which another process finds for itself."""
+        return {**self.__dict__, "_centres": {}}
 
     def _masks(self, encoded: Int[Tensor, "x y z"]) -> Bool[Tensor, "k x y z"]:
         if not self.regions:

@@ -1,7 +1,8 @@
 """What a downstream task is: a network, how a crop of a case is drawn, what is trained, and how a case is scored."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -127,18 +128,26 @@ def refuse_small(example: Example, config: FinetuneConfig) -> None:
 
 
 def draw_crop(
-    example: Example, truth: Tensor, config: FinetuneConfig, crop: Transform, more: Sequence[Transform], seed: int
+    example: Example,
+    truth: Tensor,
+    config: FinetuneConfig,
+    crop: Transform,
+    more: Sequence[Transform],
+    seed: int,
+    known: Callable[[Tensor], Mapping[str, Any]] = lambda truth: {},
 ) -> tuple[Tensor, Tensor]:
     """A crop of image and truth [1, X, Y, Z], flipped if the recipe says so, then changed by what else is given.
 
     Args:
         crop, more: MONAI's transforms of the entries "image" and "truth".
+        known: what else the crop reads, of the truth as it is padded.
     """
     refuse_small(example, config)
     item = {
         "image": SpatialPad(config.region, value=example.background)(example.image),
         "truth": SpatialPad(config.region)(truth),
     }
+    item |= known(item["truth"])
     flips = [RandFlipd(("image", "truth"), config.flip, axis) for axis in range(3)] if config.flip else []
     return seeded([crop, *flips, *more], item, seed)
 

@@ -215,3 +215,18 @@ def test_a_full_disk_keeps_no_scan_from_a_run(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(cache.Path, "write_bytes", full)
     same(scans[0], whole)
     assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.slow
+def test_several_processes_prepare_what_is_not_there(folder, tmp_path, monkeypatch):
+    """As one would, file by file, with the same damaged ones; what is small one process prepares alone."""
+    used = []
+    alone = open_scans([folder], "ct", most_damaged=9, cache=tmp_path / "alone")
+    monkeypatch.setattr(cache, "WORTH", 1)
+    plain = cache.Parallel
+    monkeypatch.setattr(cache, "Parallel", lambda *a, **k: used.append(a) or plain(*a, **k))
+    monkeypatch.setattr(cache, "cpu_count", lambda: 2)
+    together = open_scans([folder], "ct", most_damaged=9, cache=tmp_path / "together")
+    assert used == [(2,)] and together[0].facts == alone[0].facts and together[1] == alone[1]
+    for one, other in zip(alone[0], together[0], strict=True):
+        assert torch.equal(one.volume, other.volume)

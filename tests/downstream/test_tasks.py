@@ -1,13 +1,22 @@
 """What each task draws, learns and scores, and what it refuses."""
 
 import math
+import pickle
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from s2dc_core.downstream import Classification, Example, Examples, FinetuneConfig, ImageToImage, Segmentation
+from s2dc_core.downstream import (
+    Classification,
+    Example,
+    Examples,
+    FinetuneConfig,
+    ImageToImage,
+    Segmentation,
+    segmentation,
+)
 from s2dc_core.encoder import EncoderConfig
 
 CONFIG = FinetuneConfig(region=(16, 12, 8), intensity=0.0)
@@ -175,3 +184,21 @@ def test_names_that_make_no_task_are_refused():
         Segmentation({0: "background"})
     with pytest.raises(ValueError, match="two classes or more"):
         Classification({0: "only"})
+
+
+def test_where_a_crop_may_lie_is_found_once_for_a_case(monkeypatch):
+    """The same crops as without, also padded; another case, and a copy in another process, find their own."""
+    found, plain = [], segmentation.map_classes_to_indices
+    monkeypatch.setattr(segmentation, "map_classes_to_indices", lambda *a, **k: found.append(1) or plain(*a, **k))
+    truth = torch.zeros(20, 18, 16, dtype=torch.int32)
+    truth[2:9, 3:7, 4:12], truth[12:15, 10:14, 2:5] = 3, 7
+    example = Example("case", torch.rand(1, 20, 18, 16), truth)
+    config = FinetuneConfig(region=(8, 8, 24), pad=True, flip=0.5)
+    task = Segmentation({3: "one", 7: "other"})
+    crops = [task.draw(example, config, seed) for seed in range(6)]
+    assert len(found) == 1 and {int(v) for _, each in crops for v in each.unique()} == {0, 1, 2}
+    for seed, (image, label) in enumerate(crops):
+        own = Segmentation({3: "one", 7: "other"}).draw(example, config, seed)
+        assert torch.equal(own[0], image) and torch.equal(own[1], label)
+    task.draw(example._replace(truth=truth.clone()), config, 0)
+    assert len(found) == 8 and pickle.loads(pickle.dumps(task))._centres == {}
