@@ -126,11 +126,14 @@ def sinkhorn_potentials(
 
 
 class _Profiles(torch.autograd.Function):
-    """Rows are side 0 and columns side 1 of each pair below."""
+    """With S = M_t / t, of the rows, which are side 0 of each pair below (the columns, side 1, likewise):
+
+    l_i = log sum_j exp(S_ij),  m_i = max_j M_ij,  v_i = sum_j (M_ij - mean_i)^2 / (M - 1)
+    """
 
     @staticmethod
     def forward(ctx, source, target, batch, i, j, temperature, *means):
-        """M_t at the matches, then log-sum, largest and variance of the rows, then of the columns."""
+        """M_t at the matches, then l, m and v of the rows, then of the columns. A tile is S, [rows, columns]."""
         bounded = temperature >= lowest_temperature(sums_in(source))
         sums = [torch.full_like(mean, 0 if bounded else -math.inf) for mean in means]
         largest = [torch.full_like(mean, -math.inf) for mean in means]
@@ -163,7 +166,16 @@ class _Profiles(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, to_similarity, *to_profiles):
-        """The tiles again: dL/dM_t of a tile, times the tokens of the other side."""
+        """The tiles again: dL/dM_t of a tile, G [rows, columns], times the tokens of the other side.
+
+        From the rows, and likewise from the columns, with dL/dl, dL/dm and dL/dv:
+
+            G_ij = dL/dl_i exp(S_ij - l_i) / t  +  dL/dv_i 2 (M_ij - mean_i) / (M - 1)  +  dL/dm_i [j = argmax_j M_ij]
+
+        for dl_i/dS_ij is the softmax, and dv_i/dmean_i = 0, so that the mean counts as a constant here. The last term
+        is a single entry a row, like those of the matches. Then dL/dsource = G target [rows, C], dL/dtarget = G^T
+        source [columns, C].
+        """
         source, target, batch, i, j, *saved = ctx.saved_tensors
         means, sums = saved[:2], saved[2:]
         to_sums, to_largest, to_variances = (to_profiles[k::3] for k in range(3))
@@ -228,7 +240,7 @@ class _Peaks:
 
 
 class _SinkhornIteration(torch.autograd.Function):
-    """u_i = -log sum_j exp(M_ij / t + v_j), then v_j = log(N / M) - log sum_i exp(M_ij / t + u_i), in one pass."""
+    """u_i = -log sum_j exp(S_ij + v_j), then v'_j = log(N / M) - log sum_i exp(S_ij + u_i), in a pass; S = M_t / t."""
 
     @staticmethod
     def forward(ctx, source, target, v, temperature):
@@ -245,6 +257,13 @@ class _SinkhornIteration(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, to_u, to_after):
+        """With Q_ij = exp(S_ij + u_i - log sum_i exp(S_ij + u_i)), columns that sum to 1, and P_ij = exp(S_ij + u_i +
+        v_j), rows that sum to 1:
+
+            dL/du_i, through v' too:  h_i = dL/du_i - sum_j Q_ij dL/dv'_j
+            dL/dS_ij = -Q_ij dL/dv'_j - P_ij h_i
+            dL/dv_j = -sum_i P_ij h_i
+        """
         source, target, v, u, totals = ctx.saved_tensors
         gradients, to_v = _Gradients(source, target, ctx.needs_input_grad), torch.zeros_like(v)
         for tile, (_, rows), (_, columns) in _tiles(source, target, ctx.temperature, whole_rows=True):
