@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from s2dc_core.geometry import grid_of
-from s2dc_core.matching import whole_numbers
-from s2dc_core.options import Options, whole_numbers_to, within
+from s2dc_core.options import Options, whole_numbers, whole_numbers_to, within
 
 LEVELS = 5
 

@@ -19,7 +19,8 @@ from sklearn.metrics import silhouette_samples
 from torch import Tensor, nn
 
 from s2dc_core.geometry import check_fits
-from s2dc_core.matching import join_levels, unit_length, whole_numbers
+from s2dc_core.matching import join_levels, unit_length
+from s2dc_core.options import whole_numbers
 
 LARGEST_TILE = 160
 VOXELS_AT_ONCE = 2_000_000

@@ -21,11 +21,10 @@ from s2dc_core.matching import (
     MATMUL_DTYPES,
     MatchStatistics,
     at_least_float32,
-    check_choice,
     match_statistics,
     unit_length,
 )
-from s2dc_core.options import Options, above_zero, from_zero, one_of
+from s2dc_core.options import Options, above_zero, check_choice, from_zero, one_of
 
 NORMALISERS = ("weights", "printed")
 FORMS = ("equations", "official")

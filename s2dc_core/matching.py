@@ -6,8 +6,7 @@ the Sharpe ratio reads it as it is.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from numbers import Integral
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from s2dc_core.geometry import Matches, grid_of
+from s2dc_core.options import check_choice
 
 DISPERSIONS = ("std", "variance")
 BACKENDS = ("auto", "dense", "streaming")
@@ -292,22 +292,3 @@ def positive_temperature(temperature: float | int) -> float | int:
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     return temperature
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse an unknown choice by naming the known ones."""
-    if value not in choices:
-        raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
-
-
-def whole_numbers(name: str, values: Iterable, least: int | None = None) -> tuple[int, ...]:
-    """The values as ints: numpy's whole numbers count as such, bools and floats do not.
-
-    Raises:
-        ValueError: if one of them is no whole number, or below the least, naming them.
-    """
-    values = tuple(values)
-    if any(isinstance(v, bool) or not isinstance(v, Integral) or least is not None and v < least for v in values):
-        bound = "" if least is None else f" from {least} up"
-        raise ValueError(f"{name} must hold whole numbers{bound}, got {', '.join(map(repr, values))}")
-    return tuple(int(v) for v in values)

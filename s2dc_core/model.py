@@ -11,8 +11,8 @@ from torch import Tensor, distributed, nn
 
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, lay_back, split_region
-from s2dc_core.matching import at_least_float32, check_choice, join_levels, unit_length
-from s2dc_core.options import Options, one_of
+from s2dc_core.matching import at_least_float32, join_levels, unit_length
+from s2dc_core.options import Options, check_choice, one_of
 
 TOKEN_HEADS = ("mlp", "none")
 

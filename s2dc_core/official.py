@@ -12,13 +12,13 @@ from s2dc_core.losses import match_weights, reduced
 from s2dc_core.matching import (
     ASSIGNMENTS,
     MatchStatistics,
-    check_choice,
     check_matches,
     dual_softmax,
     sharpe_ratio,
     similarity_matrix,
     sinkhorn,
 )
+from s2dc_core.options import check_choice
 
 CLAMP = 1e-6
 """The published code clamps every confidence to [CLAMP, 1 - CLAMP]; beyond it the gradient is exactly zero."""

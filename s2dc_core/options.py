@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from numbers import Integral
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, ClassVar, get_args, get_type_hints
 
@@ -204,3 +205,22 @@ def _settled(value: Any) -> Any:
 def _short(value: Any) -> str:
     text = repr(list(value)) if isinstance(value, tuple) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse an unknown choice by naming the known ones."""
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
+
+
+def whole_numbers(name: str, values: Iterable, least: int | None = None) -> tuple[int, ...]:
+    """The values as ints: numpy's whole numbers count as such, bools and floats do not.
+
+    Raises:
+        ValueError: if one of them is no whole number, or below the least, naming them.
+    """
+    values = tuple(values)
+    if any(isinstance(v, bool) or not isinstance(v, Integral) or least is not None and v < least for v in values):
+        bound = "" if least is None else f" from {least} up"
+        raise ValueError(f"{name} must hold whole numbers{bound}, got {', '.join(map(repr, values))}")
+    return tuple(int(v) for v in values)

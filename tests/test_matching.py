@@ -19,8 +19,8 @@ from s2dc_core.matching import (
     similarity_matrix,
     sinkhorn,
     unit_length,
-    whole_numbers,
 )
+from s2dc_core.options import whole_numbers
 
 
 def tokens(*shape, seed=0):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from joblib import cpu_count
 
 from s2dc_core.cli.assignments import add_assignments, take_assignments
 from s2dc_core.cli.data import pretraining_cases, roots_of
@@ -44,7 +45,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "--skip", nargs="+", action="extend", default=[], metavar="PATTERN", help="names in folders that are no images"
     )
     train.add_argument("--cache", metavar="FOLDER", help="keep prepared scans there, not in memory")
-    train.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read ahead (with --cache)")
+    ahead = "processes that read ahead (with --cache); default: none on a CPU, on a GPU up to 8 of the cores"
+    train.add_argument("--workers", type=int, metavar="N", help=ahead)
     train.add_argument("--pictures-every", type=int, default=500, metavar="STEPS", help="for TensorBoard; 0 for none")
     train.add_argument("--device", help="default: the GPU if there is one")
     train.add_argument("--dry-run", action="store_true", help="take a few steps, report what the run will cost, stop")
@@ -157,13 +159,22 @@ def _pretrain(options: argparse.Namespace) -> int:
         resume=options.resume,
         device=options.device,
         on_step=Monitor(folder / "tensorboard", options.pictures_every),
-        workers=options.workers,
+        workers=_workers(options),
         quarantine=damaged,
         most_damaged=options.most_damaged,
         note={"command": options.line, "manifest": options.manifest},
         **run_options(options),
     )
     return 0
+
+
+def _workers(options: argparse.Namespace) -> int:
+    """Processes that read ahead: on a GPU and with a cache, what the main process leaves of the cores."""
+    if options.workers is not None:
+        return options.workers
+    on_gpu = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cuda"
+    cores = cpu_count() // int(os.environ.get("WORLD_SIZE", 1))
+    return max(min(cores - 1, 8), 0) if on_gpu and options.cache else 0
 
 
 def _without_absent(source: _Source, most_damaged: int) -> _Source:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor
 
-from s2dc_core.matching import check_choice
+from s2dc_core.options import check_choice
 
 CT_WINDOW = (-175.0, 250.0)
 SUV_CEILING = 20.0

@@ -15,7 +15,7 @@ from s2dc_core.data.intensities import CT_WINDOW, RULES, normalise
 from s2dc_core.data.layout import Case
 from s2dc_core.data.manifests import SECTIONS, Manifest
 from s2dc_core.data.scans import read_checked
-from s2dc_core.matching import check_choice
+from s2dc_core.options import check_choice
 
 
 def items_of(manifest: Manifest, cases: Sequence[Case], section: str | None = None) -> list[dict[str, Any]]:

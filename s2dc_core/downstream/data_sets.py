@@ -9,7 +9,7 @@ from s2dc_core.downstream.examples import Examples, examples_of
 from s2dc_core.downstream.image_to_image import ImageToImage
 from s2dc_core.downstream.segmentation import Segmentation
 from s2dc_core.downstream.tasks import Task
-from s2dc_core.matching import check_choice
+from s2dc_core.options import check_choice
 
 
 class Downstream(NamedTuple):

@@ -1,5 +1,6 @@
 """A step of pre-training, by whatever method: regions, views, a loss, and what follows the step."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -15,8 +16,12 @@ from s2dc_core.model import SharedBatchNorm
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.places import Placed, find_again, name_in
 from s2dc_core.pretraining.regions import RegionDraw, RegionDraws, regions_of
+from s2dc_core.training.readers import refuse_small_shared_memory
 from s2dc_core.training.records import difference
 from s2dc_core.training.run import Run, UnreadableScans, autocast
+
+VOXEL = 6
+"""Bytes of a region for each of its voxels: its intensity and two masks."""
 
 
 class Pretraining(Run):
@@ -39,6 +44,8 @@ class Pretraining(Run):
         self.scans = scans
         _refuse_unfit_scans(config, self.facts)
         super().__init__(config, *options, **named)
+        regions = (config.options.region_shape(scan.shape, config.encoder) for scan in self.facts)
+        refuse_small_shared_memory(config.batch * max(map(math.prod, regions)) * VOXEL, self.workers)
         self.model = config.build().to(self.device).train()
         self.Terms = self.model.Terms
         self.encoder.trained_on = self.settings

@@ -1,11 +1,17 @@
 """Helper processes that read what the coming steps need."""
 
+import math
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from s2dc_core.training.signals import outlive_the_run
+
+AHEAD = 2
+"""Batches that each helper process reads ahead."""
 
 
 def read_ahead(draws: Dataset, numbers: Iterator[list[int]], workers: int, pinned: bool) -> Iterator[list]:
@@ -21,8 +27,29 @@ def read_ahead(draws: Dataset, numbers: Iterator[list[int]], workers: int, pinne
             batch_sampler=numbers,
             collate_fn=list,
             num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
             worker_init_fn=outlive_the_run,
             pin_memory=pinned,
             generator=torch.Generator(),  # without one of its own a loader draws from the global one
         )
     )
+
+
+def refuse_small_shared_memory(batch: int, workers: int, place: Path = Path("/dev/shm")) -> None:
+    """What helper processes read goes through shared memory, of which a container may have little: 64 MB in Docker.
+
+    Args:
+        batch: bytes of what a batch reads.
+
+    Raises:
+        ValueError: if it does not hold what they read ahead; writing there would be a bus error.
+    """
+    if not (workers and place.is_dir()):
+        return
+    needed, room = AHEAD * workers * batch, shutil.disk_usage(place).total
+    if needed > room:
+        gigabytes = math.ceil(2 * needed / 1e9)
+        raise ValueError(
+            f"{workers} workers hand on up to {needed / 1e6:.0f} MB through {place}, which has {room / 1e6:.0f} MB: "
+            f"give the container more (docker run --shm-size={gigabytes}g), fewer workers, or workers=0"
+        )
