@@ -12,6 +12,7 @@ import argparse
 import itertools
 import math
 import sys
+import time
 from collections.abc import Callable, Mapping
 from statistics import median
 
@@ -21,9 +22,9 @@ from monai.data import MetaTensor
 from monai.transforms import Affined, Compose, RandAffined, RandShiftIntensityd, Resized, SpatialCropd, ToTensord
 from tqdm import tqdm
 
-from s2dc_core.data import Scan
+from s2dc_core.data import Scan, open_scan
 from s2dc_core.geometry import Matches, random_affine, split_region, warp
-from s2dc_core.pretraining import PretrainConfig, Pretraining
+from s2dc_core.pretraining import PretrainConfig, Pretraining, step_times
 from s2dc_core.pretraining.regions import RegionDraws, regions_of
 
 SPACING = (1.5, 1.5, 1.5)
@@ -119,6 +120,36 @@ def show(title: str, found: Mapping[str, list[float]], against: str) -> None:
     sys.stdout.flush()
 
 
+def parts_of_a_step(device: str, repeats: int) -> None:
+    """Where a step of `teaching` goes, and how much of its processor time are the encoder's own passes."""
+    recipe = PretrainConfig.from_recipe("teaching")
+    scans = [open_scan("phantom_ct")]
+    times = step_times(recipe, scans, repeats, device)
+    run = Pretraining(recipe, scans, device)
+    views = run.prepare([run.draws()[0]])
+    student, teacher = (branch.encoder for branch in (run.model.student, run.model.teacher))
+    crops = [split_region(volume, recipe.encoder.sub_volume) for volume in (views.source, views.target)]
+    ends = [torch.randn_like(level) for level in student(crops[0])[1:]]
+
+    def passes() -> None:
+        torch.autograd.backward(student(crops[0])[1:], ends)
+        with torch.no_grad():
+            teacher(crops[1]), teacher(views.positives)
+
+    print("\n| a step of `teaching` | seconds |\n| --- | --- |")
+    for name, value in times.items():
+        print(f"| {name} | {value:.4f} |")
+    if device == "cpu":
+        own, whole = (median(_processor_time(work) for _ in range(3 * repeats)) for work in (passes, run.step))
+        print(f"\nthe encoder's own passes: {own:.3f} of {whole:.3f} s of processor time, {own / whole:.0%}")
+
+
+def _processor_time(work: Callable) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", nargs=3, type=int, help="sub-volumes of the region; default 2 2 1, on a GPU 4 4 1")
@@ -133,6 +164,7 @@ def main() -> int:
         f"{machine(options.device)}; a region of {' x '.join(map(str, counts))} sub-volumes; {options.repeats} rounds"
     )
 
+    parts_of_a_step(options.device, options.repeats)
     forms = {
         "MONAI, crop by crop": lambda: crop_by_crop(scan.volume, recipe),
         "ours, planned and made": _views(recipe, scan, options.device),
