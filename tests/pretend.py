@@ -239,6 +239,13 @@ class _Module(_DummyBackendModule):
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
 
+    def get_rng_state(self, _device=None) -> torch.Tensor:
+        """What fork_rng asks every device that there is; other tests meet this one too."""
+        return torch.get_rng_state()
+
+    def set_rng_state(self, _state, _device=None) -> None:
+        """Nothing is drawn there."""
+
 
 @cache
 def _register() -> list[torch.library.Library]:

@@ -27,7 +27,7 @@ CONFIG = EncoderConfig(embed_dim=12, depths=(1, 1, 1, 1), heads=(1, 2, 4, 8), wi
 
 @pytest.fixture(scope="module")
 def encoder():
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Encoder(CONFIG)
 
