@@ -120,7 +120,6 @@ def crop_region(
     background: float | int = 0.0,
     foreground: Tensor | None = None,
     generator: torch.Generator | None = None,
-    box: Sequence[tuple[int, int]] | None = None,
 ) -> Region:
     """A random region of region_shape's size, within the foreground's bounding box as far as it fits.
 
@@ -128,27 +127,49 @@ def crop_region(
 
     Args:
         foreground: [X, Y, Z] bool, the body; None or all False for all of the scan.
-        box: its bounding_box, where that is known.
 
     Raises:
         ValueError: if the foreground is no bool mask on the scan's grid.
     """
-    shape, size = volume.shape[1:], region_shape(volume.shape[1:], sub_volume, counts)
-    everywhere = torch.ones(shape, dtype=torch.bool, device=volume.device)
+    shape = volume.shape[1:]
     if foreground is not None and (foreground.shape != shape or foreground.dtype != torch.bool):
         raise ValueError(
             f"the foreground, {tuple(foreground.shape)} of {foreground.dtype}, must be a bool mask on the scan's grid "
             f"of {tuple(shape)} voxels"
         )
-    if foreground is None or (box is None and not foreground.any()):
-        foreground = everywhere
-    box = bounding_box(foreground) if box is None else box
-    start = _draw_start(shape, box, size, generator)
-    window = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
-    crop = volume[(slice(None), *window)]
-    missing = [s - side for side, s in zip(crop.shape[1:], size, strict=True)]
+    if foreground is None or not foreground.any():
+        foreground = torch.ones(shape, dtype=torch.bool, device=volume.device)
+    window = draw_window(shape, bounding_box(foreground), region_shape(shape, sub_volume, counts), generator)
+    return pad_region(volume[(slice(None), *window)], foreground[window], window, background)
+
+
+def draw_window(
+    shape: Sequence[int],
+    box: Sequence[tuple[int, int]],
+    size: Sequence[int],
+    generator: torch.Generator | None = None,
+) -> tuple[slice, slice, slice]:
+    """A random place for a region of a size, within a scan's bounding box as far as it fits; it may reach beyond the
+    scan's far end where that is shorter.
+
+    Args:
+        box: of the body, see bounding_box: the region lies within it, or it within the region, axis by axis.
+    """
+    start = []
+    for side, length, (first, beyond) in zip(shape, size, box, strict=True):
+        low, high = (min(max(place, 0), max(side - length, 0)) for place in sorted((first, beyond - length)))
+        start.append(low + int(torch.randint(high - low + 1, (), generator=generator)))
+    return tuple(slice(a, a + length) for a, length in zip(start, size, strict=True))
+
+
+def pad_region(
+    crop: Float[Tensor, "c x y z"], body: Bool[Tensor, "x y z"], window: Sequence[slice], background: float | int
+) -> Region:
+    """A region of the window's size from what lies there, padded at its far ends with the background."""
+    sizes = [part.stop - part.start for part in window]
+    missing = [size - side for size, side in zip(sizes, crop.shape[1:], strict=True)]
     far_end = [amount for room in reversed(missing) for amount in (0, room)]
-    masks = (F.pad(mask[window], far_end, value=False) for mask in (everywhere, foreground))
+    masks = (F.pad(mask, far_end, value=False) for mask in (torch.ones_like(body), body))
     return Region(F.pad(crop, far_end, value=background), *masks, background)
 
 
@@ -160,17 +181,6 @@ def bounding_box(foreground: Bool[Tensor, "x y z"]) -> list[tuple[int, int]]:
     if not len(seen[0]):
         return [(0, side) for side in foreground.shape]
     return [(int(axis[0]), int(axis[-1]) + 1) for axis in seen]
-
-
-def _draw_start(
-    shape: Sequence[int], box: Sequence[tuple[int, int]], size: Sequence[int], generator: torch.Generator | None
-) -> list[int]:
-    """A corner such that the region lies within the box, or the box within the region, axis by axis."""
-    start = []
-    for side, length, (first, beyond) in zip(shape, size, box, strict=True):
-        low, high = (min(max(place, 0), max(side - length, 0)) for place in sorted((first, beyond - length)))
-        start.append(low + int(torch.randint(high - low + 1, (), generator=generator)))
-    return start
 
 
 def valid_tokens(inside: Float[Tensor, "b 1 x y z"], patch: Sequence[int]) -> Bool[Tensor, "b n"]:

@@ -1,6 +1,6 @@
 """Volumes to work on: generated bodies, nilearn's MNI152 average, scans of your own, and data sets by manifest."""
 
-from s2dc_core.data.cache import CachedScans, ScanFacts, Scans, facts_of
+from s2dc_core.data.cache import CachedScans, Outline, ScanFacts, Scans, facts_of
 from s2dc_core.data.cases import find_cases, images_alone, problem_table, require_cases
 from s2dc_core.data.check import Report, check
 from s2dc_core.data.dose import dose_pair
@@ -33,6 +33,7 @@ from s2dc_core.data.structures import (
 __all__ = [
     "CT_WINDOW",
     "CachedScans",
+    "Outline",
     "Case",
     "FINDINGS",
     "GENERATED",

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
+from itertools import product
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from einops import rearrange
 from joblib import Parallel, cpu_count, delayed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -32,6 +34,8 @@ Scans = Sequence
 
 UNUSABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
 """What an entry raises that is not there, is damaged, or was written by an earlier version."""
+BLOCK = 32
+"""Voxels along each side of what an entry keeps together and is read whole."""
 WORTH = 2**26
 """Bytes of files from which it is worth to start other processes, which takes some seconds."""
 HERE = "{file}"
@@ -62,11 +66,34 @@ class ScanFacts(NamedTuple):
         return f"{self.name}: {self.modality}, {self.shape} voxels of {self.spacing} mm, {self.checksum:08x}"
 
 
+class Outline(NamedTuple):
+    """What must be known of a scan to read a part of it.
+
+    Attributes:
+        name, shape, spacing: see ScanFacts.
+        background: normalised value of air.
+        box: along each axis the first voxel of the foreground and the one beyond its last; of all the scan if it has
+            none.
+        empty: whether it has none.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    background: float
+    box: tuple[tuple[int, int], ...]
+    empty: bool
+
+
 class _Note(NamedTuple):
-    """What an entry says of itself: the scan's facts, the checksum of its tensors, what is odd about the file."""
+    """What an entry says of itself: facts and outline of the scan, its blocks' checksums, what is odd."""
 
     facts: ScanFacts
-    tensors: int
+    affine: np.ndarray
+    background: float
+    box: tuple[tuple[int, int], ...]
+    empty: bool
+    blocks: list[int]
     remarks: list[str]
 
 
@@ -76,12 +103,15 @@ class CachedScans(Sequence[Scan]):
     An entry is a file of tensors, written beside its place and renamed, so that several processes may share a cache
     (MONAI's PersistentDataset moves its files in from another disk, where others can meet half of one). Its name holds
     the file's path, size and time, the settings, and the code and libraries that prepare scans: whatever of these
-    changes, the scan is prepared anew. So it is if an entry is damaged, or lies under another's name: its checksum is
-    compared at each read, which takes a third of a millisecond a megabyte.
+    changes, the scan is prepared anew. So it is if an entry is damaged, or lies under another's name. Volume and
+    foreground lie in blocks of BLOCK voxels a side, and the checksums of those that are read are compared each time.
 
     Attributes:
         files, facts: of each scan.
+        in_parts: that `outline` and `cut` read parts of scans.
     """
+
+    in_parts = True
 
     def __init__(
         self,
@@ -96,6 +126,7 @@ class CachedScans(Sequence[Scan]):
         self.files: list[Path] = []
         self.facts: list[ScanFacts] = []
         self._entries: list[Path] = []
+        self._outlines: list[Outline] = []
         self._folder = Path(folder).expanduser()
         self._folder.mkdir(parents=True, exist_ok=True)
         spacing = None if spacing is None else check_spacing(spacing)
@@ -114,17 +145,19 @@ class CachedScans(Sequence[Scan]):
         entry = self._entry_of(file)
         try:
             with safe_open(entry, framework="pt") as kept:
-                facts, _, remarks = _noted(kept, entry)
+                note = _noted(kept, entry)
         except UNUSABLE:
             scan, facts, remarks = self._prepare(file)
-            _write(scan, facts, remarks, entry)
-        for sentence in remarks:
+            note = _write(scan, facts, remarks, entry)
+        for sentence in note.remarks:
             warnings.warn(sentence.replace(HERE, str(file)), stacklevel=2)
         if check:
-            check(facts)
+            check(note.facts)
         self.files.append(file)
-        self.facts.append(facts)
+        self.facts.append(note.facts)
         self._entries.append(entry)
+        known = (note.facts.shape, note.facts.spacing, note.background, note.box, note.empty)
+        self._outlines.append(Outline(note.facts.name, *known))
 
     def prepare(self, files: Sequence[Path], processes: int | None = None, progress: bool = False) -> None:
         """Prepare the files that the cache does not hold in several processes at once, if they are large enough.
@@ -165,6 +198,22 @@ class CachedScans(Sequence[Scan]):
             return _read(self._entries[index])._replace(name=self.facts[index].name)
         except UNUSABLE as damage:
             return self._prepare_again(index, damage)
+
+    def outline(self, index: int) -> Outline:
+        """What must be known of a scan to read a part of it, without reading any."""
+        return self._outlines[index]._replace(name=self.facts[index].name)
+
+    def cut(self, index: int, window: Sequence[slice]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Volume and foreground within a window of the voxels, as far as the scan reaches; only their blocks are read.
+
+        Raises:
+            ValueError: as of a whole scan.
+        """
+        try:
+            return _read_window(self._entries[index], window)
+        except UNUSABLE as damage:
+            scan = self._prepare_again(index, damage)
+            return scan.volume[(slice(None), *window)], scan.foreground[tuple(window)]
 
     def _prepare_again(self, index: int, damage: Exception) -> Scan:
         file, entry = self.files[index], self._entries[index]
@@ -222,33 +271,79 @@ def facts_of(scans: Scans) -> list[ScanFacts]:
     ]
 
 
-def _write(scan: Scan, facts: ScanFacts, remarks: Sequence[str], entry: Path) -> None:
-    tensors = {
-        "volume": scan.volume.contiguous(),
-        "foreground": scan.foreground.contiguous(),
-        "affine": torch.from_numpy(np.ascontiguousarray(scan.affine)),
-        "background": torch.tensor(scan.background, dtype=torch.float64),
-    }
-    noted = {"facts": facts._asdict(), "tensors": _checksum(tensors), "remarks": remarks}
-    note = json.dumps({"entry": entry.name, **noted})
+def _write(scan: Scan, facts: ScanFacts, remarks: Sequence[str], entry: Path) -> _Note:
+    box, empty = _box_of(scan.foreground)
+    blocks = {"volume": _to_blocks(scan.volume), "foreground": _to_blocks(scan.foreground[None])}
+    checksums = [_checksum(*pair) for pair in zip(*blocks.values(), strict=True)]
+    affine = np.asarray(scan.affine, dtype=np.float64)
+    noted = _Note(facts, affine, float(scan.background), box, empty, checksums, list(remarks))
+    values = {**noted._asdict(), "facts": facts._asdict(), "affine": affine.tolist()}
+    note = json.dumps({"entry": entry.name, **values})
     beside = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.part")
     try:
-        beside.write_bytes(save(tensors, metadata={"note": note, "checksum": str(zlib.crc32(note.encode()))}))
+        beside.write_bytes(save(blocks, metadata={"note": note, "checksum": str(zlib.crc32(note.encode()))}))
         os.replace(beside, entry)
     finally:
         beside.unlink(missing_ok=True)
+    return noted
 
 
 def _read(entry: Path) -> Scan:
     with safe_open(entry, framework="pt") as kept:
-        facts, checksum, _ = _noted(kept, entry)
-        tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
-    if _checksum(tensors) != checksum:
-        raise ValueError("its checksum is another")
-    volume, background = tensors["volume"], float(tensors["background"])
-    affine, foreground = tensors["affine"].numpy(), tensors["foreground"]
-    known = (facts.spacing, None, {}, facts.modality, background, foreground, facts.name)
-    return Scan(volume, volume[0], affine, *known, facts.rule, facts.window, facts.scale, facts.offset)
+        note = _noted(kept, entry)
+        everything = [slice(0, side) for side in note.facts.shape]
+        volume, foreground = _window_of(kept, note, everything)
+    facts = note.facts
+    known = (facts.spacing, None, {}, facts.modality, note.background, foreground, facts.name)
+    return Scan(volume, volume[0], note.affine, *known, facts.rule, facts.window, facts.scale, facts.offset)
+
+
+def _read_window(entry: Path, window: Sequence[slice]) -> tuple[torch.Tensor, torch.Tensor]:
+    with safe_open(entry, framework="pt") as kept:
+        note = _noted(kept, entry)
+        within = [slice(part.start, min(part.stop, side)) for part, side in zip(window, note.facts.shape, strict=True)]
+        return _window_of(kept, note, within)
+
+
+def _window_of(kept: safe_open, note: _Note, window: Sequence[slice]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Volume and foreground within a window, from the blocks that it touches."""
+    grid = [-(-side // BLOCK) for side in note.facts.shape]
+    touched = [range(part.start // BLOCK, -(-part.stop // BLOCK)) for part in window]
+    stored = [kept.get_slice(name) for name in ("volume", "foreground")]
+    channels = stored[0].get_shape()[1]
+    sides = [BLOCK * len(part) for part in touched]
+    found = torch.empty(channels, *sides), torch.empty(1, *sides, dtype=torch.bool)
+    for i, j in product(*map(enumerate, touched[:2])):
+        first = (i[1] * grid[1] + j[1]) * grid[2] + touched[2].start
+        row = [each[first : first + len(touched[2])] for each in stored]  # blocks of a row follow each other
+        for k, (pair, expected) in enumerate(zip(zip(*row, strict=True), note.blocks[first:], strict=False)):
+            if _checksum(*pair) != expected:
+                raise ValueError("the checksum of a block is another")
+            place = tuple(slice(n * BLOCK, (n + 1) * BLOCK) for n in (i[0], j[0], k))
+            for target, block in zip(found, pair, strict=True):
+                target[(slice(None), *place)] = block
+    inner = tuple(
+        slice(part.start - each.start * BLOCK, part.stop - each.start * BLOCK)
+        for part, each in zip(window, touched, strict=True)
+    )
+    volume, foreground = (each[(slice(None), *inner)].contiguous() for each in found)
+    return volume, foreground[0]
+
+
+def _to_blocks(volume: torch.Tensor) -> torch.Tensor:
+    """[C, X, Y, Z] as blocks [n, C, BLOCK, BLOCK, BLOCK], those along z one after another, zeros at the far ends."""
+    missing = [(-side) % BLOCK for side in volume.shape[1:]]
+    padded = torch.nn.functional.pad(volume, [amount for room in reversed(missing) for amount in (0, room)])
+    return rearrange(padded, "c (x a) (y b) (z d) -> (x y z) c a b d", a=BLOCK, b=BLOCK, d=BLOCK).contiguous()
+
+
+def _box_of(foreground: torch.Tensor) -> tuple[tuple[tuple[int, int], ...], bool]:
+    """Where a mask begins and ends along each axis, and whether it is empty, when all of the grid counts."""
+    mask = foreground.numpy()
+    seen = [np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    if not len(seen[0]):
+        return tuple((0, side) for side in mask.shape), True
+    return tuple((int(axis[0]), int(axis[-1]) + 1) for axis in seen), False
 
 
 def _noted(kept: safe_open, entry: Path) -> _Note:
@@ -256,17 +351,17 @@ def _noted(kept: safe_open, entry: Path) -> _Note:
     if kept.metadata()["checksum"] != str(zlib.crc32(note.encode())):
         raise ValueError("its header has another checksum")
     values = json.loads(note)
-    if values["entry"] != entry.name:
-        raise ValueError(f"it was written as {values['entry']}")
+    if values.pop("entry") != entry.name:
+        raise ValueError("it was written under another name")
     facts = {name: tuple(value) if isinstance(value, list) else value for name, value in values["facts"].items()}
-    return _Note(ScanFacts(**facts), values["tensors"], values["remarks"])
+    box = tuple(map(tuple, values["box"]))
+    return _Note(**{**values, "facts": ScanFacts(**facts), "affine": np.array(values["affine"]), "box": box})
 
 
-def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
-    """CRC-32 of names, kinds, shapes and numbers."""
+def _checksum(*tensors: torch.Tensor) -> int:
+    """CRC-32 of the numbers of some tensors, one after another."""
     found = 0
-    for name, tensor in sorted(tensors.items()):
-        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
+    for tensor in tensors:
         found = zlib.crc32(tensor.numpy(), found)
     return found
 

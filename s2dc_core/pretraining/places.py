@@ -5,7 +5,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from s2dc_core.data import Scan, ScanFacts, Scans
+from torch import Tensor
+
+from s2dc_core.data import Outline, Scan, ScanFacts, Scans
 from s2dc_core.training.records import difference
 
 
@@ -31,9 +33,25 @@ class Placed(Sequence[Scan]):
 
     def __getitem__(self, index: int) -> Scan:
         """A scan; a ValueError says why it is missing."""
+        return self.scans[self._place(index)]
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether parts of the scans can be read, see CachedScans."""
+        return getattr(self.scans, "in_parts", False)
+
+    def outline(self, index: int) -> Outline:
+        """As of CachedScans; a ValueError says why a scan is missing."""
+        return self.scans.outline(self._place(index))
+
+    def cut(self, index: int, window: Sequence[slice]) -> tuple[Tensor, Tensor]:
+        """As of CachedScans; a ValueError says why a scan is missing."""
+        return self.scans.cut(self._place(index), window)
+
+    def _place(self, index: int) -> int:
         if index in self.missing:
             raise ValueError(self.missing[index][1])
-        return self.scans[self.places[index]]
+        return self.places[index]
 
 
 class Found(NamedTuple):

@@ -1,17 +1,17 @@
 """What each region of a run shows: its scan, its place and its random numbers follow from the seed and its number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset
 
-from s2dc_core.data import Scan, Scans
+from s2dc_core.data import Outline, Scans
 from s2dc_core.methods import Plan, Regions
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.training.order import first_readable, random_numbers
-from s2dc_core.views import Region, bounding_box, crop_region
+from s2dc_core.views import Region, bounding_box, draw_window, pad_region
 
 
 class RegionDraw(NamedTuple):
@@ -41,28 +41,37 @@ class RegionDraws(Dataset):
 
     def __init__(self, config: PretrainConfig, scans: Scans):
         self.config, self.scans = config, scans
-        self._bodies: dict[int, tuple[bool, list[tuple[int, int]]]] = {}  # a scan's body has the same box each time
+        self._boxes: dict[int, tuple] = {}  # a scan's body has the same one each time
 
     def __getitem__(self, number: int) -> RegionDraw:
         config = self.config
 
-        def crop(index: int) -> tuple[Scan, Region]:
-            scan = self.scans[index]
-            generator = random_numbers(config.seed, "crop", number)
-            if index not in self._bodies:
-                self._bodies[index] = bool(scan.foreground.any()), bounding_box(scan.foreground)
-            seen, box = self._bodies[index]
-            body = scan.foreground if seen else None
-            how = (config.encoder.sub_volume, config.options.counts, scan.background, body, generator, box)
-            return scan, crop_region(scan.volume, *how)
+        def crop(index: int) -> tuple[Outline, Region]:
+            outline, cut = self._source(index)
+            size = config.options.region_shape(outline.shape, config.encoder)
+            window = draw_window(outline.shape, outline.box, size, random_numbers(config.seed, "crop", number))
+            volume, body = cut(window)
+            if outline.empty:
+                body = torch.ones_like(body)
+            # A crop of a scan in memory is a view, with which a worker would send the whole scan.
+            return outline, pad_region(volume.clone(), body.clone(), window, outline.background)
 
         names = getattr(self.scans, "files", None) or [f"scan {index}" for index in range(len(self.scans))]
-        (scan, region), unreadable = first_readable(config.seed, number, names, crop)
-        # A crop is a view, with which a worker would send the whole scan.
-        own = Region(*(part.clone() for part in region[:3]), region.background)
+        (scan, own), unreadable = first_readable(config.seed, number, names, crop)
         random = _Streams(config.seed, number)
         plan = config.options.plan(config.encoder, own, scan.spacing, random)
         return RegionDraw(number, scan.name, own, scan.spacing, plan, unreadable)
+
+    def _source(self, index: int) -> tuple[Outline, Callable]:
+        """What must be known of a scan, and what cuts a window out of it."""
+        if getattr(self.scans, "in_parts", False):
+            return self.scans.outline(index), partial(self.scans.cut, index)
+        scan = self.scans[index]
+        if index not in self._boxes:
+            box = bounding_box(scan.foreground)
+            self._boxes[index] = tuple(box), not scan.foreground.any()
+        known = (scan.name, tuple(scan.volume.shape[1:]), scan.spacing, scan.background, *self._boxes[index])
+        return Outline(*known), lambda window: (scan.volume[(slice(None), *window)], scan.foreground[window])
 
 
 class _Streams(dict):

@@ -1,16 +1,20 @@
 """The cache: prepared once, read back equal, prepared anew whenever something that matters changes."""
 
+import itertools
 import json
 import os
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
 from s2dc_core.data import cache, facts_of, open_scans
 from s2dc_core.pretraining import pretrain
+from s2dc_core.pretraining.regions import RegionDraws
 from s2dc_core.training import UnreadableScans
+from s2dc_core.views import bounding_box
 from tests.data.test_folder import make_folder
 from tests.training.test_checkpoints import SHORT
 
@@ -182,12 +186,12 @@ def test_what_can_be_read_neither_here_nor_there_is_named(tmp_path):
     (tmp_path / "scans").mkdir()
     folder = make_folder(tmp_path / "scans")
     scans = open_cached(folder, tmp_path / "cache")
-    for index, said in ((0, "is damaged (its checksum is another)"), (1, "is no longer there")):
+    for index, said in ((0, "is damaged (the checksum of a block is another)"), (1, "is no longer there")):
         content = scans._entries[index].read_bytes()
         scans.files[index].unlink()
         scans._entries[index].unlink()
         if index == 0:
-            scans._entries[index].write_bytes(content[:-1000] + bytes(1000))
+            scans._entries[index].write_bytes(content[:-1000] + bytes(byte ^ 255 for byte in content[-1000:]))
         with pytest.raises(ValueError, match="does not exist.* and its entry .* in the cache") as raised:
             scans[index]
         assert said in str(raised.value) and str(scans.files[index]) in str(raised.value)
@@ -230,3 +234,46 @@ def test_several_processes_prepare_what_is_not_there(folder, tmp_path, monkeypat
     assert used == [(2,)] and together[0].facts == alone[0].facts and together[1] == alone[1]
     for one, other in zip(alone[0], together[0], strict=True):
         assert torch.equal(one.volume, other.volume)
+
+
+@pytest.mark.parametrize("shape", [(40, 33, 64), (10, 70, 32)])
+def test_a_part_of_a_scan_is_read_as_it_is_in_the_whole(tmp_path, shape):
+    """Windows across blocks, at the far ends and beyond; of the scan's outline nothing is read."""
+    values = np.random.default_rng(0).normal(0, 200, shape)
+    values[:3], values[:, :, -5:] = -1000, -1000
+    file = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(values.astype(np.float32), np.diag([2, 2, 2, 1])), file)
+    scans, _ = open_scans([file], "ct", cache=tmp_path / "cache")
+    whole, outline = scans[0], scans.outline(0)
+    assert outline[:4] == (whole.name, whole.volume.shape[1:], whole.spacing, whole.background)
+    assert list(outline.box) == bounding_box(whole.foreground) and not outline.empty
+    for start in itertools.product(*((0, side // 3, side - 4) for side in shape)):
+        for length in (4, 31, 40):
+            window = tuple(slice(a, a + length) for a in start)
+            volume, foreground = scans.cut(0, window)
+            assert torch.equal(volume, whole.volume[(slice(None), *window)])
+            assert torch.equal(foreground, whole.foreground[window])
+
+
+def test_a_run_cuts_from_the_cache_what_it_would_cut_from_memory(folder, tmp_path):
+    plain, cached = open_scans([folder / "more"], "ct", keep_raw=False)[0], open_cached(folder, tmp_path)
+    config = replace(SHORT, encoder=replace(SHORT.encoder, sub_volume=(8, 8, 8)))
+    for number in range(2 * len(plain)):
+        one, other = (RegionDraws(config, scans)[number] for scans in (plain, cached))
+        assert (one.scan, one.spacing) == (other.scan, other.spacing)
+        for left, right in zip(one.region[:3], other.region[:3], strict=True):
+            assert torch.equal(left, right)
+        assert one.region.background == other.region.background
+
+
+def test_a_damaged_block_is_noticed_where_it_is_read(folder, tmp_path):
+    scans = open_cached(folder, tmp_path)
+    whole, entry = scans[0], scans._entries[0]
+    data = bytearray(entry.read_bytes())
+    data[-2000:-1000] = bytes(byte ^ 255 for byte in data[-2000:-1000])
+    entry.write_bytes(data)
+    with pytest.raises(ValueError, match="the checksum of a block is another"):
+        cache._read(entry)
+    everything = tuple(slice(0, side) for side in whole.volume.shape[1:])
+    assert torch.equal(scans.cut(0, everything)[0], whole.volume)  # prepared again from its file
+    assert torch.equal(cache._read(entry).volume, whole.volume)
