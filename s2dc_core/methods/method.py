@@ -5,7 +5,7 @@ scans, where they make every random decision about a region (`plan`), so that a 
 is a module whose parameters and buffers are all of its state.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -55,10 +55,8 @@ class Regions(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodOptions(Options):
+class MethodOptions(Options, ABC):
     """The fields of a recipe that are a method's own; frozen, and cheap to send to the processes that read."""
-
-    needs_same_batch: ClassVar[bool] = False
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -107,7 +105,7 @@ class MethodOptions(Options):
         return []
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """What is trained. Its state_dict() is all that a checkpoint has to hold of it.
 
     Attributes:

@@ -88,8 +88,8 @@ class Pretraining(Run):
 
     @property
     def encoder(self) -> Encoder:
-        """The method's."""
-        return self.model.encoder
+        """The one that the method exports."""
+        return self.model.exported()["encoder"]
 
     def held(self) -> dict[str, nn.Module]:
         """The method, which is all that is trained and changed."""

@@ -166,7 +166,7 @@ def differences(silhouettes: dict, image: str) -> dict[str, dict[str, float]]:
 
 
 def _mean(bodies: dict) -> float:
-    """Mean over organs, then over bodies, as measure.mean_silhouette takes it."""
+    """Mean over organs, then over bodies, as evaluation.mean_silhouette takes it."""
     return sum(sum(organs.values()) / len(organs) for organs in bodies.values()) / len(bodies)
 
 
