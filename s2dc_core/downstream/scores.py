@@ -29,7 +29,7 @@ class ClassScores(NamedTuple):
 def class_scores(
     prediction: Bool[Tensor, "k x y z"], truth: Bool[Tensor, "k x y z"], names: Sequence[str]
 ) -> ClassScores:
-    """Dice 2 |P and T| / (|P| + |T|) of each class.
+    """Dice ``2 |P and T| / (|P| + |T|)`` of each class.
 
     A class that a case lacks has no Dice: it is left out of every mean, and what was invented of it is told apart.
     """

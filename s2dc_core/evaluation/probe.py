@@ -69,7 +69,7 @@ def fit_probe(training: Sequence[tuple[np.ndarray, np.ndarray]], penalty: float 
 
 
 def token_dice(probe: Pipeline, scored: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[int, float]:
-    """Dice = 2 |P and T| / (|P| + |T|), counted in tokens over all scored examples, for each label that they have.
+    """Dice, ``2 |P and T| / (|P| + |T|)``, counted in tokens over all scored examples, for each label that they have.
 
     A label that was never trained on scores 0.
     """
