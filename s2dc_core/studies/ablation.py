@@ -34,9 +34,9 @@ from s2dc_core.methods import S2DCOptions
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.run import Pretraining
 from s2dc_core.studies.arms import export_half, measure, training_scans
-from s2dc_core.studies.study import Study
+from s2dc_core.studies.study import Study, kept
 from s2dc_core.training.loop import drive
-from s2dc_core.training.records import kept_record, read_json, versions, write_json
+from s2dc_core.training.records import read_json, versions, write_json
 from s2dc_core.views import Region, valid_in_both
 
 DEFAULT, UNTRAINED = "S2DC", "untrained"
@@ -149,7 +149,7 @@ def pretrain_row(name: str, seed: int, folder: Path, recipe: str = "teaching") -
     """
     config, file = recipe_of(name, seed, recipe), file_of(name, seed, folder)
     record = file.with_suffix(".json")
-    if kept_record(record, config.as_dict()):
+    if kept(record, config.as_dict()):
         return file
     if ROWS[name].options is None:
         export_half(config.build().student.encoder, file)
@@ -174,12 +174,12 @@ def measure_row(name: str, seed: int, folder: Path, recipe: str = "teaching") ->
     frozen, tuned = measured(file, "frozen"), measured(file, "tuned")
     trained = recipe_of(name, seed, recipe).as_dict()
     asked = {"pretraining": trained, "levels": levels, "probed": PROBED, "bodies": BODIES}
-    if not kept_record(frozen, asked):
+    if not kept(frozen, asked):
         encoder, found = open_weights(file), {"recipe": asked}
         write_json(frozen, {**found, "silhouettes": measure(encoder, levels), "probe": _probe(encoder, levels, seed)})
     config = replace(FinetuneConfig.from_recipe("teaching"), weights=str(file), seed=seed)
     asked = {"pretraining": trained, "finetuning": {**config.as_dict(), "weights": file.name}, "labelled": TUNED}
-    if not kept_record(tuned, asked):
+    if not kept(tuned, asked):
         lesson = _lesson()
         lesson = lesson._replace(training=lesson.training.share(TUNED / BODIES, seed))
         cases = finetune(config, lesson, progress=False).scores.cases

@@ -21,8 +21,8 @@ from s2dc_core.intervals import mean_interval
 from s2dc_core.library.arms import ARMS, RATES, open_weights
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.pretrain import Pretraining, pretrain
-from s2dc_core.studies.study import Study
-from s2dc_core.training.records import kept_record, read_json, versions, write_json
+from s2dc_core.studies.study import Study, kept
+from s2dc_core.training.records import read_json, versions, write_json
 from s2dc_core.weights import export_encoder
 
 TRAINING_IMAGES = ("phantom_ct", "phantom_ct", "phantom_pet", "phantom_mr_t1")
@@ -56,7 +56,7 @@ def train_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
     """
     name = f"{arm}_seed{seed}"
     config = recipe_of(arm, recipe, seed)
-    if kept_record(folder / f"{name}.json", config.as_dict()):
+    if kept(folder / f"{name}.json", config.as_dict()):
         return
     snapshots = SNAPSHOTS[1:] if (arm, seed) == ("s2dc", 0) else ()
 
@@ -96,7 +96,7 @@ def measure_arm(arm: str, recipe: str, seed: int, folder: Path) -> None:
     file = folder / f"measured_{arm}_seed{seed}.json"
     config = recipe_of(arm if arm in ARMS else "s2dc", recipe, seed)
     asked = {"pretraining": config.as_dict(), "images": MEASURED_IMAGES, "bodies": UNSEEN_BODIES}
-    if kept_record(file, asked):
+    if kept(file, asked):
         return
     encoder = (
         config.build().student.encoder if arm == "untrained" else open_weights(folder / f"{arm}_seed{seed}.safetensors")

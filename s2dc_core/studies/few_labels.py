@@ -33,8 +33,8 @@ from s2dc_core.intervals import mean_interval
 from s2dc_core.library.arms import ARMS, open_weights, shipped_record
 from s2dc_core.library.results import FEW_LABELS
 from s2dc_core.pretraining.config import PretrainConfig
-from s2dc_core.studies.study import Study
-from s2dc_core.training.records import kept_record, read_json, versions, write_json
+from s2dc_core.studies.study import Study, kept
+from s2dc_core.training.records import read_json, versions, write_json
 
 PROBED, TUNED = ("untrained", *ARMS), ("scratch", "s2dc")
 
@@ -130,7 +130,7 @@ def answer(how: str, name: str, arm: str, seeds: Sequence[int], folder: Path, da
     trained = None if arm == "scratch" else shipped_record(arm if arm in ARMS else "s2dc")["recipe"]
     tuned = recipe_for(name, arm, seeds[0]).as_dict() if how == "tuned" else None
     asked = {"seeds": list(seeds), "group": read, "pretraining": trained, "finetuning": tuned}
-    if not kept_record(file, asked):
+    if not kept(file, asked):
         found = probe(name, arm, seeds, data) if how == "probe" else tune(name, arm, seeds[0], data)
         write_json(file, {"recipe": asked, "scores": found, "versions": versions()})
     return f"{how}, {name}, {arm}, seeds {', '.join(map(str, seeds))}"

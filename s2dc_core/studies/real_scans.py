@@ -17,8 +17,8 @@ from s2dc_core.evaluation.silhouettes import scan_silhouettes
 from s2dc_core.library.arms import open_weights
 from s2dc_core.pretraining.pretrain import pretrain
 from s2dc_core.studies.arms import export_half, recipe_of, rounded
-from s2dc_core.studies.study import Study
-from s2dc_core.training.records import kept_record, read_json, versions, write_json
+from s2dc_core.studies.study import Study, kept
+from s2dc_core.training.records import read_json, versions, write_json
 
 
 def load_groups() -> dict[str, dict]:
@@ -54,7 +54,7 @@ def train_on_real(arm: str, recipe: str, seed: int, name: str, split: int, folde
     config = recipe_of(arm, recipe, seed)
     read = {"modality": group.get("modality"), "spacing": group["spacing"]}
     asked = {"pretraining": config.as_dict(), **read, "trained": parts["trained"], "measured": parts["measured"]}
-    if kept_record(record, asked):
+    if kept(record, asked):
         return
     scans = [open_real(data, scan, group, False) for scan in parts["trained"]]
     encoder = pretrain(config, scans).model.student.encoder
@@ -88,7 +88,7 @@ def collect_real(
 
 def _of_study(arm: str, recipe: str, seed: int, folder: Path) -> torch.nn.Module:
     """An encoder that the study left in the folder, of this recipe."""
-    kept_record(folder / f"{arm}_seed{seed}.json", recipe_of(arm, recipe, seed).as_dict())
+    kept(folder / f"{arm}_seed{seed}.json", recipe_of(arm, recipe, seed).as_dict())
     return open_weights(folder / f"{arm}_seed{seed}.safetensors")
 
 

@@ -12,10 +12,12 @@ from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
 from s2dc_core.library.results import WEIGHTS
+from s2dc_core.pretraining.config import PretrainConfig
+from s2dc_core.training.records import kept_record
 
 
 class Study(NamedTuple):
-    """A study. What a job leaves in the folder, it keeps when it comes again, see records.kept_record.
+    """A study. What a job leaves in the folder, it keeps when it comes again, see `kept`.
 
     Attributes:
         about: what it asks, in a line.
@@ -67,6 +69,20 @@ class Study(NamedTuple):
         files = list(self.collect(options))
         for file in files if options.install else ():
             shutil.copyfile(file, WEIGHTS / file.name)
+
+
+def kept(file: Path, recipe: Mapping) -> dict | None:
+    """The record of a job of this recipe that was done before, by an earlier version too; see records.kept_record."""
+    return kept_record(file, _renewed(recipe), _renewed)
+
+
+def _renewed(recipe: Any) -> Any:
+    """Recipes of pre-training from before there were methods, wherever they lie, as they are now."""
+    if not isinstance(recipe, Mapping):
+        return recipe
+    if {"encoder", "queue", "matched_tokens"} <= set(recipe):
+        return PretrainConfig.from_dict(recipe).as_dict()
+    return {name: _renewed(value) for name, value in recipe.items()}
 
 
 def in_processes(work: Callable[..., str], jobs: Iterable[tuple], processes: int) -> None:

@@ -20,8 +20,8 @@ from s2dc_core.downstream.scores import mean_of
 from s2dc_core.intervals import mean_interval
 from s2dc_core.library.arms import shipped_record
 from s2dc_core.library.results import TRANSFER, transfer_results
-from s2dc_core.studies.study import Study
-from s2dc_core.training.records import kept_record, read_json, versions, write_json
+from s2dc_core.studies.study import Study, kept
+from s2dc_core.training.records import read_json, versions, write_json
 
 BOTH = ("scratch", "s2dc")
 ARMS = ("scratch", "contrast", "p2p", "p2s", "s2dc")
@@ -77,7 +77,7 @@ def answer(name: str, share: float, start: str, seed: int, folder: Path) -> None
     asked = (
         config.as_dict() if start == "scratch" else {**config.as_dict(), "pretraining": shipped_record(start)["recipe"]}
     )
-    if kept_record(file, asked):
+    if kept(file, asked):
         return
     lesson = _lesson(name)
     labelled = lesson.training.share(share, seed)

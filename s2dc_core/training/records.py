@@ -3,7 +3,7 @@
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,12 @@ def with_nan(scores: Any) -> Any:
     return math.nan if scores is None else scores
 
 
-def kept_record(file: Path, recipe: Mapping) -> dict | None:
+def kept_record(file: Path, recipe: Mapping, renewed: Callable[[Any], Any] = lambda there: there) -> dict | None:
     """The record of a job that was done before, to be kept; None if it is still to be done.
 
     Args:
         recipe: all that decides the job's numbers; write_json is to store it under "recipe".
+        renewed: brings what an earlier version stored to how it is stored now.
 
     Raises:
         ValueError: if what lies there followed another recipe, or does not say which.
@@ -61,7 +62,7 @@ def kept_record(file: Path, recipe: Mapping) -> dict | None:
     if not file.exists():
         return None
     record, asked = read_json(file), json.loads(as_json(recipe))
-    there = record.get("recipe")
+    there = json.loads(as_json(renewed(record.get("recipe"))))
     if there != asked:
         names = [name for name in asked if not isinstance(there, Mapping) or there.get(name) != asked[name]]
         differing = f" (differing: {', '.join(names)})" if names and isinstance(there, Mapping) else ""

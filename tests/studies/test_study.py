@@ -7,9 +7,12 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
+from s2dc_core.library import shipped_record
+from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.studies import STUDIES, study
 from s2dc_core.studies.__main__ import main
 from s2dc_core.studies.study import in_processes
+from s2dc_core.training.records import write_json
 
 
 def place(name, number):
@@ -62,3 +65,14 @@ def test_what_cannot_be_is_said_before_anything_is_done(tried, words, message, c
     with pytest.raises(SystemExit):
         main(words)
     assert message in capsys.readouterr().err and tried == [] and not (tmp_path / "x").exists()
+
+
+def test_what_an_earlier_version_left_is_kept(tmp_path):
+    """The shipped records hold recipes from before there were methods."""
+    old = shipped_record("s2dc")["recipe"]
+    asked = {"pretraining": PretrainConfig.from_dict(old).as_dict(), "bodies": [1]}
+    write_json(tmp_path / "a.json", {"recipe": {"pretraining": old, "bodies": [1]}, "found": 3})
+    assert study.kept(tmp_path / "a.json", asked)["found"] == 3
+    with pytest.raises(ValueError, match="differing: pretraining"):
+        study.kept(tmp_path / "a.json", {**asked, "pretraining": {**asked["pretraining"], "seed": 7}})
+    assert study.kept(tmp_path / "b.json", asked) is None
