@@ -184,6 +184,11 @@ class StudentTeacher(nn.Module):
         return self.teacher(region)
 
 
+def _ask_again(queue: "FeatureQueue", _keys) -> None:
+    """After loading, the count on the CPU is not known."""
+    queue._seen = None
+
+
 class FeatureQueue(nn.Module):
     """The dictionary of equation 1: the last ``size`` teacher features, any number of them added at a time."""
 
@@ -194,7 +199,7 @@ class FeatureQueue(nn.Module):
         self.register_buffer("features", torch.zeros(size, channels))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
         self._seen: int | None = 0  # the same on the CPU, which need not ask a GPU; None for not known yet
-        self.register_load_state_dict_post_hook(lambda queue, _keys: setattr(queue, "_seen", None))
+        self.register_load_state_dict_post_hook(_ask_again)
 
     @torch.no_grad()
     def add(self, features: Float[Tensor, "k d"]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -421,3 +422,14 @@ def test_loading_leaves_the_random_state_alone_and_a_failed_export_leaves_no_fil
         export_encoder(Encoder(TINY), tmp_path / "encoder.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["encoder.safetensors"]
     assert (tmp_path / "encoder.safetensors").read_bytes() == before
+
+
+def test_a_queue_counts_on_after_loading_and_survives_a_pickle():
+    queue, other = FeatureQueue(5, 2), FeatureQueue(5, 2)
+    queue.add(torch.arange(6.0).view(3, 2))
+    other.add(torch.ones(1, 2))
+    other.load_state_dict(queue.state_dict())
+    copied = pickle.loads(pickle.dumps(other))
+    for each in (queue, other, copied):
+        each.add(torch.full((3, 2), 9.0))
+        assert each.seen == 6 and torch.equal(each.negatives(), queue.negatives())
