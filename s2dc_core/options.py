@@ -40,6 +40,11 @@ class Options:
         refuse(problems_of(type(self), vars(self)))
 
     @classmethod
+    def field_names(cls) -> list[str]:
+        """What a misspelt name may have been meant to be."""
+        return [each.name for each in fields(cls)]
+
+    @classmethod
     def disagreements(cls, values: SimpleNamespace, sound: Callable[..., bool]) -> Iterator[str]:
         """What is wrong between fields.
 
@@ -77,7 +82,8 @@ def problems_of(kind: type[Options], values: Mapping[str, Any], where: str = "")
     """
     hints = _hints(kind)
     prefix = f"{where}." if where else ""
-    found, bad = list(_unknown(where or "recipe", values, hints)), set()
+    named = hints if where else kind.field_names()
+    found, bad = list(_unknown(where or "recipe", values, hints, named)), set()
     full = {each.name: _settled(values[each.name]) if each.name in values else _default(each) for each in fields(kind)}
     for name, hint in hints.items():
         inner = kind.kind_within(name, full)
@@ -153,10 +159,10 @@ def _default(field) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _unknown(where: str, values: Mapping, known: Mapping[str, Any]) -> Iterator[str]:
+def _unknown(where: str, values: Mapping, known: Mapping[str, Any], named: Iterable[str]) -> Iterator[str]:
     for name in values:
         if name not in known:
-            yield f"{where} has no field {name!r}{nearest(name, known)}"
+            yield f"{where} has no field {name!r}{nearest(name, named)}"
 
 
 def _problem(name: str, value: Any, hint: Any, rule: Rule | None) -> str:

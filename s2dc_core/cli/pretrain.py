@@ -11,9 +11,10 @@ from joblib import cpu_count
 
 from s2dc_core.cli.assignments import add_assignments, take_assignments
 from s2dc_core.cli.data import pretraining_cases, roots_of
-from s2dc_core.data import CT_WINDOW, RULES, load_manifest, members_of, open_scans, problem_table
-from s2dc_core.pretraining import RECIPES, Monitor, PretrainConfig, dry_run, pretrain
+from s2dc_core.data import CT_WINDOW, RULES, facts_of, load_manifest, members_of, open_scans, problem_table
+from s2dc_core.pretraining import RECIPES, Monitor, PretrainConfig, bytes_of_a_batch, dry_run, pretrain
 from s2dc_core.training import find_run, reserve_folder
+from s2dc_core.training.readers import workers_that_fit
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -159,7 +160,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         resume=options.resume,
         device=options.device,
         on_step=Monitor(folder / "tensorboard", options.pictures_every),
-        workers=_workers(options),
+        workers=_workers(options, bytes_of_a_batch(config, facts_of(scans))),
         quarantine=damaged,
         most_damaged=options.most_damaged,
         note={"command": options.line, "manifest": options.manifest},
@@ -168,13 +169,15 @@ def _pretrain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _workers(options: argparse.Namespace) -> int:
-    """Processes that read ahead: on a GPU and with a cache, what the main process leaves of the cores."""
+def _workers(options: argparse.Namespace, batch: int) -> int:
+    """Processes that read ahead: unless asked for, on a GPU with a cache what the main process leaves of the cores, as
+    far as shared memory has room for batches of so many bytes.
+    """
     if options.workers is not None:
         return options.workers
     on_gpu = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cuda"
     cores = cpu_count() // int(os.environ.get("WORLD_SIZE", 1))
-    return max(min(cores - 1, 8), 0) if on_gpu and options.cache else 0
+    return workers_that_fit(batch, max(min(cores - 1, 8), 0)) if on_gpu and options.cache else 0
 
 
 def _without_absent(source: _Source, most_damaged: int) -> _Source:

@@ -8,6 +8,7 @@ import platform
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
@@ -38,6 +39,8 @@ BLOCK = 32
 """Voxels along each side of what an entry keeps together and is read whole."""
 WORTH = 2**26
 """Bytes of files from which it is worth to start other processes, which takes some seconds."""
+MOST = 8
+"""Processes that prepare at a time, each of which holds a whole scan several times over."""
 HERE = "{file}"
 """Stands for the path in what is said of a file, which may be reached by another one the next time."""
 
@@ -165,17 +168,22 @@ class CachedScans(Sequence[Scan]):
         Of what cannot be used nothing is said here: `add` meets it again.
 
         Args:
-            processes: None for as many as there are cores, shared with the other processes of a launcher.
+            processes: None for as many as there are cores, MOST at most, shared with the others of a launcher.
         """
-        cores = cpu_count() // int(os.environ.get("WORLD_SIZE", 1))
-        missing = [file for file in files if not self._entry_of(file).exists()]
+        cores = min(cpu_count() // int(os.environ.get("WORLD_SIZE", 1)), MOST)
+        missing: dict[Path, int] = {}
+        for file in files:
+            with suppress(OSError, ValueError):
+                if not self._entry_of(file).exists():
+                    missing[file] = sum(size for _, size, _ in _stamp(file))
         processes = min(processes or cores, len(missing))
-        if processes < 2 or sum(size for file in missing for _, size, _ in _stamp(file)) < WORTH:
+        if processes < 2 or sum(missing.values()) < WORTH:
             return
         work = Parallel(processes, return_as="generator_unordered")
         jobs = (delayed(_prepare_alone)(self._folder, self._settings, file) for file in missing)
-        for _ in tqdm(work(jobs), total=len(missing), disable=not progress, unit="scan", leave=False):
-            pass
+        with suppress(BrokenProcessPool):  # one of them was killed, for want of memory perhaps: one after another then
+            for _ in tqdm(work(jobs), total=len(missing), disable=not progress, unit="scan", leave=False):
+                pass
 
     def _entry_of(self, file: Path) -> Path:
         item = {"file": str(file.absolute()), "stamp": _stamp(file), "made by": _makers(), **self._settings}

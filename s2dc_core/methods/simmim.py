@@ -69,9 +69,10 @@ class SimMIMOptions(MethodOptions):
 
 
 def mask_cells(cells: int, ratio: float | int, generator: torch.Generator | None = None) -> Bool[Tensor, " cells"]:
-    """Random cells to mask: ceil(ratio cells) of them."""
+    """Random cells to mask: ceil(ratio cells) of them, but never all."""
+    count = min(math.ceil(round(ratio * cells, 9)), cells - 1)  # 0.28 x 25 is 7, and a little more in binary
     masked = torch.zeros(cells, dtype=torch.bool)
-    masked[torch.randperm(cells, generator=generator)[: math.ceil(ratio * cells)]] = True
+    masked[torch.randperm(cells, generator=generator)[:count]] = True
     return masked
 
 

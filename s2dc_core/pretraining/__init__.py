@@ -6,7 +6,7 @@ from s2dc_core.pretraining.monitor import Monitor
 from s2dc_core.pretraining.pretrain import PretrainResult, pretrain
 from s2dc_core.pretraining.reach import GradientReach, gradient_reach
 from s2dc_core.pretraining.regions import draw_views
-from s2dc_core.pretraining.run import Pretraining
+from s2dc_core.pretraining.run import Pretraining, bytes_of_a_batch
 
 __all__ = [
     "RECIPES",
@@ -15,6 +15,7 @@ __all__ = [
     "PretrainConfig",
     "PretrainResult",
     "Pretraining",
+    "bytes_of_a_batch",
     "draw_views",
     "dry_run",
     "gradient_reach",

@@ -1,7 +1,7 @@
 """Everything that decides a pre-training but the scans: method, encoder, schedule, seed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -46,11 +46,15 @@ class PretrainConfig(Recipe):
 
     def __init__(self, **values: Any):
         given = values.get("options")
-        values = self.nested(values)
+        if isinstance(given, MethodOptions):  # of whatever kind they are, which they stay
+            flat = {n: v for n, v in values.items() if n in names_of(type(given)) - names_of(type(self))}
+            rest = {name: value for name, value in values.items() if name not in flat}
+            self.nested({**rest, "options": {}})
+            values = {**rest, "options": replace(given, **flat) if flat else given}
+        else:
+            values = self.nested(values)
         if strange := sorted(set(values) - names_of(type(self))):
             raise TypeError(f"a recipe has no field {strange[0]!r}{nearest(strange[0], self.field_names())}")
-        if isinstance(given, MethodOptions) and all(getattr(given, name) is v for name, v in values["options"].items()):
-            values["options"] = given  # of whatever kind it is
         for each in fields(self):
             default = each.default if each.default_factory is MISSING else each.default_factory()
             object.__setattr__(self, each.name, values.get(each.name, default))
@@ -73,7 +77,7 @@ class PretrainConfig(Recipe):
     def disagreements(cls, values, sound) -> Iterator[str]:
         """Options of another method, and what does not fit the encoder."""
         yield from super().disagreements(values, sound)
-        if not sound("method"):
+        if not sound("method", "options"):
             return
         kind, given = METHODS[values.method], values.options
         given = kind() if given is None else given
@@ -86,7 +90,7 @@ class PretrainConfig(Recipe):
         if encoder.use_v2 and max(encoder.sub_volume) <= encoder.patch * 8:
             sides, least = list(encoder.sub_volume), encoder.patch * 8
             yield f"sub_volume {sides} must be larger than {least} voxels, or a norm of use_v2 has one token left"
-        if sound("options"):
+        if isinstance(given, MethodOptions):
             yield from kind.misfits(given, lambda *_names: True, encoder)
 
     @classmethod
@@ -104,6 +108,9 @@ class PretrainConfig(Recipe):
         inner = {name: value for name, value in values.items() if name not in rest}
         given = rest.get("options") or {}
         if isinstance(given, MethodOptions):
+            if type(given) is not METHODS[method]:
+                kind = type(given).__name__
+                raise ValueError(f"a recipe of {method} cannot hold {kind}: give them to PretrainConfig, or to replace")
             given = {name: getattr(given, name) for name in names_of(type(given))}
         if not isinstance(given, Mapping):
             return dict(values)
@@ -120,9 +127,10 @@ class PretrainConfig(Recipe):
         return f"options.{name}" if inner else name
 
     @classmethod
-    def field_names(cls) -> set[str]:
+    def field_names(cls) -> list[str]:
         """Of the recipe and of every method's options."""
-        return {*names_of(cls), *(name for kind in METHODS.values() for name in names_of(kind))}
+        inner = (each.name for kind in METHODS.values() for each in fields(kind))
+        return list(dict.fromkeys([each.name for each in fields(cls)] + list(inner)))
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "PretrainConfig":

@@ -44,8 +44,7 @@ class Pretraining(Run):
         self.scans = scans
         _refuse_unfit_scans(config, self.facts)
         super().__init__(config, *options, **named)
-        regions = (config.options.region_shape(scan.shape, config.encoder) for scan in self.facts)
-        refuse_small_shared_memory(config.batch * max(map(math.prod, regions)) * VOXEL, self.workers)
+        refuse_small_shared_memory(bytes_of_a_batch(config, self.facts), self.workers)
         self.model = config.build().to(self.device).train()
         self.Terms = self.model.Terms
         self.encoder.trained_on = self.settings
@@ -118,6 +117,12 @@ class Pretraining(Run):
         """What the method does after a step, with the rows of all batches and processes, in their order."""
         rows = [self.processes.gather(each) for each in extras if each is not None]
         self.model.after_step(torch.cat(rows) if rows else None, (len(self.history) + 1) / self.config.steps)
+
+
+def bytes_of_a_batch(config: PretrainConfig, facts: Sequence[ScanFacts]) -> int:
+    """Of what is read for it, at most."""
+    regions = (config.options.region_shape(scan.shape, config.encoder) for scan in facts)
+    return config.batch * max(map(math.prod, regions)) * VOXEL
 
 
 def _refuse_unfit_scans(config: PretrainConfig, facts: Sequence[ScanFacts]) -> None:

@@ -125,7 +125,7 @@ STUDY = Study(
     _work,
     _collect,
     seeds=1,
-    fewest=1,
+    fewest=0,
     names=tuple(load_groups()),
     reads=True,
     more={

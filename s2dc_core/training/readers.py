@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from s2dc_core.training.signals import outlive_the_run
 
+SHARED = Path("/dev/shm")
 AHEAD = 2
 """Batches that each helper process reads ahead."""
 
@@ -35,7 +36,7 @@ def read_ahead(draws: Dataset, numbers: Iterator[list[int]], workers: int, pinne
     )
 
 
-def refuse_small_shared_memory(batch: int, workers: int, place: Path = Path("/dev/shm")) -> None:
+def refuse_small_shared_memory(batch: int, workers: int, place: Path = SHARED) -> None:
     """What helper processes read goes through shared memory, of which a container may have little: 64 MB in Docker.
 
     Args:
@@ -44,12 +45,16 @@ def refuse_small_shared_memory(batch: int, workers: int, place: Path = Path("/de
     Raises:
         ValueError: if it does not hold what they read ahead; writing there would be a bus error.
     """
-    if not (workers and place.is_dir()):
+    if workers <= workers_that_fit(batch, workers, place):
         return
     needed, room = AHEAD * workers * batch, shutil.disk_usage(place).total
-    if needed > room:
-        gigabytes = math.ceil(2 * needed / 1e9)
-        raise ValueError(
-            f"{workers} workers hand on up to {needed / 1e6:.0f} MB through {place}, which has {room / 1e6:.0f} MB: "
-            f"give the container more (docker run --shm-size={gigabytes}g), fewer workers, or workers=0"
-        )
+    gigabytes = math.ceil(2 * needed / 1e9)
+    raise ValueError(
+        f"{workers} workers hand on up to {needed / 1e6:.0f} MB through {place}, which has {room / 1e6:.0f} MB: "
+        f"give the container more (docker run --shm-size={gigabytes}g), fewer workers, or workers=0"
+    )
+
+
+def workers_that_fit(batch: int, workers: int, place: Path = SHARED) -> int:
+    """Up to so many helper processes, as shared memory has room for what they read ahead."""
+    return min(workers, int(shutil.disk_usage(place).total // (AHEAD * batch))) if place.is_dir() else workers

@@ -1,7 +1,7 @@
 """What every recipe has: schedule, precision and seed; and recipes in and out of plain values."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -112,7 +112,7 @@ class Recipe(Options):
             FileNotFoundError: if there is no such file.
         """
         written, problems = read_recipe(recipe, cls.FOLDER)
-        values = cls.nested({**written, **overrides})
+        values = cls.nested({**cls.nested(written), **overrides})
         values, more = assign(values, assignments, cls.place_of)
         values = cls.nested(values)
         refuse([*problems, *more, *problems_of(cls, values)])
@@ -127,11 +127,6 @@ class Recipe(Options):
     def place_of(cls, name: str, _values: Mapping) -> str:
         """Where a field lies that a command line names."""
         return name
-
-    @classmethod
-    def field_names(cls) -> set[str]:
-        """Of all fields that a command line may name."""
-        return {each.name for each in fields(cls)}
 
 
 def _plain(value):

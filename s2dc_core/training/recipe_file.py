@@ -53,7 +53,8 @@ def assign(
     values, problems, given = _own(values), [], {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        *inner, last = place_of(name, values).split(".")
+        place = place_of(name, values)
+        *inner, last = place.split(".")
         if not equals or not all((*inner, last)):
             problems.append(f"{assignment!r} is no field=value, such as steps=2000 or views.counts=[2, 2, 1]")
             continue
@@ -66,14 +67,14 @@ def assign(
             problems.append(f"{assignment!r} gives no value: write {name}=null for none, or {name}='\"\"' for no text")
         problems += [f"{assignment!r}: {problem}" for problem in twice]
         # A field that holds others takes theirs with it.
-        before = [text for other, text in given.items() if f"{other}.".startswith(f"{name}.")]
+        before = [text for other, text in given.items() if f"{other}.".startswith(f"{place}.")]
         problems += [f"{name} is given twice: {text} and {assignment}" for text in before[:1]]
-        given |= dict.fromkeys([name, *_names(value, name)], assignment)
-        place = values
+        given |= dict.fromkeys([place, *_names(value, place)], assignment)
+        holder = values
         for part in inner:
-            place = place.setdefault(part, {}) if isinstance(place, dict) else place
-        if isinstance(place, dict):
-            place[last] = value
+            holder = holder.setdefault(part, {}) if isinstance(holder, dict) else holder
+        if isinstance(holder, dict):
+            holder[last] = value
         else:
             problems.append(f"{assignment!r}: {'.'.join(inner)} is one value and has no fields")
     return values, problems

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -277,3 +278,20 @@ def test_a_damaged_block_is_noticed_where_it_is_read(folder, tmp_path):
     everything = tuple(slice(0, side) for side in whole.volume.shape[1:])
     assert torch.equal(scans.cut(0, everything)[0], whole.volume)  # prepared again from its file
     assert torch.equal(cache._read(entry).volume, whole.volume)
+
+
+@pytest.mark.slow
+def test_a_broken_link_or_a_killed_helper_does_not_end_the_preparation(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "WORTH", 1)
+    monkeypatch.setattr(cache, "cpu_count", lambda: 2)
+    scans = tmp_path / "scans"
+    shutil.copytree(folder / "more", scans)
+    (scans / "broken.nii.gz").symlink_to(scans / "gone.nii.gz")
+    expected = len(open_scans([folder / "more"], "ct")[0])
+
+    def killed(*_):
+        raise cache.BrokenProcessPool
+
+    monkeypatch.setattr(cache, "Parallel", lambda *_, **__: killed)
+    found, damaged = open_scans([scans], "ct", most_damaged=1, cache=tmp_path / "cache")
+    assert len(found) == expected and list(damaged) == [str(scans / "broken.nii.gz")]

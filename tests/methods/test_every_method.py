@@ -17,6 +17,7 @@ from s2dc_core.methods import METHODS
 from s2dc_core.options import make
 from s2dc_core.pretraining import PretrainConfig, Pretraining, draw_views, gradient_reach, pretrain
 from s2dc_core.pretraining.regions import RegionDraws, draw_regions
+from s2dc_core.studies.ablation import PublishedMatches
 from s2dc_core.weights import load_encoder
 from tests.pretend import counted, pretended
 from tests.pretraining.test_pretrain import blobs
@@ -246,3 +247,21 @@ def test_a_method_that_does_not_fit_the_encoder_is_refused():
         small("simmim", cell=12)
     with pytest.raises(ValueError, match="must be multiples of 32, a token at 4 of levels"):
         small("s2dc", levels=(4,), encoder=replace(ENCODER, sub_volume=(16, 16, 16)))
+
+
+def test_options_given_in_two_ways():
+    """The later way counts, a kind of options stays what it is, and what is given twice at once is refused."""
+    config = PretrainConfig.from_recipe("teaching", queue=7)
+    assert replace(config, hidden=9).options == replace(config.options, hidden=9)
+    assert PretrainConfig.from_recipe("teaching", options={"hidden": 8}).options.hidden == 8
+    for twice in (["hidden=8", "options.hidden=9"], ["hidden=8", "options={queue: 3}"]):
+        with pytest.raises(ValueError, match="is given twice"):
+            PretrainConfig.from_recipe("teaching", twice)
+    for words in (["quue=8"], ["options.quue=8"]):
+        with pytest.raises(ValueError, match="no field 'quue': did you mean queue"):
+            PretrainConfig.from_recipe("teaching", words)
+    own = PublishedMatches(queue=5)
+    kept = PretrainConfig(options=own)
+    assert kept.options is own and type(replace(kept, hidden=9).options) is PublishedMatches
+    with pytest.raises(ValueError, match="a recipe of s2dc cannot hold PublishedMatches"):
+        PretrainConfig.from_recipe("teaching", options=own)

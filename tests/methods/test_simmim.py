@@ -55,7 +55,9 @@ def test_what_is_seen_does_not_count_and_what_is_masked_is_not_seen():
     assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize(("cells", "ratio", "masked"), [(216, 0.6, 130), (64, 0.6, 39), (64, 0.75, 48)])
+@pytest.mark.parametrize(
+    ("cells", "ratio", "masked"), [(216, 0.6, 130), (64, 0.6, 39), (64, 0.75, 48), (25, 0.28, 7), (8, 0.95, 7)]
+)
 def test_as_many_cells_are_masked_as_the_ratio_says_rounded_up(cells, ratio, masked):
     assert mask_cells(cells, ratio).sum() == masked
     assert SimMIMOptions().ratio == 0.6

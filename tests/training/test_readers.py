@@ -36,6 +36,14 @@ def test_a_run_asks_before_it_starts(monkeypatch):
 )
 def test_how_many_read_ahead(given, device, cache, found, monkeypatch):
     monkeypatch.setattr("s2dc_core.cli.pretrain.cpu_count", lambda: 6)
-    assert _workers(Namespace(workers=given, device=device, cache=cache)) == found
+    assert _workers(Namespace(workers=given, device=device, cache=cache), 6000) == found
     monkeypatch.setenv("WORLD_SIZE", "6")
-    assert _workers(Namespace(workers=None, device="cuda", cache="x")) == 0
+    assert _workers(Namespace(workers=None, device="cuda", cache="x"), 6000) == 0
+
+
+def test_so_many_read_ahead_by_themselves_as_shared_memory_holds(monkeypatch):
+    monkeypatch.setattr("s2dc_core.cli.pretrain.cpu_count", lambda: 9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(total=64e6))
+    for batch, found in ((1e6, 8), (8e6, 4), (64e6, 0)):
+        assert _workers(Namespace(workers=None, device="cuda", cache="x"), int(batch)) == found
+    assert _workers(Namespace(workers=5, device="cuda", cache="x"), int(64e6)) == 5  # asked for: then it is refused
