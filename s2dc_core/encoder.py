@@ -16,9 +16,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from s2dc_core.geometry import grid_of
-from s2dc_core.options import Options, whole_numbers, whole_numbers_to, within
+from s2dc_core.options import Options, that, whole_numbers, whole_numbers_to, within
 
 LEVELS = 5
+
+LEVEL_NAMES = that(
+    lambda levels: 0 < len(set(levels)) == len(levels) and set(levels) <= set(range(LEVELS)),
+    f"must name at least one token level of 0 to {LEVELS - 1}, each once",
+)
 
 
 @dataclass(frozen=True)

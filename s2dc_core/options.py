@@ -15,6 +15,9 @@ import numpy as np
 Rule = Callable[[str, Any], str]
 """From the name of a field and its value to what is wrong with it, "" if nothing is."""
 
+MANY = 2**16
+"""More regions of a step, channels of a head or samples than anybody has meant."""
+
 
 class Options:
     """The base of a frozen dataclass whose values come from people: from YAML, from a command line, from Python.

@@ -2,11 +2,13 @@
 
 import ast
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import s2dc_core
+from s2dc_core import training
 
 METHOD = ("options", "geometry", "matching", "losses", "encoder", "model", "views", "features", "plots")
 """In the order in which it is read; plots shows what all before it compute."""
@@ -167,3 +169,14 @@ def test_there_is_one_list_of_files():
         if (page := pages.get(name.removesuffix("/"))) is not None:
             assert page == (name.removesuffix("/"), holds, paper)
     assert len(pages) > 20
+
+
+@pytest.mark.parametrize(
+    "name", ["pretrain", "PretrainConfig", "Monitor", "finetune", "open_weights", "scan_silhouettes", "mean_interval"]
+)
+def test_what_lay_in_training_before_there_were_rooms_is_found_there(name):
+    rooms = ("pretraining", "downstream", "evaluation", "library", "intervals")
+    homes = [room for room in map(import_module, (f"s2dc_core.{room}" for room in rooms)) if hasattr(room, name)]
+    assert [getattr(training, name) is getattr(home, name) for home in homes] == [True]
+    with pytest.raises(AttributeError, match="has no attribute 'pretrian'"):
+        _ = training.pretrian

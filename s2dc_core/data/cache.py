@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from s2dc_core.data import dicom, files, intensities, labelmaps, pixels, scans, slices, stacks, suv, units
 from s2dc_core.data.intensities import CT_WINDOW
 from s2dc_core.data.scans import Scan, Spacings, check_spacing, load_scan
+from s2dc_core.views import bounding_box
 
 # Of Scan. Not written as such: who checks the kind of an entry would read a file for it.
 Scans = Sequence
@@ -280,11 +281,11 @@ def facts_of(scans: Scans) -> list[ScanFacts]:
 
 
 def _write(scan: Scan, facts: ScanFacts, remarks: Sequence[str], entry: Path) -> _Note:
-    box, empty = _box_of(scan.foreground)
+    box, empty = tuple(bounding_box(scan.foreground)), not scan.foreground.any()
     blocks = {"volume": _to_blocks(scan.volume), "foreground": _to_blocks(scan.foreground[None])}
     checksums = [_checksum(*pair) for pair in zip(*blocks.values(), strict=True)]
     affine = np.asarray(scan.affine, dtype=np.float64)
-    noted = _Note(facts, affine, float(scan.background), box, empty, checksums, list(remarks))
+    noted = _Note(facts, affine, float(scan.background), box, bool(empty), checksums, list(remarks))
     values = {**noted._asdict(), "facts": facts._asdict(), "affine": affine.tolist()}
     note = json.dumps({"entry": entry.name, **values})
     beside = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.part")
@@ -343,15 +344,6 @@ def _to_blocks(volume: torch.Tensor) -> torch.Tensor:
     missing = [(-side) % BLOCK for side in volume.shape[1:]]
     padded = torch.nn.functional.pad(volume, [amount for room in reversed(missing) for amount in (0, room)])
     return rearrange(padded, "c (x a) (y b) (z d) -> (x y z) c a b d", a=BLOCK, b=BLOCK, d=BLOCK).contiguous()
-
-
-def _box_of(foreground: torch.Tensor) -> tuple[tuple[tuple[int, int], ...], bool]:
-    """Where a mask begins and ends along each axis, and whether it is empty, when all of the grid counts."""
-    mask = foreground.numpy()
-    seen = [np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    if not len(seen[0]):
-        return tuple((0, side) for side in mask.shape), True
-    return tuple((int(axis[0]), int(axis[-1]) + 1) for axis in seen), False
 
 
 def _noted(kept: safe_open, entry: Path) -> _Note:

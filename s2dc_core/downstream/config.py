@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from s2dc_core.encoder import EncoderConfig
-from s2dc_core.options import from_zero, one_of, that, whole_numbers_to, within
-from s2dc_core.training.recipe import LEVEL_NAMES, MANY, Recipe
+from s2dc_core.encoder import LEVEL_NAMES, EncoderConfig
+from s2dc_core.options import MANY, from_zero, one_of, that, whole_numbers_to, within
+from s2dc_core.training.recipe import Recipe
 from s2dc_core.training.recipe_file import recipes_of
 
 HEADS = ("unetr", "linear")

@@ -22,21 +22,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from s2dc_core.encoder import LEVELS, EncoderConfig
+from s2dc_core.encoder import LEVEL_NAMES, EncoderConfig
 from s2dc_core.geometry import Matches, check_fits, grid_of
 from s2dc_core.losses import PRESETS, LossOptions, LossTerms, S2DCLoss
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
 from s2dc_core.model import TOKEN_HEADS, BranchOptions, FeatureQueue, StudentTeacher
-from s2dc_core.options import one_of, problems_of, that, within
+from s2dc_core.options import MANY, one_of, problems_of, that, within
 from s2dc_core.views import Region, ViewConfig, make_counterparts, matches_of, plan_region
 
 NORMS = ("layer", "batch")
-MANY = 2**16
-
-LEVEL_NAMES = that(
-    lambda levels: 0 < len(set(levels)) == len(levels) and set(levels) <= set(range(LEVELS)),
-    f"must name at least one token level of 0 to {LEVELS - 1}, each once",
-)
 
 
 @dataclass(frozen=True, kw_only=True)

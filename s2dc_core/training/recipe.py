@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from s2dc_core.encoder import LEVELS
 from s2dc_core.options import (
+    MANY,
     Options,
     above_zero,
     from_zero,
@@ -16,20 +16,11 @@ from s2dc_core.options import (
     one_of,
     problems_of,
     refuse,
-    that,
     within,
 )
 from s2dc_core.training.recipe_file import assign, read_recipe
 
 PRECISIONS = ("float32", "bfloat16")
-
-MANY = 2**16
-"""More regions of a step, channels of a head or samples than anybody has meant."""
-
-LEVEL_NAMES = that(
-    lambda levels: 0 < len(set(levels)) == len(levels) and set(levels) <= set(range(LEVELS)),
-    f"must name at least one token level of 0 to {LEVELS - 1}, each once",
-)
 
 
 @dataclass(frozen=True, kw_only=True)

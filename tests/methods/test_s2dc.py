@@ -30,7 +30,7 @@ def test_the_step_on_one_page_is_the_step():
         optimiser.zero_grad()
         exec("\n".join(lines), names)
         schedule.step()
-        found.append(tuple(float(term) for term in names["terms"]))
+        found.append(tuple(term.item() for term in names["terms"]))
     run = Pretraining(config, scans, device="cpu")
     for terms in found:
         assert terms == pytest.approx(run.step(), rel=1e-6, abs=1e-6)
