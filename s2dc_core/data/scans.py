@@ -74,6 +74,7 @@ def open_scan(
     findings: Sequence[str] = (),
     scale: Real = 1.0,
     offset: Real = 0.0,
+    varied: bool = False,
 ) -> Scan:
     """The scan that a notebook is asked for; an empty string counts as not given, as command lines write it.
 
@@ -85,10 +86,11 @@ def open_scan(
         seed: of a phantom, see `make_phantom`; without effect on other images, so that notebooks may always give one.
         shape, findings: of a phantom only.
         scale, offset: of a file only, see `load_scan`.
+        varied: of a phantom only, the same body by another scanner and in another phase, see `make_phantom`.
 
     Raises:
         ValueError: for a file without a modality, options that do not go with the image (label, labels or another
-            modality with a built-in one, shape or findings with what is no phantom), and as `load_scan`.
+            modality with a built-in one, shape, findings or varied with what is no phantom), and as `load_scan`.
         FileNotFoundError: as `load_scan`.
     """
     image, label, labels, modality = image or "phantom_ct", label or None, labels or None, modality or None
@@ -96,8 +98,8 @@ def open_scan(
     built_in = {**generated, "mni152": "mr_t1"}
     if image not in built_in and "/" not in str(image) and "." not in str(image) and not Path(image).exists():
         raise ValueError(f"there is no image {image!r}: give one of {', '.join(built_in)} or a NIfTI file")
-    if image not in generated and (shape is not None or findings):
-        raise ValueError(f"{image} is no phantom: leave out shape and findings")
+    if image not in generated and (shape is not None or findings or varied):
+        raise ValueError(f"{image} is no phantom: leave out shape, findings and varied")
     spacing = None if spacing is None else check_spacing(spacing)
     if image not in built_in:
         if modality is None:
@@ -110,8 +112,9 @@ def open_scan(
     if image in generated:
         options = {} if shape is None else {"shape": shape}
         options |= {} if spacing is None else {"spacing": spacing}
-        phantom = make_phantom(seed, generated[image], findings=findings, **options)
-        return scan_from_phantom(phantom, f"{image}, seed {seed}")
+        name = f"{image}, seed {seed}" + (", varied" if varied else "")
+        phantom = make_phantom(seed, generated[image], findings=findings, varied=varied, **options)
+        return scan_from_phantom(phantom, name)
     sides = {2.0} if spacing is None else set(spacing)
     if len(sides) != 1 or not min(sides).is_integer():
         raise ValueError(f"mni152 comes with equal whole voxel sides such as (2, 2, 2) mm, not {spacing}")

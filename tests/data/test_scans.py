@@ -296,6 +296,9 @@ def test_open_scan_chooses(files):
     small = {"shape": (36, 24, 36), "spacing": (10, 10, 10)}
     assert open_scan("", seed=2, **small).modality == "ct"
     assert open_scan(seed=2, **small).name == "phantom_ct, seed 2"
+    varied = open_scan(seed=2, varied=True, **small)
+    assert varied.name == "phantom_ct, seed 2, varied"
+    np.testing.assert_array_equal(varied.raw, make_phantom(2, varied=True, **small).volume)
 
 
 @pytest.mark.parametrize(
@@ -307,8 +310,12 @@ def test_open_scan_chooses(files):
         ({"image": "phantom_ct", "modality": "pet"}, "its own labels and modality"),
         ({"image": "mni152", "spacing": (1, 1, 2)}, "equal whole voxel sides"),
         ({"image": "phantom_ct", "seed": -1}, "seed"),
-        ({"image": "mni152", "shape": (8, 8, 8)}, "mni152 is no phantom: leave out shape and findings"),
-        ({"image": "mni152", "findings": ("liver_lesion",)}, "mni152 is no phantom: leave out shape and findings"),
+        ({"image": "mni152", "shape": (8, 8, 8)}, "mni152 is no phantom: leave out shape, findings and varied"),
+        (
+            {"image": "mni152", "findings": ("liver_lesion",)},
+            "mni152 is no phantom: leave out shape, findings and varied",
+        ),
+        ({"image": "mni152", "varied": True}, "mni152 is no phantom: leave out shape, findings and varied"),
         ({"image": "x.nii", "modality": "ct", "shape": (8, 8, 8)}, r"x\.nii is no phantom: leave out"),
         ({"image": "x.nii", "modality": "ct", "findings": ("liver_lesion",)}, r"x\.nii is no phantom: leave out"),
     ],
