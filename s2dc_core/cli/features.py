@@ -5,6 +5,9 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from s2dc_core.cli.pretrain import refuse_counts, refuse_device
 from s2dc_core.data import (
@@ -74,16 +77,22 @@ def _features(options: argparse.Namespace) -> int:
     note, basis = {"levels": levels, "weights": _named(options.weights), "scan": scan.name, **setting}, None
     del note["scans"]
     if options.reduce is not None:
-        whole, (token_map, basis) = token_map, reduce_tokens(token_map, options.reduce)
-        kept, (mean, largest) = share_kept(token_map), cosine_error(whole, token_map)
-        note |= {"reduced_from": channels, "share_kept": kept}
-        off = f"cosines of a sample are off by {mean:.4f} in the mean, {largest:.4f} at most"
-        print(f"reduced  to {options.reduce} channels: {kept:.4f} of the tokens' squared length kept; {off}")
-        if file.suffix != ".safetensors":
+        token_map, basis = _reduced(token_map, options.reduce, note)
+        if file.suffix.lower() != ".safetensors":
             print("the basis of the reduction is kept in .safetensors only", file=sys.stderr)
     save_tokens(token_map, file, note, basis)
     print(f"written  {file}")
     return 0
+
+
+def _reduced(whole: TokenMap, components: int, note: dict[str, Any]) -> tuple[TokenMap, Tensor]:
+    """The map on fewer axes and these axes; what that costs is told and noted."""
+    reduced, basis = reduce_tokens(whole, components)
+    kept, (mean, largest) = share_kept(reduced), cosine_error(whole, reduced)
+    note |= {"reduced_from": whole.features.shape[-1], "share_kept": kept}
+    off = f"cosines of a sample are off by {mean:.4f} in the mean, {largest:.4f} at most"
+    print(f"reduced  to {components} channels: {kept:.4f} of the tokens' squared length kept; {off}")
+    return reduced, basis
 
 
 def _refuse_early(options: argparse.Namespace) -> Path:

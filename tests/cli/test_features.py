@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from s2dc_core.cli import main
 from s2dc_core.data import load_scan, open_scan
@@ -39,7 +40,7 @@ def place(tmp_path_factory):
 
 def run(place, out, *more, scan="scan.nii.gz", weights="weights.safetensors"):
     """The command on files of the folder."""
-    weights = place / weights if "." in weights else weights
+    weights = place / weights if "." in str(weights) else weights
     scan = place / scan if "." in scan else scan
     return main(["features", str(scan), "--weights", str(weights), "--out", str(out), *more])
 
@@ -175,6 +176,15 @@ def test_places_that_are_not_there_are_one_line(place, tmp_path, capsys, scan, w
     assert run(place, tmp_path / out, *modality, scan=scan, weights=weights) == 2
     err = capsys.readouterr().err
     assert message in err and len(err.strip().splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+def test_weights_that_lack_a_tensor_are_one_line(place, tmp_path, capsys):
+    weights = load_file(place / "weights.safetensors")
+    absent = [name for name in weights if "layers2" in name and "norm" in name]
+    save_file({name: each for name, each in weights.items() if name not in absent}, tmp_path / "part.safetensors")
+    assert run(place, tmp_path / "a.nii", "--modality", "ct", weights=tmp_path / "part.safetensors") == 2
+    err = capsys.readouterr().err
+    assert f"{len(absent)} missing" in err and absent[0] in err and len(err.strip().splitlines()) == 1
 
 
 def test_what_is_read_is_not_overwritten(place, capsys):
