@@ -40,6 +40,15 @@ AVERAGED = re.compile(r"teacher|momentum|shadow|averag|(?:^|[._])(?:ema|avg|swa|
 OPTIMISER = re.compile("optim", re.IGNORECASE)
 """How the keys begin under which an optimiser keeps a number for each weight."""
 
+LAYOUTS = (
+    (re.compile(r"(^|\.)(student|teacher)\."), "VoCo, or the paper's published code: a student and its teacher"),
+    (re.compile(r"(^|\.)swin_vit\."), "older research code (swin_vit)"),
+    (re.compile(r"^state_dict\.model\.swinViT\."), "Lightning, around a SwinUNETR"),
+    (re.compile(r"\.mlp\.fc1\."), "MONAI's self-supervised SwinUNETR (model_swinvit.pt)"),
+    (re.compile(r"^(model\.)?encoder\.layers1\.0\.0\."), "MONAI's ssl_pretrained_weights.pth"),
+)
+"""Whose layout a file has, by how it calls the first weight of a block's perceptron; the first that fits."""
+
 DERIVED = ("attn.relative_position_index", "attn_mask")
 """Tensors that follow from the window alone: files may hold them, and nobody needs them."""
 
@@ -66,11 +75,13 @@ class EncoderTensors(NamedTuple):
         own: under the Swin transformer's own names, such as "layers1.0.blocks.0.mlp.linear1.weight".
         others: what lies in the same mapping, under the file's names.
         taken: which encoder it is and why, where the file holds several, or a teacher alone; else "".
+        names: of each of `own` the keys that lead to it in the file, joined by dots.
     """
 
     own: dict[str, Tensor]
     others: dict[str, Tensor]
     taken: str
+    names: dict[str, str]
 
 
 class _Aside:
@@ -185,7 +196,25 @@ def find_encoder(content: object, file: Path) -> EncoderTensors:
     home = os.path.commonprefix([path[:-1] for path in inside or tensors])
     left = [path for path in tensors if path[: len(home)] == tuple(home) and path not in inside]
     others = {".".join(path[len(home) :]): tensors[path] for path in left if not path[-1].endswith(DERIVED)}
-    return EncoderTensors({own: tensors[path] for own, path in paths.items()}, others, taken)
+    names = {own: ".".join(path) for own, path in paths.items()}
+    return EncoderTensors({own: tensors[path] for own, path in paths.items()}, others, taken, names)
+
+
+def layout_of(found: EncoderTensors) -> str:
+    """Whose layout the names of an encoder in a file are, in words; what wraps them does not matter.
+
+    Names tell no more than the table above: VoCo's and the published code's are the same.
+    """
+    mlp = next((name for own, name in found.names.items() if ".mlp.linear1." in own), "")
+    words = [word for word in mlp.split(".") if word not in WRAPPERS]
+    name = ".".join(words)
+    for pattern, whose in LAYOUTS:
+        if pattern.search(name):
+            return whose
+    if re.match(r"((state_dict|model)\.)?swinViT\.", name):
+        decoder = any(other.startswith("decoder") for other in found.others)
+        return f"MONAI's SwinUNETR, {'with its decoder' if decoder else 'its encoder alone'}"
+    return f"names of MONAI's Swin transformer, such as {mlp}"
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:

@@ -96,5 +96,5 @@ def shipped_record(name: str) -> dict:
 def _open(file: Path, in_channels: int | None = None) -> Encoder:
     encoder, report = load_encoder(file, in_channels)
     if report.missing or report.wrong_shape:  # what else a file holds (heads, a teacher) is no concern of the encoder
-        raise ValueError(f"{file} does not fit the encoder it describes: {report}")
+        raise ValueError(f"{file} does not fit the encoder it describes: {report.brief()}")
     return encoder.eval()
