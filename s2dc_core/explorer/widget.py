@@ -31,6 +31,7 @@ from s2dc_core.explorer.maps import (
     scan_problem,
     usable_label,
     voxel_at,
+    words_of,
 )
 from s2dc_core.explorer.panel import Panel
 from s2dc_core.features import TokenMap
@@ -251,13 +252,11 @@ class Explorer(Frame):
 
     def _organ(self) -> str | None:
         """Name of the organ that the anchor lies in, or None."""
-        label = usable_label(self.scan)
-        return None if label is None else self.maps.names(self.volume).get(int(label[self.voxel]))
+        return self.maps.organ_at(self.volume, self.voxel)
 
     def _where(self) -> str:
         organ, place = self._organ(), place_of(self.voxel, self.scan.affine)
-        told = ", ".join(f"{value:.1f}" for value in place)
-        return f"anchor{f' in {organ}' if organ else ''}: voxel {self.voxel}, ({told}) mm"
+        return f"anchor{f' in {organ}' if organ else ''}: voxel {self.voxel}, {words_of(place)}"
 
 
 def explore(
