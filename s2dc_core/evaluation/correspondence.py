@@ -168,9 +168,7 @@ def body_tokens(token_map: TokenMap, body: Shaped[Tensor, "x y z"], share: Real 
         raise ValueError(f"share {share} is not in (0, 1]")
     grid, patch = token_map.features.shape[:3], token_map.patch
     if body.ndim != 3 or any(-(-s // p) != g for s, p, g in zip(body.shape, patch, grid, strict=True)):
-        raise ValueError(
-            f"a mask of {tuple(body.shape)} voxels does not lie under {tuple(grid)} tokens of {patch} voxels"
-        )
+        raise ValueError(f"a mask of {tuple(body.shape)} voxels does not lie under {tuple(grid)} tokens of {patch} voxels")
     missing = [side for s, p, g in zip(body.shape, patch, grid, strict=True) for side in (g * p - s, 0)][::-1]
     padded = torch.nn.functional.pad(body.float(), missing)
     kinds = dict(zip(("i", "j", "k"), patch, strict=True))

@@ -23,10 +23,10 @@ class MapControls(VBox):
         colours: one of COLOUR_MAPS.
     """
 
-    def __init__(self, levels: Sequence[int]):
+    def __init__(self, levels: Sequence[int], threshold: float = 0.5):
         joined = [("levels " + " + ".join(map(str, levels)), JOINED)] if len(levels) > 1 else []
         self.level = choice("tokens", [*joined, *((f"level {level}", level) for level in levels)])
-        self.threshold = _slider("threshold", 0.5)
+        self.threshold = _slider("threshold", threshold)
         self.opacity = _slider("opacity", 0.7)
         self.colours = choice("colours", COLOUR_MAPS)
         super().__init__([HBox(row, layout=Layout(flex_flow="row wrap", grid_gap="2px 6px")) for row in self.rows()])
@@ -94,7 +94,7 @@ class PairControls(MapControls):
     def __init__(self, levels: Sequence[int], align: bool):
         look = {"indent": False, "layout": Layout(width="200px")}
         self.align = Checkbox(align, description="align the two patients", **look)
-        super().__init__(levels)
+        super().__init__(levels, threshold=0.3)  # two patients are less alike than one is to itself
 
     def rows(self) -> Sequence[Sequence[Widget]]:
         """The controls as they are laid out."""

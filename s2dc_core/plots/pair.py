@@ -1,5 +1,6 @@
 """The same place in two patients: where somebody clicked in the one, and what that finds in the other."""
 
+from numbers import Real
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -32,7 +33,7 @@ class Found(Protocol):
     affine: np.ndarray
 
 
-def plot_pair(scan_a: Pictured, scan_b: Pictured, match: Found, plane: str = "axial", threshold: float = 0.5) -> Figure:
+def plot_pair(scan_a: Pictured, scan_b: Pictured, match: Found, plane: str = "axial", threshold: Real = 0.0) -> Figure:
     """Left the clicked place in A, then the one that was found in B, and over B the similarity with the clicked token.
 
     Each slice goes through its own place (+).
@@ -41,7 +42,7 @@ def plot_pair(scan_a: Pictured, scan_b: Pictured, match: Found, plane: str = "ax
         scan_a, scan_b: in which was clicked, and searched.
         match: of explorer.match_at.
         plane: of all slices: "axial", "coronal" or "sagittal".
-        threshold: cosine from which on the similarity is drawn.
+        threshold: cosine below which the map is clear.
     """
     asked, found = ((s.affine @ [*v, 1.0])[:3] for s, v in ((scan_a, match.clicked), (scan_b, match.voxel)))
     # The middle of the last token may lie on the volume's rim, or just beyond it; the voxel next to it lies inside.
@@ -50,16 +51,16 @@ def plot_pair(scan_a: Pictured, scan_b: Pictured, match: Found, plane: str = "ax
     tallest = max(abs((top - bottom) / (right - left)) for left, right, bottom, top in shapes)
     shown = match.similarity.numpy()
     over = {"overlay": np.where(shown >= threshold, shown, np.nan), "overlay_affine": match.affine}
-    over |= {"overlay_vmin": threshold, "overlay_vmax": 1.0, "overlay_alpha": 0.75}
+    over |= {"overlay_vmin": threshold, "overlay_vmax": 1.0, "overlay_alpha": 0.7}
     titles = [f"clicked in {scan_a.name}\n{_mm(asked)}", f"found in {scan_b.name}\n{_mm(match.mm)}"]
     titles.append(f"similar to the clicked token\ncosine {match.cosine:.2f} at the cross")
-    with figure_grid(1, 3, size=(3.8, 3.8 * min(tallest, 1.4) + 0.75)) as (figure, axes):
+    with figure_grid(1, 3, size=(3.8, 3.5 * min(tallest, 1.4) + 0.6)) as (figure, axes):
         for panel, (scan, place, mark), title, extra in zip(axes[0], views, titles, ({}, {}, over), strict=True):
             low, high = display_window(scan.modality) or (None, None)
             look = {"mark": mark, "vmin": low, "vmax": high, "title": wrapped(title, 36), **extra}
             drawn = show_slice(panel, scan.raw, scan.affine, plane, place, **look)
         label = "cosine with the clicked token"
-        figure.colorbar(drawn.overlay, ax=axes, shrink=0.85, aspect=25, label=label, extend="min")
+        figure.colorbar(drawn.overlay, ax=axes, shrink=0.85, aspect=25, pad=0.01, label=label, extend="min")
     return figure
 
 
