@@ -114,9 +114,14 @@ def level_of(token_map: TokenMap, widths: Sequence[int], level: int | None) -> T
         token_map: of several levels, see `features.token_features`.
         widths: channels of each level.
         level: its place among the levels, 0 for the finest.
+
+    Raises:
+        ValueError: for tokens of other widths, such as reduced ones.
     """
-    if level is None:
+    if level is None or len(widths) == 1:
         return token_map
+    if (channels := token_map.features.shape[-1]) != sum(widths):
+        raise ValueError(f"tokens of {channels} channels, not {sum(widths)}: no single level can be cut out of them")
     return token_map._replace(features=token_map.features.split(list(widths), dim=-1)[level])
 
 

@@ -54,13 +54,13 @@ def plot_pair(scan_a: Pictured, scan_b: Pictured, match: Found, plane: str = "ax
     over |= {"overlay_vmin": threshold, "overlay_vmax": 1.0, "overlay_alpha": 0.7}
     titles = [f"clicked in {scan_a.name}\n{_mm(asked)}", f"found in {scan_b.name}\n{_mm(match.mm)}"]
     titles.append(f"similar to the clicked token\ncosine {match.cosine:.2f} at the cross")
-    with figure_grid(1, 3, size=(3.8, 3.5 * min(tallest, 1.4) + 0.6)) as (figure, axes):
+    with figure_grid(1, 3, size=(3.8, 3.5 * min(tallest, 1.4) + 0.7)) as (figure, axes):
         for panel, (scan, place, mark), title, extra in zip(axes[0], views, titles, ({}, {}, over), strict=True):
             low, high = display_window(scan.modality) or (None, None)
             look = {"mark": mark, "vmin": low, "vmax": high, "title": wrapped(title, 36), **extra}
             drawn = show_slice(panel, scan.raw, scan.affine, plane, place, **look)
         label = "cosine with the clicked token"
-        figure.colorbar(drawn.overlay, ax=axes, shrink=0.85, aspect=25, pad=0.01, label=label, extend="min")
+        figure.colorbar(drawn.overlay, ax=axes, shrink=0.85, aspect=25, pad=0.01, label=label)
     return figure
 
 
