@@ -1,6 +1,5 @@
 """The explorer of two patients: click in one, and see where the other has the same place."""
 
-import html
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -24,10 +23,10 @@ from s2dc_core.explorer.maps import (
     place_of,
     scan_problem,
     voxel_at,
-    words_of,
 )
 from s2dc_core.explorer.match import Pair, PairMatch, aligned, match_at, side_of
 from s2dc_core.explorer.panel import Panel
+from s2dc_core.explorer.words import DOT, match_words, particulars, place_words
 from s2dc_core.features import TokenMap
 from s2dc_core.geometry import check_fits
 from s2dc_core.library import open_weights
@@ -75,8 +74,8 @@ class PairExplorer(Frame):
         Raises:
             ValueError: for a voxel in air, or a scan that cannot be encoded or has no token in its body.
         """
-        pair = self.pair()
         self.match = None
+        pair = self.pair()
         self.match = match_at(self.voxel, getattr(pair, self.clicked), getattr(pair, self.other))
         return self.match
 
@@ -119,8 +118,8 @@ class PairExplorer(Frame):
         for control in (self.controls.threshold, self.controls.opacity, self.controls.colours):
             control.observe(lambda _: self._dress(), "value")
         self.lay_out(self.controls)
-        for side, panel in zip(SIDES, self.panels, strict=True):
-            panel.load(anatomy(self.scans[side]), (0.5, 0.5, 0.5))
+        for panel, scan in zip(self.panels, self.scans.values(), strict=True):
+            panel.load(anatomy(scan), (0.5, 0.5, 0.5))
         self._show()
 
     def _hear(self, mm: list[float], _: Panel, side: str) -> None:
@@ -132,13 +131,14 @@ class PairExplorer(Frame):
     def _show(self, by_hand: bool = False) -> None:
         """Search anew, and bring both viewers up to date: the map, the crosshairs, then the line."""
         with self._telling():
+            self.match = None
             try:
-                self.pair()
+                self.pair()  # in which scans may be read, or aligned
                 began = time.perf_counter()
                 match = self.find()
                 self._show_maps()
                 self._point(self.other, match.voxel)
-                self._say(f"{self._told()} &nbsp;·&nbsp; {1000 * (time.perf_counter() - began):.0f} ms")
+                self._say(self._told(time.perf_counter() - began))
             finally:  # a click in air shows no map, but the place itself
                 if not by_hand:
                     self._point(self.clicked, self.voxel)
@@ -165,37 +165,14 @@ class PairExplorer(Frame):
             panel.dress(**self.controls.look_of_map(side == self.other and self.match is not None))
             panel.show_layers({})
 
-    def _told(self) -> str:
-        """The match in words, and below it what is particular about the two scans."""
-        match = self.match
-        mutual = "it finds the way back" if match.mutual else "its own best match lies elsewhere"
-        second = f", {match.margin:.3f} above the second best" if np.isfinite(match.margin) else ""
-        lines = [
-            f"{self._where(self.clicked, match.clicked, place_of(match.clicked, self.scans[self.clicked].affine))} "
-            f"&rarr; <b>{self._where(self.other, match.voxel, match.mm)}</b> &nbsp;·&nbsp; "
-            f"cosine {match.cosine:.2f}{second} &nbsp;·&nbsp; {'' if match.mutual else 'not '}mutual: {mutual}",
-            *map(html.escape, self._particulars()),
-        ]
-        return "<br>".join(lines[:1] + [" &nbsp;·&nbsp; ".join(lines[1:])] * (len(lines) > 1))
-
-    def _where(self, side: str, voxel: Sequence[int], mm: Point) -> str:
-        organ = self.maps.organ_at(side, voxel)
-        return html.escape(f"{side}{f', {organ}' if organ else ''}: {words_of(mm)}")
-
-    def _particulars(self) -> list[str]:
-        """The alignment, and in what the two scans differ."""
-        left, right = (self.scans[side] for side in SIDES)
-        found, told = self.pair().alignment, []
-        if found is not None:
-            told.append(f"aligned by {found.inliers.sum()} matches, which it misses by {found.error:.0f} mm")
-        elif self.controls.align.value:
-            told.append("no alignment was found, too few matches agree: this is the match by features alone")
-        if left.modality != right.modality:
-            told.append(f"two modalities, {ui.modality_of(left)} and {ui.modality_of(right)}")
-        if not np.allclose(left.spacing, right.spacing, atol=0.01):
-            sides = [" x ".join(f"{side:.3g}" for side in scan.spacing) for scan in (left, right)]
-            told.append(f"two spacings, {sides[0]} and {sides[1]} mm: equal tokens are of unequal size")
-        return told
+    def _told(self, seconds: float) -> str:
+        """The match in words, and below it what is particular about the two scans, and how long it took."""
+        match, places = self.match, []
+        asked = place_of(match.clicked, self.scans[self.clicked].affine)
+        for side, voxel, mm in ((self.clicked, match.clicked, asked), (self.other, match.voxel, match.mm)):
+            places.append(place_words(side, self.maps.organ_at(side, voxel), mm))
+        notes = particulars(self.scans, self.controls.align.value, self.pair().alignment)
+        return f"{match_words(match, *places)}<br>{DOT.join([*notes, f'found in {1000 * seconds:.0f} ms'])}"
 
     def _sliders(self) -> VBox:
         """The fallback: choose the side, the tokens and the voxel; every change draws `figure` anew."""
