@@ -9,8 +9,14 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from s2dc_core.evaluation.alignment import WEIGHT, Alignment, align
-from s2dc_core.evaluation.correspondence import body_tokens, check_comparable, token_centres, token_sides
+from s2dc_core.evaluation.alignment import WEIGHT, Alignment, align_matches
+from s2dc_core.evaluation.correspondence import (
+    body_tokens,
+    check_comparable,
+    match_tokens,
+    token_centres,
+    token_sides,
+)
 from s2dc_core.features import TokenMap
 from s2dc_core.matching import unit_length
 
@@ -32,11 +38,18 @@ class Side(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two scans to click in; `alignment`, left mm to right mm, is None where there is none."""
+    """Two scans to click in.
+
+    Attributes:
+        left, right: both scans.
+        alignment: left mm to right mm; None where there is none.
+        mutual: the mutual matches it was sought in. One that agrees with few of them is not to be trusted.
+    """
 
     left: Side
     right: Side
     alignment: Alignment | None = None
+    mutual: int = 0
 
 
 class PairMatch(NamedTuple):
@@ -86,7 +99,8 @@ def aligned(pair: Pair) -> Pair:
     """
     left, right = pair.left, pair.right
     masks = [side.inside.reshape(side.tokens.features.shape[:3]) for side in (left, right)]
-    found = align(right.tokens, left.tokens, source_inside=masks[1], target_inside=masks[0])
+    matches = match_tokens(right.tokens, left.tokens, source_inside=masks[1], target_inside=masks[0])
+    found = align_matches(matches, token_sides(right.tokens))
     if found is None:
         return pair
     token = float(np.mean(token_sides(right.tokens)))
@@ -95,7 +109,7 @@ def aligned(pair: Pair) -> Pair:
         side._replace(places=torch.from_numpy(place / token).float())
         for side, place in zip((left, right), places, strict=True)
     )
-    return Pair(left, right, found)
+    return Pair(left, right, found, int(matches.mutual.sum()))
 
 
 def match_at(voxel: Sequence[Integral] | np.ndarray, source: Side, target: Side, weight: Real = WEIGHT) -> PairMatch:

@@ -171,7 +171,7 @@ class PairExplorer(Frame):
         asked = place_of(match.clicked, self.scans[self.clicked].affine)
         for side, voxel, mm in ((self.clicked, match.clicked, asked), (self.other, match.voxel, match.mm)):
             places.append(place_words(side, self.maps.organ_at(side, voxel), mm))
-        notes = particulars(self.scans, self.controls.align.value, self.pair().alignment)
+        notes = particulars(self.scans, self.controls.align.value, self.pair())
         return f"{match_words(match, *places)}<br>{DOT.join([*notes, f'found in {1000 * seconds:.0f} ms'])}"
 
     def _sliders(self) -> VBox:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from s2dc_core.data import Scan
-from s2dc_core.evaluation.alignment import Alignment
 from s2dc_core.explorer.controls import modality_of
 from s2dc_core.explorer.maps import words_of
-from s2dc_core.explorer.match import PairMatch
+from s2dc_core.explorer.match import Pair, PairMatch
 
 DOT = " &nbsp;·&nbsp; "
 
@@ -31,18 +30,19 @@ def place_words(side: str, organ: str | None, mm: np.ndarray) -> str:
     return html.escape(f"{side}{f', {organ}' if organ else ''}: {words_of(mm)}")
 
 
-def particulars(scans: Mapping[str, Scan], align: bool, alignment: Alignment | None) -> list[str]:
+def particulars(scans: Mapping[str, Scan], align: bool, pair: Pair) -> list[str]:
     """In what two scans differ, and what became of the alignment, a sentence each.
 
     Args:
         scans: "left" and "right".
         align: whether it is wanted.
-        alignment: None if none is wanted, or none was found.
+        pair: with its alignment, if one is wanted and was found.
     """
     left, right = scans["left"], scans["right"]
     told = []
-    if alignment is not None:
-        told.append(f"aligned by {alignment.inliers.sum()} matches, which it misses by {alignment.error:.0f} mm")
+    if (found := pair.alignment) is not None:
+        agree = f"{found.inliers.sum()} of {pair.mutual} mutual matches"
+        told.append(f"aligned by {agree}, which it misses by {found.error:.0f} mm")
     elif align:
         told.append("no alignment was found, too few matches agree: this is the match by features alone")
     if left.modality != right.modality:

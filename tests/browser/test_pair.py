@@ -83,7 +83,7 @@ def test_a_click_in_air_shows_no_map(notebook):
     facts = notebook.facts(lambda facts: facts["air"] and facts["opacity"] == [0, 0])
     assert "lies in air: click in the body" in facts["status"]
     notebook.page.wait_for_timeout(1000)  # until the map is gone, which tints the greys
-    click(notebook, "A", 1)  # the viewers still stand where the last match was
+    click(notebook, "B", 1)  # the viewers still stand where the last match was
 
 
 def test_how_long_a_click_takes(lab, browser, pictures):
