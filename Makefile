@@ -19,7 +19,7 @@ endif
 help:
 	@echo "make notebooks   run every notebook; results in outputs/   (PROFILE=ci|teaching|gpu|paper, ARGS='--only 01')"
 	@echo "make test        run every test, the notebooks in seconds among them   (ARGS='-k geometry')"
-	@echo "make test-browser   click in the explorer, in JupyterLab and Chromium (Debian: apt-get install chromium); results in outputs/browser"
+	@echo "make test-browser   click in the explorers, in JupyterLab and Chromium (Debian: apt-get install chromium); results in outputs/browser"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make book        build the site of notebooks and reference; results in outputs/book/html   (runs first what has not run)"
 	@echo "make study       train the shipped weights again and measure what they give (7 hours); results in outputs/study   (with S2DC_DATA also real scans)"

@@ -24,7 +24,7 @@ DOORS = {
     "library": ("training",),
     "downstream": ("data", "training", "library"),
     "evaluation": ("data",),
-    "explorer": ("data", "evaluation"),
+    "explorer": ("data", "evaluation", "library"),
     "exercises": (),
 }
 """What each room may import from, beside the method, its appendix and itself."""

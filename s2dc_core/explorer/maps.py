@@ -83,14 +83,18 @@ def voxel_at(mm: Point, affine: Float[np.ndarray, "4 4"], shape: Sequence[int]) 
         raise ValueError(f"{mm} is no place (x, y, z) in mm")
     index = (np.linalg.inv(check_affine(affine)) @ [*place, 1.0])[:3] + 0.5
     if (index < -EDGE).any() or (index > np.add(shape, EDGE)).any():
-        told = ", ".join(f"{value:.1f}" for value in place)
-        raise ValueError(f"({told}) mm lies outside the volume: click inside it")
+        raise ValueError(f"{words_of(place)} lies outside the volume: click inside it")
     return tuple(int(i) for i in np.clip(np.floor(index), 0, np.subtract(shape, 1)))
 
 
 def place_of(voxel: Sequence[Integral] | np.ndarray, affine: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, " 3"]:
     """Centre of a voxel in world mm."""
     return (affine @ [*(float(v) for v in voxel), 1.0])[:3]
+
+
+def words_of(mm: Point) -> str:
+    """A place as text."""
+    return f"({', '.join(f'{value:.1f}' for value in mm)}) mm"
 
 
 def first_anchor(scan: Scan) -> tuple[int, int, int]:
@@ -110,9 +114,14 @@ def level_of(token_map: TokenMap, widths: Sequence[int], level: int | None) -> T
         token_map: of several levels, see `features.token_features`.
         widths: channels of each level.
         level: its place among the levels, 0 for the finest.
+
+    Raises:
+        ValueError: for tokens of other widths, such as reduced ones.
     """
-    if level is None:
+    if level is None or len(widths) == 1:
         return token_map
+    if (channels := token_map.features.shape[-1]) != sum(widths):
+        raise ValueError(f"tokens of {channels} channels, not {sum(widths)}: no single level can be cut out of them")
     return token_map._replace(features=token_map.features.split(list(widths), dim=-1)[level])
 
 
@@ -148,6 +157,11 @@ class TokenMaps:
             one = self.scans[scan]
             self._names[scan] = structure_names(one._replace(label=usable_label(one)))
         return self._names[scan]
+
+    def organ_at(self, scan: str, voxel: Sequence[Integral]) -> str | None:
+        """Name of the organ that a voxel lies in, or None."""
+        label = usable_label(self.scans[scan])
+        return None if label is None else self.names(scan).get(int(label[tuple(voxel)]))
 
     def of(self, scan: str, title: str, level: int | None = None) -> TokenMap:
         """Tokens of one level of the encoder, or of all levels joined; single levels are cut out of the joined ones.

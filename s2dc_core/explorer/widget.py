@@ -5,19 +5,17 @@ import html
 import io
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import RLock
 
 import nibabel as nib
-from ipywidgets import HBox, Image, IntSlider, Layout, VBox
+from ipywidgets import Image, IntSlider, Layout, VBox
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from s2dc_core.data import Scan
 from s2dc_core.explorer import controls as ui
-from s2dc_core.explorer.browser import Browser
+from s2dc_core.explorer.frame import Frame
 from s2dc_core.explorer.maps import (
     Look,
     Point,
@@ -33,6 +31,7 @@ from s2dc_core.explorer.maps import (
     scan_problem,
     usable_label,
     voxel_at,
+    words_of,
 )
 from s2dc_core.explorer.panel import Panel
 from s2dc_core.features import TokenMap
@@ -43,11 +42,8 @@ MOST = 4
 PATIENCE = 0.15
 """Seconds without another click before the chart is drawn: maps come first, and dragging stays fluent."""
 
-WAITING = "The interactive view opens here in JupyterLab, in a browser with WebGL 2."
-NO_WEBGL = "This browser has no WebGL 2, which the 3D viewer needs. Here are slices with sliders instead."
 
-
-class Explorer(VBox):
+class Explorer(Frame):
     """The widget that `explore` returns.
 
     Attributes:
@@ -56,7 +52,6 @@ class Explorer(VBox):
         looks: title of each encoder to what it makes of the anchor; empty before the first map.
         panels: the viewers, in the order of the encoders; none before a browser with WebGL shows the widget.
         controls: see `controls.Controls`.
-        status: the line below the controls.
         folder: where `save` writes.
     """
 
@@ -66,14 +61,9 @@ class Explorer(VBox):
         self.volume = next(name for name, problem in self.problems.items() if problem is None)
         self.voxel = first_anchor(self.scan)
         self.looks: dict[str, Look] = {}
-        self.panels: list[Panel] = []
         self.controls = ui.Controls(maps.scans, maps.levels, self.volume)
-        self.status, self.chart = ui.message(WAITING), Image(format="png", layout=Layout(max_width="1100px"))
-        self.browser, self._pending, self._one_at_a_time = Browser(), None, RLock()
-        super().__init__([self.browser, self.status])
-        self.add_class("s2dc-explorer")
-        self.status.add_class("s2dc-status")
-        self.browser.observe(self._meet_browser, "webgl")
+        self.chart, self._pending = Image(format="png", layout=Layout(max_width="1100px")), None
+        super().__init__()
 
     @property
     def scan(self) -> Scan:
@@ -155,18 +145,9 @@ class Explorer(VBox):
             _write(plot_pictures(named, label_words(f"{self.volume}, {self._where()}")), path)
             self._say(f"View and maps saved in {told}")
 
-    def _meet_browser(self, change: dict) -> None:
-        if change["new"] and not self.panels:
-            self._start()
-        elif change["new"] is False:
-            self.panels = []
-            told = [NO_WEBGL, *(html.escape(problem) for problem in self.problems.values() if problem)]
-            self.children = [self.browser, ui.message("<br>".join(told), wrong=True), self._sliders()]
-
     def _start(self) -> None:
         self.panels = [Panel(title, self.click) for title in self.maps.encoders]
-        viewers = HBox(self.panels, layout=Layout(width="100%", grid_gap="6px"))
-        self.children = [self.browser, self.controls, viewers, self.status, self.chart]
+        self.lay_out(self.controls, self.chart)
         choices = self.controls
         choices.volume.observe(lambda change: change["new"] != self.volume and self.choose(change["new"]), "value")
         for control in (choices.level, choices.over, choices.outlines):
@@ -179,6 +160,9 @@ class Explorer(VBox):
     def _save_clicked(self) -> None:
         with self._telling():
             self.save()
+
+    def _shortcomings(self) -> list[str]:
+        return [problem for problem in self.problems.values() if problem]
 
     def _sliders(self) -> VBox:
         """The fallback: choose the volume, the tokens and the anchor's voxel; every change draws `figure` anew."""
@@ -220,14 +204,8 @@ class Explorer(VBox):
             self._say(told if problem is None else f"{told}<br>{html.escape(problem)}", wrong=problem is not None)
             self._draw_chart_soon()
 
-    def _look_of_map(self) -> dict:
-        shown = self.controls.over.value == ui.SIMILARITY
-        opacity = self.controls.opacity.value if shown else 0.0
-        return {
-            "threshold": self.controls.threshold.value,
-            "opacity": opacity,
-            "colormap": self.controls.colours.value,
-        }
+    def _look_of_map(self) -> dict[str, str | float]:
+        return self.controls.look_of_map(self.controls.over.value == ui.SIMILARITY)
 
     def _dress(self) -> None:
         """Opacities and colours of all that lies over the scans."""
@@ -274,28 +252,11 @@ class Explorer(VBox):
 
     def _organ(self) -> str | None:
         """Name of the organ that the anchor lies in, or None."""
-        label = usable_label(self.scan)
-        return None if label is None else self.maps.names(self.volume).get(int(label[self.voxel]))
+        return self.maps.organ_at(self.volume, self.voxel)
 
     def _where(self) -> str:
         organ, place = self._organ(), place_of(self.voxel, self.scan.affine)
-        told = ", ".join(f"{value:.1f}" for value in place)
-        return f"anchor{f' in {organ}' if organ else ''}: voxel {self.voxel}, ({told}) mm"
-
-    def _say(self, text: str, wrong: bool = False) -> None:
-        self.status.value = ui.message(text, wrong).value
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """One change at a time. An error becomes a line that says it; what was shown stays, and everything's use.
-
-        JupyterLab hands widgets' messages to a thread of their own, while a cell may call `click` in the main one.
-        """
-        with self._one_at_a_time:
-            try:
-                yield
-            except (ValueError, IndexError, OSError) as error:
-                self._say(html.escape(str(error)), wrong=True)
+        return f"anchor{f' in {organ}' if organ else ''}: voxel {self.voxel}, {words_of(place)}"
 
 
 def explore(

@@ -55,6 +55,7 @@ from s2dc_core.plots.heatmaps import (
     plot_own_mirror_other,
 )
 from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method
+from s2dc_core.plots.pair import plot_pair
 from s2dc_core.plots.pca import (
     ColourRow,
     as_colours,
@@ -131,6 +132,7 @@ __all__ = [
     "plot_offsets",
     "plot_organ_scores",
     "plot_own_mirror_other",
+    "plot_pair",
     "plot_peaks",
     "plot_pushes_and_pulls",
     "plot_pictures",

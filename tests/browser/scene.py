@@ -3,16 +3,18 @@
 import asyncio
 import json
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from s2dc_core.data import Scan, open_scan
-from s2dc_core.explorer import Explorer, explore
-from s2dc_core.explorer.maps import TokenMaps, place_of
+from s2dc_core.explorer import Explorer, PairExplorer, explore, explore_pair, match_at
+from s2dc_core.explorer.maps import TokenMaps, crosshair_at, place_of
+from s2dc_core.explorer.match import Pair, aligned, side_of
 from s2dc_core.explorer.panel import Panel
-from s2dc_core.features import similarity_heatmap
+from s2dc_core.features import similarity_heatmap, token_features
 from s2dc_core.library import open_weights
 
 SHAPE, LEVELS, START = (64, 64, 64), (1, 2), (31, 31, 32)
@@ -79,31 +81,40 @@ def open_explorer(facts: str) -> Explorer:
     shown, encoders = scans(), {name: open_weights(name) for name in ("untrained", "s2dc")}
     explorer = explore(shown, encoders, LEVELS, folder="saved")
     explorer.voxel = START
-    own, loop = TokenMaps(shown, encoders, LEVELS), asyncio.get_running_loop()
+    own = TokenMaps(shown, encoders, LEVELS)
 
     def start_anew(_: dict) -> None:
         explorer.click(place_of(START, explorer.scan.affine))
 
-    def again() -> None:
-        loop.call_later(PAUSE, again)  # first, so that it goes on whatever happens
-        with explorer._one_at_a_time:  # clicks change the explorer in another thread than this one
-            write(explorer, own, Path(facts))
-
     # The explorer hears of a choice once a browser is there, and this after it.
     explorer.browser.observe(lambda _: explorer.controls.volume.observe(start_anew, "value"), "webgl")
-    again()
+    keep_writing(explorer, lambda: facts_of(explorer, own), Path(facts))
     return explorer
 
 
-def write(explorer: Explorer, own: TokenMaps, path: Path) -> None:
-    """Write the anchor, and whether each viewer's map is what the pure functions make of it, as JSON.
+def keep_writing(explorer: Explorer | PairExplorer, tell: Callable[[], dict], path: Path) -> None:
+    """Write what is told of an explorer into a file, again and again, as JSON."""
+    loop = asyncio.get_running_loop()
+
+    def again() -> None:
+        loop.call_later(PAUSE, again)  # first, so that it goes on whatever happens
+        with explorer._one_at_a_time:  # clicks change the explorer in another thread than this one
+            facts = json.dumps(tell())
+        scratch = path.with_suffix(".part")
+        scratch.write_text(facts)
+        scratch.replace(path)  # whoever reads it meanwhile sees a whole file
+
+    again()
+
+
+def facts_of(explorer: Explorer, own: TokenMaps) -> dict:
+    """The anchor, and whether each viewer's map is what the pure functions make of it.
 
     Args:
         explorer: as it is now.
         own: token maps that the explorer has no part in.
-        path: of the file.
     """
-    facts = {
+    return {
         "voxel": [int(v) for v in explorer.voxel],
         "volume": explorer.volume,
         "level": explorer.controls.chosen_level,
@@ -112,9 +123,6 @@ def write(explorer: Explorer, own: TokenMaps, path: Path) -> None:
         "status": explorer.status.value,
         "saved": sorted(file.name for file in explorer.folder.glob("[!.]*")),
     }
-    scratch = path.with_suffix(".part")
-    scratch.write_text(json.dumps(facts))
-    scratch.replace(path)  # whoever reads it meanwhile sees a whole file
 
 
 def compared(explorer: Explorer, own: TokenMaps, panel: Panel) -> dict[str, float | bool]:
@@ -131,3 +139,52 @@ def compared(explorer: Explorer, own: TokenMaps, panel: Panel) -> dict[str, floa
     cell = tuple(v // p for v, p in zip(explorer.voxel, token_map.patch, strict=True))
     sent = np.array_equal(panel.wanted, wanted.ravel(order="F"))
     return {"self": float(shown[cell]), "equal": bool(np.array_equal(shown, wanted)), "sent": bool(sent)}
+
+
+def open_pair(left: str, right: str, facts: str) -> PairExplorer:
+    """The explorer of two patients of LEVELS, as `open_explorer`; in the affines' scans one finds every token again."""
+    shown = {name: scan_of(name, affine) for name, affine in affines().items()}
+    shown |= {name: scans()["large"] for name in ("large", "other") if name in (left, right)}
+    if right == "other":
+        shown["other"] = open_scan("phantom_ct", seed=4, shape=(96, 96, 96), spacing=(2.5, 2.5, 2.5))
+    encoder, pair = open_weights("s2dc"), (shown[left], shown[right])
+    explorer = explore_pair(*pair, encoder, levels=LEVELS)
+    if left in affines():
+        explorer.voxel = START
+        explorer.controls.opacity.value = 0.0  # so that the greys are to be seen
+    how = [{"affine": scan.affine, "background": scan.background} for scan in pair]
+    tokens = [token_features(encoder, scan.volume, LEVELS, **one) for scan, one in zip(pair, how, strict=True)]
+    plain = Pair(*(side_of(of_scan, scan.foreground) for of_scan, scan in zip(tokens, pair, strict=True)))
+    own = {False: plain, True: aligned(plain)}
+    keep_writing(explorer, lambda: facts_of_pair(explorer, own), Path(facts))
+    return explorer
+
+
+def facts_of_pair(explorer: PairExplorer, own: Mapping[bool, Pair]) -> dict:
+    """What was clicked and found, and whether the viewers show what `match_at` finds.
+
+    Args:
+        explorer: as it is now.
+        own: without and with the alignment, sides that the explorer has no part in.
+    """
+    facts = {
+        "clicked": explorer.clicked,
+        "voxel": [int(v) for v in explorer.voxel],
+        "align": explorer.controls.align.value,
+        "webgl": explorer.browser.webgl,
+        "status": explorer.status.value,
+        "air": explorer.match is None,
+        "opacity": [panel.map.opacity for panel in explorer.panels if panel.map is not None],
+    }
+    if explorer.match is None or not explorer.panels:
+        return facts | {"equal": False}
+    pair, match = own[facts["align"]], explorer.match
+    wanted = match_at(explorer.voxel, getattr(pair, explorer.clicked), getattr(pair, explorer.other))
+    panel, scan = explorer.panels[explorer.other == "right"], explorer.scans[explorer.other]
+    put = np.subtract(panel.viewer.scene.crosshair_pos, crosshair_at(wanted.voxel, scan))
+    drawn = np.array_equal(np.asarray(panel.map.img), wanted.similarity.numpy().ravel(order="F"))
+    same = (match.voxel, match.mutual, match.margin) == (wanted.voxel, wanted.mutual, wanted.margin)
+    return facts | {
+        "found": list(match.voxel),
+        "equal": bool(same and drawn and np.array_equal(match.mm, wanted.mm) and np.abs(put).max() < 1e-5),
+    }

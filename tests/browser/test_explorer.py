@@ -1,18 +1,16 @@
 """The explorer in real JupyterLab: a click at a known place, the anchor and the maps that the kernel makes of it."""
 
-import io
-import json
 import re
 
 import nibabel as nib
 import numpy as np
 import pytest
 from matplotlib.pyplot import imread
-from scipy import ndimage
 
 from s2dc_core.features import token_affine
 from tests.browser.conftest import ROOT, Notebook
-from tests.browser.scene import GREYS, MARKERS, START, affines
+from tests.browser.markers import canvas_of, click_times, seen
+from tests.browser.scene import MARKERS, START, affines
 
 pytestmark = pytest.mark.browser
 
@@ -34,36 +32,10 @@ def ready(facts):
     return len(maps) == 2 and all(one["equal"] and abs(one["self"] - 1) < 1e-5 for one in maps)
 
 
-def canvas_of(notebook, number=0):
-    """A viewer's canvas."""
-    return notebook.page.locator(".s2dc-explorer canvas").nth(number)
-
-
-def place_of(notebook, marker):
-    """Where a marker is seen on the first canvas, in pixels: the middle of the largest patch of its grey, or None."""
-    picture = imread(io.BytesIO(canvas_of(notebook).screenshot()), format="png")[..., :3] * 255
-    same = (np.abs(picture - GREYS[marker]).max(-1) <= 9) & (np.ptp(picture, axis=-1) <= 6)
-    patches, count = ndimage.label(ndimage.binary_opening(same, np.ones((5, 5))))
-    if not count:
-        return None
-    largest = 1 + int(np.argmax(ndimage.sum_labels(same, patches, range(1, count + 1))))
-    y, x = ndimage.center_of_mass(patches == largest)
-    return {"x": float(x), "y": float(y)}
-
-
 def choose(notebook, name, option):
     """Choose an option of one of the explorer's lists."""
     box = notebook.page.locator(".s2dc-explorer .widget-dropdown", has_text=name)
     box.locator("select").select_option(label=option)
-
-
-def seen(notebook, marker):
-    """The place of a marker, once the viewer has drawn it."""
-    for _ in range(100):
-        if place := place_of(notebook, marker):
-            return place
-        notebook.page.wait_for_timeout(100)
-    raise AssertionError(f"marker {marker} is not to be seen")
 
 
 def click(notebook, marker):
@@ -163,36 +135,9 @@ def test_a_notebook_opened_again_goes_on(notebook):
         click(notebook, marker)
 
 
-CLICK_TO_MAP = """
-() => ({promise: new Promise((answer) => {
-  const canvas = document.querySelector(".s2dc-explorer canvas");
-  const status = document.querySelector(".s2dc-explorer .s2dc-status");
-  let began = null;
-  canvas.addEventListener("mousedown", () => { began = performance.now(); }, {once: true, capture: true});
-  new MutationObserver((_, observer) => {
-    if (began === null) return;
-    observer.disconnect();
-    answer(performance.now() - began);
-  }).observe(status, {childList: true, subtree: true, characterData: true});
-})})
-"""
-"""The line below the controls is sent after the maps, so they are in the page once it has changed."""
-
-
 def test_how_long_a_click_takes(notebook, pictures):
     """From the mouse to the new maps in the page, at 96 x 96 x 96 voxels with 24 x 24 x 24 tokens, two encoders."""
     choose(notebook, "over it", "similarity")
     choose(notebook, "volume", "large")
     notebook.facts(lambda facts: facts["volume"] == "large" and ready(facts))
-    box, draw, times = canvas_of(notebook).bounding_box(), np.random.default_rng(0), []
-    for x, y in draw.uniform(0.2, 0.42, (20, 2)):
-        page = notebook.page
-        waiting = page.evaluate_handle(CLICK_TO_MAP)
-        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
-        times.append(waiting.evaluate("(waiting) => waiting.promise"))
-        notebook.facts(ready)
-        page.wait_for_timeout(1000)  # somebody looks; meanwhile the chart is drawn, once
-    median, high = np.quantile(times, (0.5, 0.95)).tolist()
-    found = {"clicks": len(times), "median ms": round(median), "95th percentile ms": round(high)}
-    (pictures / "click_to_map.json").write_text(json.dumps(found | {"ms": [round(value, 1) for value in times]}))
-    print(found)
+    click_times(notebook, ready, pictures / "click_to_map.json")

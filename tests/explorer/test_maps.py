@@ -96,6 +96,9 @@ def test_tokens_are_made_once_and_levels_are_cut_out_of_them(scan, monkeypatch):
     assert torch.allclose(sum(parts) / 2, similarity_heatmap(joined, voxel), atol=1e-5)
     with pytest.raises(ValueError, match="level 3 is none of the levels read"):
         own.of("body", "untrained", 3)
+    reduced = {"body": {"untrained": joined._replace(features=joined.features[..., :5])}}
+    with pytest.raises(ValueError, match="tokens of 5 channels, not 144: no single level can be cut out"):
+        maps.TokenMaps({"body": scan}, {"untrained": encoder}, (1, 2), reduced).of("body", "untrained", 1)
 
 
 def test_tokens_that_are_there_are_not_made_again(scan, monkeypatch):
