@@ -1,4 +1,4 @@
-"""Two patients brought over each other by their own matches: a robust affine, and a smooth deformation after it."""
+"""Two patients brought over each other by their own matches: a robust affine."""
 
 from collections.abc import Sequence
 from numbers import Real
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.interpolate import RBFInterpolator
+from scipy.ndimage import map_coordinates
 
 from s2dc_core.evaluation.correspondence import TokenMatches, match_tokens, token_sides
 from s2dc_core.features import TokenMap
@@ -28,43 +28,44 @@ class Alignment(NamedTuple):
         affine: [4, 4] float64, target mm to source mm.
         inliers: [M] bool, the matches that agree with it.
         error: root mean square of what the inliers miss, mm.
-        bend: further displacement, from target mm [N, 3] to mm in the source [N, 3]; None for none.
+        bend: further displacement in source mm, [X, Y, Z, 3] on the target's token grid; None for none.
+        grid: [4, 4] float64, token index to mm of that grid.
     """
 
     affine: np.ndarray
     inliers: np.ndarray
     error: float
-    bend: RBFInterpolator | None = None
+    bend: np.ndarray | None = None
+    grid: np.ndarray | None = None
 
     def __call__(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-        """Target places in mm, carried to the source, in mm."""
+        """Target places in mm, carried to the source, in mm; beyond the grid its border's displacement goes on."""
         moved = points @ self.affine[:3, :3].T + self.affine[:3, 3]
-        return moved if self.bend is None else moved + self.bend(points)
+        if self.bend is None:
+            return moved
+        to_grid = np.linalg.inv(self.grid)
+        cells = (points @ to_grid[:3, :3].T + to_grid[:3, 3]).T
+        further = [map_coordinates(self.bend[..., axis], cells, order=1, mode="nearest") for axis in range(3)]
+        return moved + np.stack(further, -1)
 
 
 WEIGHT = 0.03
 """What a squared distance of one token, after an alignment, takes off a cosine."""
 
 
-def align(source: TokenMap, target: TokenMap, *, deform: bool = False, seed: int = 0, **how) -> Alignment | None:
-    """Two scans aligned by the mutual matches of their tokens; see align_matches.
+def align(source: TokenMap, target: TokenMap, *, seed: int = 0, **how) -> Alignment | None:
+    """Two scans aligned by the mutual matches of their tokens; see align_matches, and deformation.bend for more.
 
     Args:
         how: masks and metric, as match_tokens takes them.
     """
-    return align_matches(match_tokens(source, target, **how), token_sides(source), deform=deform, seed=seed)
+    return align_matches(match_tokens(source, target, **how), token_sides(source), seed=seed)
 
 
 def align_matches(
-    matches: TokenMatches,
-    token_mm: Real | Sequence[Real],
-    *,
-    mutual: bool = True,
-    deform: bool = False,
-    tries: int = 4000,
-    seed: int = 0,
+    matches: TokenMatches, token_mm: Real | Sequence[Real], *, mutual: bool = True, tries: int = 4000, seed: int = 0
 ) -> Alignment | None:
-    """The affine on which most matches agree, by RANSAC, and a smooth deformation through its inliers if asked for.
+    """The affine on which most matches agree, by RANSAC.
 
     Of many affines through four matches each, the one is taken whose truncated squared errors sum to the least
     (MSAC; Torr and Zisserman 2000), after the best ones have been fitted to their inliers anew.
@@ -73,7 +74,6 @@ def align_matches(
         matches: of match_tokens.
         token_mm: side of a token in mm, or its three sides; an inlier misses by RESIDUAL tokens at most.
         mutual: let only mutual matches decide.
-        deform: add thin plates (smoothed) through what the inliers are left to miss.
         tries: affines that are tried.
         seed: of the draws.
 
@@ -94,11 +94,7 @@ def align_matches(
         return None
     inliers = np.zeros(len(used), bool)
     inliers[np.flatnonzero(used)[agree]] = True
-    bend = None
-    if deform:
-        rest = to[agree] - from_[agree] @ affine[:3, :3].T - affine[:3, 3]
-        bend = smooth_bend(from_[agree], rest, reach)
-    return Alignment(affine, inliers, float(np.sqrt(np.mean(missed[agree] ** 2))), bend)
+    return Alignment(affine, inliers, float(np.sqrt(np.mean(missed[agree] ** 2))))
 
 
 def robust_affine(
@@ -152,14 +148,6 @@ def refit(
             return None
         affine = np.linalg.lstsq(ends[agree], partners[agree], rcond=None)[0].T
     return affine if believable(affine[None, :, :3])[0] else None
-
-
-def smooth_bend(
-    points: Float[np.ndarray, "m 3"], moves: Float[np.ndarray, "m 3"], reach: Real, most: int = 1500
-) -> RBFInterpolator:
-    """Thin plates through the moves at some points, smoothed, since a match is no better than a token."""
-    step = -(-len(points) // most)
-    return RBFInterpolator(points[::step], moves[::step], kernel="linear", smoothing=reach * 3, neighbors=100)
 
 
 def _loss(affine: np.ndarray, points: np.ndarray, partners: np.ndarray, reach: float) -> float:

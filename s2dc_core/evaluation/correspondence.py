@@ -106,8 +106,8 @@ def check_comparable(source: TokenMap, target: TokenMap, metric: str = "cosine")
     channels = [token_map.features.shape[-1] for token_map in (source, target)]
     if channels[0] != channels[1]:
         raise ValueError(
-            f"tokens of {channels[0]} and {channels[1]} channels cannot be compared: encode both scans with one encoder "
-            "and the same levels"
+            f"tokens of {channels[0]} and {channels[1]} channels cannot be compared: "
+            "encode both scans with one encoder and the same levels"
         )
 
 

@@ -8,6 +8,7 @@ from s2dc_core.training.records import read_json, with_nan
 
 WEIGHTS = Path(str(resources.files("s2dc_core.library").joinpath("weights")))
 TRANSFER, ABLATION, FEW_LABELS = "transfer.json", "ablation.json", "few_labels.json"
+PATIENTS = "another_patient.json"
 
 
 def study_results() -> dict:
@@ -33,6 +34,11 @@ def ablation_results() -> dict:
 def few_label_results() -> dict:
     """Scores of real patients after few labels, by group, number of labels and arm, as `few_labels` measured them."""
     return _with_nan(read_result(FEW_LABELS), "groups", "probe", "tuned")
+
+
+def patient_results() -> dict:
+    """Scores of labels carried from patient to patient, by group, arm, seed, condition and pair."""
+    return read_result(PATIENTS)
 
 
 def _with_nan(results: dict, part: str, *scores: str) -> dict:

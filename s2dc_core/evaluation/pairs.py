@@ -1,0 +1,196 @@
+"""One labelled scan and one without labels: what each way of carrying the labels over finds, and how right it is."""
+
+from collections.abc import Callable, Collection
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from s2dc_core.data import Scan
+from s2dc_core.evaluation.alignment import WEIGHT, Alignment, align_matches
+from s2dc_core.evaluation.correctness import (
+    centroids,
+    dice_by_label,
+    landmark_errors,
+    nearest_found,
+    retrieval,
+)
+from s2dc_core.evaluation.correspondence import (
+    TokenMatches,
+    body_tokens,
+    chosen,
+    find_best,
+    lifted_by,
+    lifted_places,
+    match_tokens,
+    token_centres,
+    token_sides,
+)
+from s2dc_core.evaluation.deformation import bend
+from s2dc_core.evaluation.one_shot import carry_labels, in_box
+from s2dc_core.features import TokenMap, organ_grid
+
+WAYS = {
+    "nearest": "the label of the nearest token",
+    "place": "nearest, with the place in the body's box",
+    "aligned": "nearest, after an affine by their own mutual matches",
+    "deformed": "carried by that affine and a smooth deformation",
+}
+
+
+class Side(NamedTuple):
+    """A labelled scan, its tokens, those that lie in the body, and the label of each, [X, Y, Z]."""
+
+    scan: Scan
+    tokens: TokenMap
+    body: Tensor
+    owner: Tensor
+
+    @classmethod
+    def of(cls, scan: Scan, encode: Callable[[Scan], TokenMap]) -> "Side":
+        """A scan through an encoder, or whatever makes tokens of it.
+
+        Raises:
+            ValueError: for a scan without labels.
+        """
+        if scan.label is None:
+            raise ValueError(f"{scan.name} has no labels: there is nothing to carry over or to score")
+        tokens = encode(scan)
+        return cls(scan, tokens, body_tokens(tokens, scan.foreground), organ_grid(tokens, scan.label))
+
+
+class Weights(NamedTuple):
+    """What a squared distance takes off the score: in the body's box, and in tokens after an alignment.
+
+    Attributes:
+        place, aligned: chosen for each kind of features on bodies that are not scored.
+        metric: "cosine" or "euclidean", see match_tokens.
+    """
+
+    place: float = 10.0
+    aligned: float = WEIGHT
+    metric: str = "cosine"
+
+
+class Answers(NamedTuple):
+    """What was found for a target.
+
+    Attributes:
+        labels: of each way the label of every token, [X, Y, Z].
+        matches: the plain matches.
+        alignment: with its deformation; None where too few matches agree, and both ways are then the plain one.
+        carried: [I, J, K], the label of every voxel by the deformation; None without an alignment.
+    """
+
+    labels: dict[str, Tensor]
+    matches: TokenMatches
+    alignment: Alignment | None
+    carried: Tensor | None
+
+
+PLAIN = Weights()
+
+
+def answers(
+    labelled: Side, target: Side, weights: Weights = PLAIN, ways: Collection[str] = tuple(WAYS), seed: int = 0
+) -> Answers:
+    """What each of WAYS finds for a target; the target's own labels are not looked at.
+
+    Args:
+        labelled, target: through the same encoder.
+        weights: see Weights.
+        ways: those that are asked for; "nearest" is always there.
+        seed: of the alignment's draws.
+    """
+    masks = {"source_inside": labelled.body, "target_inside": target.body, "metric": weights.metric}
+    matches = match_tokens(labelled.tokens, target.tokens, **masks)
+    plain = _laid(target, matches.target, labelled.owner.flatten()[matches.source])
+    labels = {"nearest": plain}
+    if "place" in ways:
+        labels["place"] = nearest_with(labelled, target, weights.metric, weights.place)
+    if not {"aligned", "deformed"} & set(ways):
+        return Answers(labels, matches, None, None)
+    alignment = align_matches(matches, token_sides(labelled.tokens), seed=seed)
+    if alignment is None:
+        return Answers(labels | dict.fromkeys(("aligned", "deformed"), plain), matches, None, None)
+    labels["aligned"] = nearest_with(labelled, target, weights.metric, weights.aligned, alignment)
+    if "deformed" not in ways:
+        return Answers(labels, matches, alignment, None)
+    bent, scan = bend(labelled.tokens, target.tokens, alignment, **masks), target.scan
+    carried = carry_labels(labelled.scan.label, labelled.scan.affine, scan.raw.shape, scan.affine, bent)
+    labels["deformed"] = organ_grid(target.tokens, carried) if carried.any() else torch.zeros_like(plain)
+    return Answers(labels, matches, bent, carried)
+
+
+def nearest_with(
+    labelled: Side, target: Side, metric: str, weight: Real, alignment: Alignment | None = None
+) -> Int[Tensor, "x y z"]:
+    """The label of the nearest token, with the distance of two places in the score.
+
+    Args:
+        weight: of the squared distance, in tokens after the alignment, or in the boxes of both bodies without one.
+    """
+    lift = lifted_by(metric)
+    (keys, of_keys), (queries, of_queries) = (chosen(side.tokens, side.body) for side in (labelled, target))
+    here, there = token_centres(target.tokens)[of_queries.numpy()], token_centres(labelled.tokens)[of_keys.numpy()]
+    if alignment is None:
+        here, there = in_box(here), in_box(there)
+    else:
+        side = float(np.mean(token_sides(labelled.tokens)))
+        here, there = alignment(here) / side, there / side
+    asks = _beside(lift(queries, True), lifted_places(here, weight, True))
+    lies = _beside(lift(keys, False), lifted_places(there, weight, False))
+    return _laid(target, of_queries, labelled.owner.flatten()[of_keys[find_best(asks, lies, 1).index[:, 0]]])
+
+
+def _beside(features: Tensor, places: Tensor) -> Tensor:
+    return torch.cat([features, places.to(features.device)], 1)
+
+
+def _laid(target: Side, index: Tensor, labels: Tensor) -> Int[Tensor, "x y z"]:
+    laid = labels.new_zeros(target.owner.numel())
+    laid[index] = labels
+    return laid.view_as(target.owner)
+
+
+class PairScores(NamedTuple):
+    """How right the answers are.
+
+    Attributes:
+        dice: {way: {label: Dice in tokens}}.
+        voxel_dice: {label: Dice in voxels} of the labels that the deformation carried; empty without an alignment.
+        retrieval: {label: share} of plain matches.
+        landmarks: {way: {label: mm}} of "nearest" and "deformed".
+        inliers, mutual: matches that the alignment rests on, and those it was sought in.
+    """
+
+    dice: dict[str, dict[int, float]]
+    voxel_dice: dict[int, float]
+    retrieval: dict[int, float]
+    landmarks: dict[str, dict[int, float]]
+    inliers: int
+    mutual: int
+
+
+def score_answers(found: Answers, labelled: Side, target: Side) -> PairScores:
+    """The answers compared with the target's own labels.
+
+    Raises:
+        ValueError: if the two scans share no label.
+    """
+    common = set(labelled.owner.unique().tolist()) & set(target.owner.unique().tolist()) - {0}
+    if not common:
+        raise ValueError(f"{labelled.scan.name} and {target.scan.name} share no label that fills a token")
+    of = [centroids(side.scan.label, side.scan.affine) for side in (target, labelled)]
+    ways = {"nearest": nearest_found(found.matches)} | ({"deformed": found.alignment} if found.alignment else {})
+    return PairScores(
+        dice={way: dice_by_label(target.owner, labels) for way, labels in found.labels.items()},
+        voxel_dice={} if found.carried is None else dice_by_label(target.scan.label.long(), found.carried),
+        retrieval=retrieval(target.owner, found.labels["nearest"]),
+        landmarks={way: landmark_errors(*of, moved) for way, moved in ways.items()},
+        inliers=int(found.alignment.inliers.sum()) if found.alignment else 0,
+        mutual=int(found.matches.mutual.sum()),
+    )
