@@ -110,9 +110,30 @@ def token_features(
             [C, X, Y, Z], is smaller than one patch or holds values that are not finite, a background that is
             not finite, less than one tile together, or an affine that cannot be inverted.
     """
-    levels = whole_numbers("level", [level] if np.ndim(level) == 0 else level)
-    stride, tile = _stride_and_tile(encoder, levels, sub_volume, volume.shape[1:])
-    _check_volume(volume, stride)
+    levels = [level] if np.ndim(level) == 0 else level
+    return token_maps(encoder, volume, [levels], sub_volume, affine, batch_size, background)[0]
+
+
+def token_maps(
+    encoder: nn.Module,
+    volume: Float[Tensor, "..."],
+    groups: Sequence[Sequence[Real] | np.ndarray],
+    sub_volume: Sequence[Real] | np.ndarray | None = None,
+    affine: Shaped[np.ndarray, "4 4"] | Shaped[Tensor, "4 4"] | None = None,
+    batch_size: Real | None = None,
+    background: Real | None = None,
+) -> list[TokenMap]:
+    """Several token maps of a volume for one pass through the encoder.
+
+    Args:
+        groups: of each map its levels, finest first, as token_features takes them.
+
+    The rest, and what is raised, as for token_features.
+    """
+    groups = [whole_numbers("level", levels) for levels in groups]
+    strides, tile = _strides_and_tile(encoder, groups, sub_volume, volume.shape[1:])
+    for stride in strides:
+        _check_volume(volume, stride)
     batch_size = max(1, VOXELS_AT_ONCE // int(np.prod(tile))) if batch_size is None else batch_size
     (batch_size,) = whole_numbers("batch_size", [batch_size])
     if batch_size < 1:
@@ -121,34 +142,44 @@ def token_features(
         raise ValueError(f"background {background} is not finite: give the normalised value of air")
     padded = _pad_to_tiles(volume, tile, background)
     corners = list(product(*map(range, (0, 0, 0), padded.shape[1:], tile)))
-    tokens = None
+    tokens: list = [None] * len(groups)
     for start in range(0, len(corners), batch_size):
         batch = corners[start : start + batch_size]
-        maps = _encode(encoder, torch.stack([padded[(..., *_box(c, tile))] for c in batch]), levels)
-        if tokens is None:  # the number of channels is known only now
-            tokens = torch.empty(*np.floor_divide(padded.shape[1:], stride).tolist(), maps.shape[-1])
-        for corner, piece in zip(batch, maps, strict=True):
-            tokens[_box(np.floor_divide(corner, stride), piece.shape[:3])] = piece
-    inside = _box((0, 0, 0), [-(-side // s) for side, s in zip(volume.shape[1:], stride, strict=True)])
-    affine = token_affine(np.eye(4) if affine is None else check_affine(affine), stride)
-    return TokenMap(tokens[inside].contiguous(), stride, affine)
+        found = _encode(encoder, torch.stack([padded[(..., *_box(c, tile))] for c in batch]), groups)
+        for number, (maps, stride) in enumerate(zip(found, strides, strict=True)):
+            if tokens[number] is None:  # the number of channels is known only now
+                tokens[number] = torch.empty(*np.floor_divide(padded.shape[1:], stride).tolist(), maps.shape[-1])
+            for corner, piece in zip(batch, maps, strict=True):
+                tokens[number][_box(np.floor_divide(corner, stride), piece.shape[:3])] = piece
+    affine = np.eye(4) if affine is None else check_affine(affine)
+    return [
+        TokenMap(_cropped(each, volume.shape[1:], stride), stride, token_affine(affine, stride))
+        for each, stride in zip(tokens, strides, strict=True)
+    ]
 
 
-def _stride_and_tile(
-    encoder: nn.Module, levels: Sequence[int], sub_volume: Sequence[Real] | np.ndarray | None, shape: Sequence[int]
-) -> tuple[tuple, tuple]:
-    if not levels or list(levels) != sorted(set(levels)):
-        raise ValueError(f"give one level, or several from fine to coarse, such as (1, 2, 3); got {tuple(levels)}")
-    strides = [encoder.stride(level) for level in levels]
+def _cropped(tokens: Tensor, shape: Sequence[int], stride: Sequence[int]) -> Tensor:
+    return tokens[_box((0, 0, 0), [-(-side // s) for side, s in zip(shape, stride, strict=True)])].contiguous()
+
+
+def _strides_and_tile(
+    encoder: nn.Module, groups: Sequence[Sequence[int]], sub_volume: Sequence[Real] | np.ndarray | None, shape: Sequence
+) -> tuple[list[tuple], tuple]:
+    for levels in groups:
+        if not levels or list(levels) != sorted(set(levels)):
+            raise ValueError(f"give one level, or several from fine to coarse, such as (1, 2, 3); got {tuple(levels)}")
+    every = sorted({level for levels in groups for level in levels})
+    strides = {level: encoder.stride(level) for level in every}
     if sub_volume is None and not getattr(encoder.config, "use_v2", True) and len(shape) == 3 and all(shape):
         # As many tiles along an axis as needed, of equal size, so that little is padded.
         parts = [-(-side // LARGEST_TILE) for side in shape]
-        sub_volume = [-(-side // (n * s)) * s for side, n, s in zip(shape, parts, strides[-1], strict=True)]
+        coarsest = strides[every[-1]]
+        sub_volume = [-(-side // (n * s)) * s for side, n, s in zip(shape, parts, coarsest, strict=True)]
     tile = whole_numbers("sub_volume", encoder.config.sub_volume if sub_volume is None else sub_volume)
-    for level, stride in zip(levels, strides, strict=True):
+    for level, stride in strides.items():
         if len(tile) != 3 or any(t < s or t % s for t, s in zip(tile, stride, strict=True)):
             raise ValueError(f"sub_volume {tile} is not made of whole tokens: level {level} has stride {stride}")
-    return strides[0], tile
+    return [strides[levels[0]] for levels in groups], tile
 
 
 def _check_volume(volume: Tensor, patch: Sequence[int]) -> None:
@@ -172,16 +203,17 @@ def _box(corner: Iterable, size: Iterable) -> tuple[slice, ...]:
     return tuple(slice(int(c), int(c) + int(s)) for c, s in zip(corner, size, strict=True))
 
 
-def _encode(encoder: nn.Module, tiles: Tensor, levels: Sequence[int]) -> Tensor:
-    """The map of one level, or of several joined, of a batch of tiles: [B, x, y, z, C] float32 on the CPU."""
+def _encode(encoder: nn.Module, tiles: Tensor, groups: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The maps of a batch of tiles, each of one level or of several joined: [B, x, y, z, C] float32 on the CPU."""
     weight = next(encoder.parameters(), tiles)
     flags = [(part, part.training) for part in encoder.modules()]
     encoder.eval()
     try:
         with torch.inference_mode():
             maps = encoder(tiles.to(weight.device, weight.dtype))
-            maps = [maps[level].float().cpu().movedim(1, -1) for level in levels]
-            return maps[0] if len(maps) == 1 else join_levels(maps)
+            every = {level: maps[level].float().cpu().movedim(1, -1) for levels in groups for level in levels}
+            chosen = [[every[level] for level in levels] for levels in groups]
+            return [each[0] if len(each) == 1 else join_levels(each) for each in chosen]
     finally:
         # Part by part: some may be frozen in evaluation mode on purpose, and train() would wake them.
         for part, training in flags:

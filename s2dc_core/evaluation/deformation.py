@@ -34,6 +34,9 @@ REACH = 4.0
 BLOCK = 6
 """Target tokens along each side of a block that looks through the same candidates."""
 
+AGAIN = ((1.5, 0.05), (1.5, 0.1))
+"""The rounds of a second pass, with finer tokens."""
+
 DOUBT = 0.02
 """Weight of no move in the averages: where few agree, little moves."""
 
@@ -52,7 +55,7 @@ def bend(
 
     Args:
         source, target, source_inside, target_inside, metric: as match_tokens takes them.
-        alignment: of the two scans.
+        alignment: of the two scans; a deformation that it has is gone on from.
         rounds: as ROUNDS.
 
     Raises:
@@ -65,7 +68,7 @@ def bend(
     grid, here, there = target.features.shape[:3], of_queries.numpy(), token_centres(source)[of_keys.numpy()]
     centres = token_centres(target)
     cells, moves = np.stack(np.unravel_index(here, grid), 1), np.zeros((*grid, 3))
-    start = alignment._replace(bend=None)(centres)
+    start = alignment(centres)
     for width, weight in rounds:
         expected = (start + moves.reshape(-1, 3))[here]
         near = nearby_best(queries, keys, expected / side, there / side, cells, weight)
@@ -73,7 +76,8 @@ def bend(
         agree = found & (near.back[near.index] == np.arange(len(found)))
         step = averaged(grid, here[agree], there[near.index[agree]] - expected[agree], width)
         moves = moves + step
-    return alignment._replace(bend=moves, grid=target.affine)
+    bent = (start - alignment._replace(bend=None)(centres)).reshape(moves.shape) + moves
+    return alignment._replace(bend=bent, grid=target.affine)
 
 
 class Nearby(NamedTuple):

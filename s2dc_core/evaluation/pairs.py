@@ -1,16 +1,17 @@
 """One labelled scan and one without labels: what each way of carrying the labels over finds, and how right it is."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from s2dc_core.data import Scan
 from s2dc_core.evaluation.alignment import WEIGHT, Alignment, align_matches
+from s2dc_core.evaluation.baselines import patch_map
 from s2dc_core.evaluation.correctness import (
     centroids,
     dice_by_label,
@@ -29,37 +30,69 @@ from s2dc_core.evaluation.correspondence import (
     token_centres,
     token_sides,
 )
-from s2dc_core.evaluation.deformation import bend
+from s2dc_core.evaluation.deformation import AGAIN, ROUNDS, bend
 from s2dc_core.evaluation.one_shot import carry_labels, in_box
-from s2dc_core.features import TokenMap, organ_grid
+from s2dc_core.features import TokenMap, organ_grid, token_maps
 
 WAYS = {
     "nearest": "the label of the nearest token",
     "place": "nearest, with the place in the body's box",
     "aligned": "nearest, after an affine by their own mutual matches",
     "deformed": "carried by that affine and a smooth deformation",
+    "finer": "the deformation gone on with on a finer grid",
 }
 
 
 class Side(NamedTuple):
-    """A labelled scan, its tokens, those that lie in the body, and the label of each, [X, Y, Z]."""
+    """A labelled scan, its tokens, those that lie in the body, and the label of each, [X, Y, Z].
+
+    Attributes:
+        finer: the maps by which it is deformed, one after the other; none for the tokens themselves.
+    """
 
     scan: Scan
     tokens: TokenMap
     body: Tensor
     owner: Tensor
+    finer: tuple[TokenMap, ...] = ()
 
     @classmethod
-    def of(cls, scan: Scan, encode: Callable[[Scan], TokenMap]) -> "Side":
+    def of(cls, scan: Scan, encode: Callable[[Scan], TokenMap | Sequence[TokenMap]]) -> "Side":
         """A scan through an encoder, or whatever makes tokens of it.
+
+        Args:
+            encode: gives its token map, or several: the first is matched, the others deform.
 
         Raises:
             ValueError: for a scan without labels.
         """
         if scan.label is None:
             raise ValueError(f"{scan.name} has no labels: there is nothing to carry over or to score")
-        tokens = encode(scan)
-        return cls(scan, tokens, body_tokens(tokens, scan.foreground), organ_grid(tokens, scan.label))
+        maps = encode(scan)
+        tokens, *finer = [maps] if isinstance(maps, TokenMap) else maps
+        return cls(scan, tokens, body_tokens(tokens, scan.foreground), organ_grid(tokens, scan.label), tuple(finer))
+
+
+def encoded_by(encoder: nn.Module, levels: Sequence[Real] = (1, 2, 3)) -> Callable[[Scan], list[TokenMap]]:
+    """What Side.of takes of an encoder: levels joined to match by, then its finest, then that with the one below.
+
+    The coarse levels know where in the body a token lies; the fine ones, which know less of it, say more exactly where
+    an edge lies, once the rest is known.
+    """
+    fine = levels[0]
+    groups = [list(levels), [fine], *([[fine - 1, fine]] if fine else [])]
+    return lambda scan: token_maps(encoder, scan.volume, groups, affine=scan.affine, background=scan.background)
+
+
+def patches_of(sides: Sequence[int] = (4, 4, 4)) -> Callable[[Scan], list[TokenMap]]:
+    """What Side.of takes of raw patches: those of a token's size, the same to deform by, then of half the sides."""
+
+    def encode(scan: Scan) -> list[TokenMap]:
+        sizes = [tuple(sides), tuple(side // 2 for side in sides)]
+        coarse, fine = (patch_map(scan.volume, size, scan.affine, scan.background) for size in sizes)
+        return [coarse, coarse, fine]
+
+    return encode
 
 
 class Weights(NamedTuple):
@@ -81,8 +114,8 @@ class Answers(NamedTuple):
     Attributes:
         labels: of each way the label of every token, [X, Y, Z].
         matches: the plain matches.
-        alignment: with its deformation; None where too few matches agree, and both ways are then the plain one.
-        carried: [I, J, K], the label of every voxel by the deformation; None without an alignment.
+        alignment: with its last deformation; None where too few matches agree, and all ways are then the plain one.
+        carried: [I, J, K], the label of every voxel by the last deformation; None without one.
     """
 
     labels: dict[str, Tensor]
@@ -111,18 +144,34 @@ def answers(
     labels = {"nearest": plain}
     if "place" in ways:
         labels["place"] = nearest_with(labelled, target, weights.metric, weights.place)
-    if not {"aligned", "deformed"} & set(ways):
+    others = [way for way in ways if way not in ("nearest", "place")]
+    if not others:
         return Answers(labels, matches, None, None)
     alignment = align_matches(matches, token_sides(labelled.tokens), seed=seed)
     if alignment is None:
-        return Answers(labels | dict.fromkeys(("aligned", "deformed"), plain), matches, None, None)
+        return Answers(labels | dict.fromkeys(others, plain), matches, None, None)
     labels["aligned"] = nearest_with(labelled, target, weights.metric, weights.aligned, alignment)
-    if "deformed" not in ways:
-        return Answers(labels, matches, alignment, None)
-    bent, scan = bend(labelled.tokens, target.tokens, alignment, **masks), target.scan
-    carried = carry_labels(labelled.scan.label, labelled.scan.affine, scan.raw.shape, scan.affine, bent)
-    labels["deformed"] = organ_grid(target.tokens, carried) if carried.any() else torch.zeros_like(plain)
-    return Answers(labels, matches, bent, carried)
+    carried = None
+    for way, bent in _bends(labelled, target, alignment, weights.metric, ways):
+        alignment, scan = bent, target.scan
+        carried = carry_labels(labelled.scan.label, labelled.scan.affine, scan.raw.shape, scan.affine, bent)
+        labels[way] = organ_grid(target.tokens, carried) if carried.any() else torch.zeros_like(plain)
+    return Answers(labels, matches, alignment, carried)
+
+
+def _bends(
+    labelled: Side, target: Side, alignment: Alignment, metric: str, ways: Collection[str]
+) -> Iterator[tuple[str, Alignment]]:
+    """The alignment deformed by the first of the finer maps, and then by the second."""
+    maps = list(zip(labelled.finer or (labelled.tokens,), target.finer or (target.tokens,), strict=True))
+    for way, rounds, (there, here) in zip(("deformed", "finer"), (ROUNDS, AGAIN), maps, strict=False):
+        if way in ways:
+            masks = {
+                "source_inside": body_tokens(there, labelled.scan.foreground),
+                "target_inside": body_tokens(here, target.scan.foreground),
+            }
+            alignment = bend(there, here, alignment, metric=metric, rounds=rounds, **masks)
+            yield way, alignment
 
 
 def nearest_with(
@@ -161,9 +210,9 @@ class PairScores(NamedTuple):
 
     Attributes:
         dice: {way: {label: Dice in tokens}}.
-        voxel_dice: {label: Dice in voxels} of the labels that the deformation carried; empty without an alignment.
+        voxel_dice: {label: Dice in voxels} of the labels that the last deformation carried; empty without one.
         retrieval: {label: share} of plain matches.
-        landmarks: {way: {label: mm}} of "nearest" and "deformed".
+        landmarks: {way: {label: mm}} of "nearest" and, with an alignment, of the last deformation, as "deformed".
         inliers, mutual: matches that the alignment rests on, and those it was sought in.
     """
 

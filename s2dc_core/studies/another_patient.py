@@ -1,7 +1,7 @@
 """The study behind notebook 12: labels of one patient carried to another, by frozen features and by what needs none.
 
 ``python -m s2dc_core.studies another_patient FOLDER`` takes the encoders that ``arms`` left in FOLDER/.. (or in
-``--encoders``), scores them on generated bodies never seen, and writes FOLDER/another_patient.json; with ``--data`` also
+``--encoders``), scores them on generated bodies never seen, and writes FOLDER/another_patient.json; with ``--data``
 on real scans. Nothing is trained. ``--install`` puts the record where `patient_results` looks for it.
 
 Scans are scored as ordered neighbours: each labels the next one, and the last the first. So every patient is asked
@@ -9,7 +9,7 @@ once and answers once.
 """
 
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from statistics import mean
@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from s2dc_core.data import Scan, body_coordinates, load_scan, open_scan
-from s2dc_core.evaluation.baselines import centroid_labels, patch_map, place_map, register
+from s2dc_core.evaluation.baselines import centroid_labels, place_map, register
 from s2dc_core.evaluation.conditions import box, half, turned
 from s2dc_core.evaluation.correctness import (
+    Partners,
     centroids,
     dice_by_label,
     landmark_errors,
@@ -31,8 +32,18 @@ from s2dc_core.evaluation.correctness import (
 )
 from s2dc_core.evaluation.maps import reduce_tokens
 from s2dc_core.evaluation.one_shot import carry_labels
-from s2dc_core.evaluation.pairs import Answers, Side, Weights, answers, nearest_with, score_answers
-from s2dc_core.features import TokenMap, organ_grid, token_features
+from s2dc_core.evaluation.pairs import (
+    WAYS,
+    Answers,
+    Side,
+    Weights,
+    answers,
+    encoded_by,
+    nearest_with,
+    patches_of,
+    score_answers,
+)
+from s2dc_core.features import TokenMap, organ_grid
 from s2dc_core.intervals import mean_interval
 from s2dc_core.library.arms import ARMS, open_weights
 from s2dc_core.library.results import PATIENTS
@@ -61,8 +72,9 @@ CONDITIONS = {
 """What is shown of the patient that is asked; of half the scans the upper half, of the others the lower one."""
 
 GENERATED = {
-    "ct": ("phantom_ct", False, ("whole", "half", "box", "turned")),
+    "ct": ("phantom_ct", False, ("whole", "half")),
     "ct_varied": ("phantom_ct", True, ("whole", "half")),
+    "ct_fields": ("phantom_ct", False, ("box", "turned")),
     "pet": ("phantom_pet", False, ("whole", "half")),
     "mr_t1": ("phantom_mr_t1", False, ("whole", "half")),
 }
@@ -75,6 +87,9 @@ CONDITIONS |= {"lower": lambda scan, number: half(scan, False), "upper": lambda 
 
 WITHOUT = ("raw", "baselines")
 """What has no encoder: raw patches of a token's size, and place, centroids and registration."""
+
+WAYS_OF_SEEDS = ("nearest", "place", "aligned", "deformed")
+"""What seeds after the first are asked; a second pass takes as long as all of these together."""
 
 PLACE, ALIGNED = (1.0, 3.0, 10.0, 30.0, 100.0), (0.01, 0.03, 0.1, 0.3)
 """Weights that are tried."""
@@ -112,22 +127,18 @@ def encoder_of(arm: str, seed: int, encoders: Path) -> torch.nn.Module:
     return open_weights(encoders / (f"{arm}_seed{seed}.safetensors" if arm in ARMS else f"{arm}.safetensors"))
 
 
-def encode_with(arm: str, seed: int, encoders: Path, first: Scan) -> Callable[[Scan], TokenMap]:
-    """What makes tokens of a scan; an encoder's tokens are reduced to CHANNELS by a basis fitted on a first scan."""
+def encode_with(arm: str, seed: int, encoders: Path, first: Scan) -> Callable[[Scan], list[TokenMap]]:
+    """What makes tokens of a scan; joined tokens are reduced to CHANNELS by a basis fitted on a first scan."""
     if arm in WITHOUT:
-        return lambda scan: patch_map(scan.volume, (4, 4, 4), scan.affine, scan.background)
-    encoder, levels = encoder_of(arm, seed, encoders), recipe_of("s2dc", "teaching", seed).options.levels
+        return patches_of()
+    encode = encoded_by(encoder_of(arm, seed, encoders), recipe_of("s2dc", "teaching", seed).options.levels)
+    _, basis = reduce_tokens(encode(first)[0], CHANNELS)
 
-    def full(scan: Scan) -> TokenMap:
-        return token_features(encoder, scan.volume, levels, affine=scan.affine, background=scan.background)
+    def reduced(scan: Scan) -> list[TokenMap]:
+        joined, *finer = encode(scan)
+        return [joined._replace(features=unit_length(joined.features) @ basis), *finer]
 
-    _, basis = reduce_tokens(full(first), CHANNELS)
-
-    def encode(scan: Scan) -> TokenMap:
-        tokens = full(scan)
-        return tokens._replace(features=unit_length(tokens.features) @ basis)
-
-    return encode
+    return reduced
 
 
 def choose_weights(arm: str, seed: int, encoders: Path) -> Weights:
@@ -167,15 +178,20 @@ def score_group(arm: str, seed: int, group: str, weights: Weights, encoders: Pat
             target = Side.of(CONDITIONS[condition](opened(group, other, data), number), encode)
             pair = {"labelled": name, "target": other}
             known = partners_of(name, other, target) if group in GENERATED and condition != "turned" else None
-            score = score_baselines if arm == "baselines" else score_features
-            found.setdefault(condition, []).append(pair | score(labelled[name], target, weights, known, condition))
+            if arm == "baselines":
+                scores = score_baselines(labelled[name], target, known, condition)
+            else:
+                scores = score_features(labelled[name], target, weights, known, WAYS if seed == 0 else WAYS_OF_SEEDS)
+            found.setdefault(condition, []).append(pair | scores)
     return found
 
 
-def score_features(labelled: Side, target: Side, weights: Weights, known: tuple | None, condition: str) -> dict:
+def score_features(
+    labelled: Side, target: Side, weights: Weights, known: Partners | None, ways: Collection[str]
+) -> dict:
     """One pair by the features of an encoder, or of raw patches, in every way."""
     start = perf_counter()
-    found = answers(labelled, target, weights)
+    found = answers(labelled, target, weights, ways)
     seconds = perf_counter() - start
     scores = score_answers(found, labelled, target)
     record = {
@@ -196,7 +212,7 @@ def score_features(labelled: Side, target: Side, weights: Weights, known: tuple 
     return record
 
 
-def score_baselines(labelled: Side, target: Side, weights: Weights, known: tuple | None, condition: str) -> dict:
+def score_baselines(labelled: Side, target: Side, known: Partners | None, condition: str) -> dict:
     """One pair by what needs no features: place, centroids, registration."""
     place = [side._replace(tokens=place_map(side.tokens, side.body)) for side in (labelled, target)]
     labels = {
@@ -233,7 +249,7 @@ def _coordinates(body: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _partners(name: int, other: int):
+def _partners(name: int, other: int) -> Partners:
     sides = [
         (_coordinates(body), scan.affine, scan.label, scan.foreground)
         for body, scan in ((each, opened("ct", each, None)) for each in (name, other))
@@ -241,15 +257,15 @@ def _partners(name: int, other: int):
     return true_partners(*sides)
 
 
-def partners_of(name: int, other: int, target: Side):
+def partners_of(name: int, other: int, target: Side) -> Partners:
     """True partners of random places of the target's body that its field of view shows."""
     known, scan = _partners(name, other), target.scan
     cells = np.linalg.solve(scan.affine, np.c_[known.target_mm, np.ones(len(known.target_mm))].T)[:3].T
     shown = ((cells > -0.5) & (cells < np.array(scan.raw.shape) - 0.5)).all(1)
-    return type(known)(*(part[shown] for part in known))
+    return Partners(*(part[shown] for part in known))
 
 
-def body_errors(known, moved: Callable) -> dict[str, float]:
+def body_errors(known: Partners, moved: Callable) -> dict[str, float]:
     """Mean and median distance in mm from the true partners, over all places and over those of equal label alone."""
     away = np.linalg.norm(moved(known.target_mm) - known.source_mm, axis=1)
     same = away[known.same_label]
@@ -337,9 +353,9 @@ def _jobs(options: Namespace) -> list[tuple]:
     groups = [group for group in options.only if group in GENERATED or options.data]
     return [
         (arm, seed, group, options.folder, encoders, options.data)
+        for group in groups
         for seed in range(options.seeds)
         for arm in options.arms
-        for group in groups
         if seed == 0 or arm not in WITHOUT
     ]
 
