@@ -4,6 +4,7 @@ from s2dc_core.library.arms import ARMS, TITLES, open_snapshot, open_weights, sh
 from s2dc_core.library.results import (
     ablation_results,
     few_label_results,
+    patient_results,
     real_results,
     study_results,
     transfer_results,
@@ -16,6 +17,7 @@ __all__ = [
     "few_label_results",
     "open_snapshot",
     "open_weights",
+    "patient_results",
     "real_results",
     "shipped_record",
     "snapshot_steps",

@@ -56,6 +56,15 @@ from s2dc_core.plots.heatmaps import (
 )
 from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method
 from s2dc_core.plots.pair import plot_pair
+from s2dc_core.plots.patients import (
+    FoundLabels,
+    MatchLines,
+    plot_curves_of_bodies,
+    plot_dice_by_way,
+    plot_found_labels,
+    plot_match_lines,
+    plot_over_target,
+)
 from s2dc_core.plots.pca import (
     ColourRow,
     as_colours,
@@ -85,6 +94,13 @@ __all__ = [
     "plot_loss_curves",
     "plot_scores_against",
     "plot_side_by_side",
+    "FoundLabels",
+    "MatchLines",
+    "plot_curves_of_bodies",
+    "plot_dice_by_way",
+    "plot_found_labels",
+    "plot_match_lines",
+    "plot_over_target",
     "SheetEntry",
     "contact_sheet",
     "PALETTE",

@@ -30,9 +30,9 @@ from s2dc_core.evaluation.correctness import (
     surface_dice,
     true_partners,
 )
-from s2dc_core.evaluation.maps import reduce_tokens
 from s2dc_core.evaluation.one_shot import carry_labels
 from s2dc_core.evaluation.pairs import (
+    CHANNELS,
     WAYS,
     Answers,
     Side,
@@ -47,7 +47,6 @@ from s2dc_core.features import TokenMap, organ_grid
 from s2dc_core.intervals import mean_interval
 from s2dc_core.library.arms import ARMS, open_weights
 from s2dc_core.library.results import PATIENTS
-from s2dc_core.matching import unit_length
 from s2dc_core.studies.arms import recipe_of
 from s2dc_core.studies.few_labels import load_groups
 from s2dc_core.studies.study import Study, kept
@@ -58,10 +57,6 @@ SCORED = tuple(range(1000, 1008))
 
 CHOOSING = (900, 901, 902)
 """Generated bodies on which the weights of place and alignment are chosen."""
-
-CHANNELS = 64
-"""Joined tokens are brought from 336 to so many channels first (SVD without centring), which keeps their cosines within
-0.002 on average; for speed."""
 
 CONDITIONS = {
     "whole": lambda scan, number: scan,
@@ -88,8 +83,8 @@ CONDITIONS |= {"lower": lambda scan, number: half(scan, False), "upper": lambda 
 WITHOUT = ("raw", "baselines")
 """What has no encoder: raw patches of a token's size, and place, centroids and registration."""
 
-WAYS_OF_SEEDS = ("nearest", "place", "aligned", "deformed")
-"""What seeds after the first are asked; a second pass takes as long as all of these together."""
+FINER, PLAIN_WAYS = ("raw", "s2dc", "s2dc_long"), ("nearest", "place", "aligned", "deformed")
+"""What is asked for a second pass too, with its first seed alone: it takes as long as all other ways together."""
 
 PLACE, ALIGNED = (1.0, 3.0, 10.0, 30.0, 100.0), (0.01, 0.03, 0.1, 0.3)
 """Weights that are tried."""
@@ -131,14 +126,8 @@ def encode_with(arm: str, seed: int, encoders: Path, first: Scan) -> Callable[[S
     """What makes tokens of a scan; joined tokens are reduced to CHANNELS by a basis fitted on a first scan."""
     if arm in WITHOUT:
         return patches_of()
-    encode = encoded_by(encoder_of(arm, seed, encoders), recipe_of("s2dc", "teaching", seed).options.levels)
-    _, basis = reduce_tokens(encode(first)[0], CHANNELS)
-
-    def reduced(scan: Scan) -> list[TokenMap]:
-        joined, *finer = encode(scan)
-        return [joined._replace(features=unit_length(joined.features) @ basis), *finer]
-
-    return reduced
+    levels = recipe_of("s2dc", "teaching", seed).options.levels
+    return encoded_by(encoder_of(arm, seed, encoders), levels, like=first)
 
 
 def choose_weights(arm: str, seed: int, encoders: Path) -> Weights:
@@ -181,7 +170,9 @@ def score_group(arm: str, seed: int, group: str, weights: Weights, encoders: Pat
             if arm == "baselines":
                 scores = score_baselines(labelled[name], target, known, condition)
             else:
-                scores = score_features(labelled[name], target, weights, known, WAYS if seed == 0 else WAYS_OF_SEEDS)
+                scores = score_features(
+                    labelled[name], target, weights, known, WAYS if seed == 0 and arm in FINER else PLAIN_WAYS
+                )
             found.setdefault(condition, []).append(pair | scores)
     return found
 
@@ -308,6 +299,21 @@ def answer(arm: str, seed: int, group: str, folder: Path, encoders: Path, data: 
 def pair_dice(scores: Mapping, condition: str, way: str) -> list[float]:
     """Of each pair the mean over organs of Dice in tokens."""
     return [mean(pair["dice"][way].values()) for pair in scores[condition]]
+
+
+def summary(record: Mapping, group: str, condition: str) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """{arm: {way: mean Dice in tokens over organs, seeds and pairs, and its 95 % Student-t interval over pairs}}.
+
+    Args:
+        record: of `patient_results`; an arm or a way that was not asked in the condition is left out.
+    """
+    found: dict[str, dict] = {}
+    for arm, entry in record["groups"].get(group, {}).items():
+        runs = [scores for scores in entry["scores"] if condition in scores]
+        for way in runs[0][condition][0]["dice"] if runs else ():
+            of_way = [pair_dice(scores, condition, way) for scores in runs if way in scores[condition][0]["dice"]]
+            found.setdefault(arm, {})[way] = mean_interval(np.mean(of_way, axis=0))
+    return found
 
 
 def compare(
