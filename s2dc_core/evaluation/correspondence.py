@@ -63,7 +63,7 @@ def match_tokens(
     check_comparable(source, target, metric)
     (keys, of_keys), (queries, of_queries) = chosen(source, source_inside), chosen(target, target_inside)
     lift = lifted_by(metric)
-    best = find_best(lift(queries, True), lift(keys, False), 2)
+    best = find_best(lift(queries, True), lift(keys, False), 2, both_ways=True)
     first, margin = best.index[:, 0], best.score[:, 0] - best.score[:, -1]
     if len(keys) < 2:
         margin = torch.full_like(margin, torch.inf)
@@ -76,15 +76,19 @@ def match_tokens(
 
 
 class Best(NamedTuple):
-    """Of each query its highest-scoring keys, [Q, K] best first, and of each key its best query, [N]."""
+    """Of each query its highest-scoring keys, [Q, K] best first, and of each key its best query, [N] if asked for."""
 
     index: Tensor
     score: Tensor
-    back: Tensor
+    back: Tensor | None
 
 
-def find_best(queries: Float[Tensor, "q c"], keys: Float[Tensor, "n c"], count: int) -> Best:
-    """The keys with the largest dot products with each query, in strips of the matrix; as many as there are."""
+def find_best(queries: Float[Tensor, "q c"], keys: Float[Tensor, "n c"], count: int, both_ways: bool = False) -> Best:
+    """The keys with the largest dot products with each query, in strips of the matrix; as many as there are.
+
+    Args:
+        both_ways: find the best query of each key too.
+    """
     count = min(count, len(keys))
     strip = queries.new_empty(QUERIES_AT_ONCE, len(keys))
     highest, back = queries.new_full((len(keys),), -torch.inf), queries.new_zeros(len(keys), dtype=torch.long)
@@ -93,10 +97,12 @@ def find_best(queries: Float[Tensor, "q c"], keys: Float[Tensor, "n c"], count: 
         rows = queries[start : start + QUERIES_AT_ONCE]
         scores = torch.mm(rows, keys.T, out=strip[: len(rows)])
         found.append(scores.topk(count))
-        column, row = scores.max(0)
-        back = torch.where(column > highest, row + start, back)
-        highest = torch.maximum(highest, column)
-    return Best(torch.cat([top.indices for top in found]), torch.cat([top.values for top in found]), back)
+        if both_ways:
+            column, row = scores.max(0)
+            back = torch.where(column > highest, row + start, back)
+            highest = torch.maximum(highest, column)
+    index, score = (torch.cat([getattr(top, part) for top in found]) for part in ("indices", "values"))
+    return Best(index, score, back if both_ways else None)
 
 
 def check_comparable(source: TokenMap, target: TokenMap, metric: str = "cosine") -> None:

@@ -46,8 +46,8 @@ WAYS = {
 
 
 CHANNELS = 64
-"""Channels that joined tokens are brought to for speed. Of the shipped encoders' 336 they keep 99 % of the squared length,
-and cosines within 0.002 on average."""
+"""Channels that joined tokens are brought to for speed. Of the shipped encoders' 336 they keep 99 % of the squared
+length, and cosines within 0.002 on average."""
 
 
 class Side(NamedTuple):
