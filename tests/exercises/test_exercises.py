@@ -19,7 +19,7 @@ def test_stub_fails_solution_passes_and_each_planted_mistake_is_named(exercise):
 
 
 def test_every_notebook_from_01_on_has_two_to_four_exercises():
-    assert exercises.numbers() == [f"{number:02d}" for number in range(1, 12)]
+    assert exercises.numbers() == [f"{number:02d}" for number in range(1, 13)]
     assert all(2 <= len(exercises.load(number)) <= 4 for number in exercises.numbers())
 
 
