@@ -59,6 +59,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/contention.py
+	$(BIN)/python benchmarks/patients.py
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
