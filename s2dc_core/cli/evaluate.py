@@ -95,7 +95,7 @@ def _write(folder: Path, report: Report, note: dict[str, Any]) -> None:
     picture, count = BytesIO(), len(report.settings["scans"])
     prepared = "; ".join(map(settings_in_words, report.settings["prepared"]))
     title = f"labels carried from scan to scan, nothing trained: {count} scans\n{prepared}"
-    plot_evaluation(report.dice(), title, f"{count} pairs").savefig(picture, format="png")
+    plot_evaluation(report.dice(), title).savefig(picture, format="png")
     folder.mkdir(parents=True, exist_ok=True)
     write_durably(folder / FIGURE, picture.getvalue())
     write_json(folder / RECORD, note | report.record())
@@ -152,9 +152,7 @@ def _scans_of_manifest(options: argparse.Namespace) -> Iterator[Scan]:
         raise ValueError(f"{manifest.name} is {manifest.modality}, not {options.modality}: leave out --modality")
     cases = [case for case in require_cases(manifest, root) if case.label is not None]
     if not cases:
-        raise ValueError(
-            f"no case of {manifest.name} in {root} has a label map: labels are carried from one to another"
-        )
+        raise ValueError(f"no case of {manifest.name} in {root} has a label map: there is nothing to score")
     image, *more = manifest.input_names
     if more:
         print(f"of the images of a case the first, {image}, is taken; not {', '.join(more)}", file=sys.stderr)

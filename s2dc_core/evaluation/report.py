@@ -4,13 +4,14 @@ Scans are scored as ordered neighbours: each labels the next one, and the last t
 and answers once. Intervals are over these pairs; neighbouring pairs share a scan, so they are a little too narrow.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from numbers import Integral, Real
 from statistics import mean
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import torch
 from tqdm.auto import tqdm
 
 from s2dc_core.data import Scan, settings_of, structure_problem
@@ -199,6 +200,14 @@ def _detail_table(rows: Sequence[Row]) -> str:
     return columns([("method", "way", *(MEASURES[name] for name in DETAILS)), *table]) if table else ""
 
 
+class _Method(NamedTuple):
+    """What makes tokens of a scan, and their weights; None for the baselines, which need the tokens' grid alone."""
+
+    name: str
+    encode: Callable
+    weights: Weights | None
+
+
 class _Plan(NamedTuple):
     """What is done with each pair."""
 
@@ -233,7 +242,8 @@ def evaluate(
         scans: two or more, with labels; spacings may differ.
         levels: token levels that are joined, finest first.
         ways: some of pairs.WAYS.
-        half: ask, beside the whole scan, for its upper or lower half in turns.
+        half: ask, beside the whole scan, for its upper or lower half in turns; landmarks are then those organs that
+            are not cut.
         neighbours: tokens that vote in the ways "nearest", "place" and "aligned".
         registration: of the images, affine and B-spline; a minute or so a pair.
         untrained: add an encoder of the first one's sizes, from seed 0; not if one has this name.
@@ -251,55 +261,63 @@ def evaluate(
     plan = _Plan(conditions, tuple(way for way in WAYS if way in {"nearest", *ways}), neighbours, registration, missing)
     added = {UNTRAINED: Encoder.from_seed(next(iter(encoders.values())).config, 0).eval()} if untrained else {}
     encoders = {**encoders, **{name: each for name, each in added.items() if name not in encoders}}
-    kinds = {name: (encoded_by(encoder, levels), OF_ENCODERS) for name, encoder in encoders.items()}
-    kinds |= {RAW: (patches_of(patch), RAW_WEIGHTS), BASELINES: (lambda scan: patches_of(patch)(scan)[0], None)}
+    methods = [_Method(name, encoded_by(encoder, levels), OF_ENCODERS) for name, encoder in encoders.items()]
+    methods += [_Method(RAW, patches_of(patch), RAW_WEIGHTS), _Method(BASELINES, patches_of(patch), None)]
     scores: dict[str, dict[str, list[dict]]] = {condition: {} for condition in conditions}
     silhouettes: dict[str, list[dict]] = {}
-    with tqdm(total=len(kinds) * len(scans) * len(conditions), disable=not progress, unit="pair", leave=False) as bar:
-        for name, (encode, weights) in kinds.items():
-            bar.set_description(name)
+    count = len(methods) * len(scans) * len(conditions)
+    with tqdm(total=count, disable=not progress, unit="pair", leave=False) as bar:
+        for method in methods:
+            bar.set_description(method.name)
             start = perf_counter()
-            for number, (labelled, target) in enumerate(_neighbours(scans, encode)):
-                if name in encoders:
+            for number, (labelled, target) in enumerate(_neighbours(scans, method.encode)):
+                if method.name in encoders:
                     entry = {"scan": target.scan.name, "silhouette": _silhouette(target)}
-                    silhouettes.setdefault(name, []).append(entry)
+                    silhouettes.setdefault(method.name, []).append(entry)
                 for condition in conditions:
-                    for method, record in _scored(name, labelled, target, encode, weights, plan, condition, number):
-                        scores[condition].setdefault(method, []).append(record)
+                    for name, record in _scored(method, labelled, target, plan, condition, number):
+                        scores[condition].setdefault(name, []).append(record)
                     bar.update()
             if say:
-                say(f"{name}: {perf_counter() - start:.0f} s")
+                say(f"{method.name}: {perf_counter() - start:.0f} s")
     return Report(_settings(plan, levels, patch, scans), list(scores["whole"]), _names(scans), scores, silhouettes)
 
 
 def _scored(
-    name: str,
-    labelled: Side,
-    target: Side,
-    encode: Callable,
-    weights: Weights | None,
-    plan: _Plan,
-    condition: str,
-    number: int,
+    method: _Method, labelled: Side, target: Side, plan: _Plan, condition: str, number: int
 ) -> Iterator[tuple[str, dict]]:
     """Of one pair the records of a method, or of all those that need no features."""
     pair = {"labelled": labelled.scan.name, "target": target.scan.name}
     reason = plan.missing[condition][number]
     if reason is not None:
-        methods = [name] if weights else list(_without_features(plan))
-        yield from ((method, pair | {"left_out": reason}) for method in methods)
+        names = [method.name] if method.weights else _without_features(plan.registration)
+        yield from ((name, pair | {"left_out": reason}) for name in names)
         return
-    if condition == "half":
-        target = Side.of(_shown(target.scan, condition, number), encode)
-    if weights:
-        yield name, pair | score_features(labelled, target, weights, plan.ways, plan.neighbours)
-        return
+    asked = Side.of(_shown(target.scan, condition, number), method.encode) if condition == "half" else target
     starts = (STARTS_MM if condition == "half" else (0.0,)) if plan.registration else None
-    yield from ((method, pair | record) for method, record in score_baselines(labelled, target, starts).items())
+    if method.weights:
+        found = {method.name: score_features(labelled, asked, method.weights, plan.ways, plan.neighbours)}
+    else:
+        found = score_baselines(labelled, asked, starts)
+    uncut = _uncut(target.scan, asked.scan)
+    for name, record in found.items():
+        marks = {way: _only(organs, uncut) for way, organs in record.get("landmarks_mm", {}).items()}
+        yield name, pair | record | ({"landmarks_mm": marks} if marks else {})
 
 
-def _without_features(plan: _Plan) -> list[str]:
-    return ["place alone", "centroids", *(TITLES.values() if plan.registration else ())]
+def _uncut(scan: Scan, shown: Scan) -> set[int]:
+    """The labels of which all voxels are shown; the centroid of a cut organ is another place of the body."""
+    most = int(scan.label.max()) + 1
+    counts = [torch.bincount(each.label.flatten(), minlength=most) for each in (scan, shown)]
+    return set((counts[0] == counts[1]).nonzero()[:, 0].tolist())
+
+
+def _only(organs: Mapping[int, float], labels: Collection[int]) -> dict[int, float]:
+    return {label: value for label, value in organs.items() if label in labels}
+
+
+def _without_features(registration: bool) -> list[str]:
+    return ["place alone", "centroids", *(TITLES.values() if registration else ())]
 
 
 def _neighbours(scans: Sequence[Scan], encode: Callable) -> Iterator[tuple[Side, Side]]:
@@ -337,9 +355,10 @@ def _check(
     if "finer" in ways and levels[0] == 0:
         raise ValueError("the way finer goes on with the level below the finest one: there is none below 0")
     for name, encoder in encoders.items():
-        if name == RAW or encoder.config.in_channels != 1:
-            why = "is the name of a baseline" if name == RAW else f"has {encoder.config.in_channels} input channels"
-            raise ValueError(f"the encoder {name} {why}: give one of one channel, such as open_weights(in_channels=1)")
+        if name in (RAW, BASELINES, *_without_features(True)):
+            raise ValueError(f"{name} is what a baseline is called: give the encoder another name")
+        if (channels := encoder.config.in_channels) != 1:
+            raise ValueError(f"the encoder {name} has {channels} input channels: open it with in_channels=1")
     patches = {encoder.stride(levels[0]) for encoder in encoders.values()}
     if len(patches) > 1:
         sizes = "; ".join(f"{name}: {encoder.stride(levels[0])}" for name, encoder in encoders.items())

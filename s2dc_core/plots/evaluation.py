@@ -25,14 +25,11 @@ WAYS = {
 PANELS = {"whole": "the whole scan", "half": "upper or lower half"}
 
 
-def plot_evaluation(
-    found: Mapping[str, Mapping[str, Mapping[str, Sequence[Real | None]]]], title: str = "", pairs: str = "pairs"
-) -> Figure:
+def plot_evaluation(found: Mapping[str, Mapping[str, Mapping[str, Sequence[Real | None]]]], title: str = "") -> Figure:
     """A panel per condition, a row per method, a point per way with its interval.
 
     Args:
         found: condition to {method: {way: (mean, low, high, ...)}}; ends of None draw no interval.
-        pairs: what the intervals are over, for the axis.
     """
     methods = list(next(iter(found.values())))
     shown = [way for way in WAYS if any(way in ways for rows in found.values() for ways in rows.values())]
@@ -46,7 +43,7 @@ def plot_evaluation(
             for top in tops[1:-1]:
                 axis.axhline(top - 0.95, color="#DDDDDD", linewidth=0.8, zorder=0)
             axis.set(xlim=(0, 1), ylim=(tops[-1] - 0.95, -0.9), title=PANELS.get(condition, condition))
-            axis.set_xlabel(f"Dice in tokens, mean and 95 % interval over {pairs}")
+            axis.set_xlabel("Dice in tokens, mean and 95 % interval over pairs")
             names = [label_words(method) if axis is axes[0, 0] else "" for method in methods]
             places = [top + (height - 1) / 2 for top, height in zip(tops, heights, strict=False)]
             axis.set_yticks(places, names, fontsize=12)
@@ -66,7 +63,8 @@ def _row(axis: Axes, top: Real, height: int, ways: Mapping[str, Sequence[Real | 
         mean, low, high, *_ = ways[way]
         if low is not None and high is not None:
             axis.plot([low, high], [place] * 2, color=WAYS[way][0], linewidth=3, solid_capstyle="butt", alpha=0.6)
-        axis.plot(mean, place, linestyle="", markersize=8, markeredgecolor="black", **_style(way))
+        point = {"linestyle": "", "markersize": 8, "markeredgecolor": "black", "clip_on": False}
+        axis.plot(mean, place, **point, **_style(way))
 
 
 def _style(way: str) -> dict[str, str]:
