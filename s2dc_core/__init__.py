@@ -32,7 +32,7 @@ The rooms around it; tests/test_imports.py says who may import from whom:
 | training/ | what every training shares: steps, checkpoints, processes, the order of what is read | |
 | pretraining/ | recipes of pre-training, regions, a run, what it shows and costs | 3.1 |
 | downstream/ | fine-tuning for four tasks, and its scores | tables 1, 3-6 |
-| evaluation/ | what frozen features know: silhouettes, linear probes; token maps in files | figs. 4-5 |
+| evaluation/ | what frozen features know: silhouettes, linear probes, carried labels; token maps in files | figs. 4-5 |
 | library/ | the weights and the numbers that come with the course | |
 | studies/ | trainings over seeds whose numbers the course shows | tables 7-8 |
 | data/ | phantoms, scans, manifests | |

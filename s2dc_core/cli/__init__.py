@@ -1,4 +1,4 @@
-"""The command `s2dc`: data sets, pre-training, fine-tuning, features and weights from a terminal or a batch script."""
+"""The command `s2dc`: data, pre-training, fine-tuning, evaluation, features and weights from a terminal or a script."""
 
 import argparse
 import shlex
@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from s2dc_core.cli import data, features, finetune, pretrain, weights
+from s2dc_core.cli import data, evaluate, features, finetune, pretrain, weights
 from s2dc_core.cli.assignments import gather_words
 from s2dc_core.training import StoppedElsewhere
 
@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     pretrain.add_to(commands)
     finetune.add_to(commands)
+    evaluate.add_to(commands)
     features.add_to(commands)
     weights.add_to(commands)
     data.add_to(commands)

@@ -60,8 +60,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def _features(options: argparse.Namespace) -> int:
     file = _refuse_early(options)
-    encoder = _encoder(options.weights)
-    levels = _levels(options.levels, options.weights)
+    encoder = encoder_of(options.weights)
+    levels = levels_of(options.levels, options.weights)
     channels = sum(encoder.config.embed_dim * 2**level for level in levels)
     if options.reduce is not None and options.reduce > channels:
         raise ValueError(f"--reduce {options.reduce} is more than the {channels} channels of levels {_row(levels)}")
@@ -74,7 +74,7 @@ def _features(options: argparse.Namespace) -> int:
     encoder.to(options.device)
     token_map = token_features(encoder, scan.volume, levels, affine=scan.affine, background=scan.background)
     print(f"tokens   {_in_words(token_map)}; {options.weights}, levels {_row(levels)}")
-    note, basis = {"levels": levels, "weights": _named(options.weights), "scan": scan.name, **setting}, None
+    note, basis = {"levels": levels, "weights": weights_name(options.weights), "scan": scan.name, **setting}, None
     del note["scans"]
     if options.reduce is not None:
         token_map, basis = _reduced(token_map, options.reduce, note)
@@ -112,7 +112,7 @@ def _refuse_early(options: argparse.Namespace) -> Path:
     return file
 
 
-def _encoder(weights: str) -> Encoder:
+def encoder_of(weights: str) -> Encoder:
     """The encoder for one channel: one of several sees the scan in all of them."""
     encoder = open_weights(_place(weights))
     if (channels := encoder.config.in_channels) == 1:
@@ -125,7 +125,7 @@ def _place(weights: str) -> str | Path:
     return weights if weights in ("untrained", *ARMS) else expand(weights)
 
 
-def _levels(given: Sequence[int] | None, weights: str) -> list[int]:
+def levels_of(given: Sequence[int] | None, weights: str) -> list[int]:
     """The token levels, finest first."""
     levels = sorted(given or _levels_of_recipe(weights) or USUAL_LEVELS)
     if len(set(levels)) < len(levels) or not set(levels) <= set(range(LEVELS)):
@@ -164,7 +164,7 @@ def _scan(options: argparse.Namespace) -> Scan:
     return load_scan(options.scan, modality=options.modality, spacing=options.spacing, **prepared, **unit)
 
 
-def _named(weights: str) -> str:
+def weights_name(weights: str) -> str:
     """The weights' file name; that of a checkpoint, which is called alike in all of them, with its folder's."""
     place = _place(weights)
     if not isinstance(place, Path):

@@ -13,6 +13,7 @@ from s2dc_core.data.lessons import GENERATED, open_at, stand_in, title_of
 from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, labels_in, transforms_of
 from s2dc_core.data.manifests import SECTIONS, Manifest, describe, load_all, load_manifest, members_of, table
 from s2dc_core.data.overlaps import Overlap, exclude_overlaps, overlaps_of
+from s2dc_core.data.pairing import pair_with_labels
 from s2dc_core.data.phantoms import FINDINGS, MODALITIES, ORGANS, TISSUES, Phantom, body_coordinates, make_phantom
 from s2dc_core.data.preview import preview
 from s2dc_core.data.scans import Scan, load_mni152, load_scan, open_scan, scan_from_phantom
@@ -81,6 +82,7 @@ __all__ = [
     "open_scan",
     "open_scans",
     "overlaps_of",
+    "pair_with_labels",
     "preview",
     "problem_table",
     "require_cases",

@@ -29,13 +29,17 @@ from s2dc_core.evaluation.pairs import (
     score_answers,
 )
 from s2dc_core.evaluation.probe import example_tokens, fit_probe, probe_dice, token_dice
+from s2dc_core.evaluation.report import Mean, Report, Row, evaluate
 from s2dc_core.evaluation.silhouettes import labelled_tokens, mean_silhouette, rank_correlation, scan_silhouettes
 
 __all__ = [
     "WAYS",
     "Alignment",
     "LabelScores",
+    "Mean",
     "Reference",
+    "Report",
+    "Row",
     "Side",
     "TokenMatches",
     "Weights",
@@ -52,6 +56,7 @@ __all__ = [
     "cut",
     "dice_by_label",
     "encoded_by",
+    "evaluate",
     "example_tokens",
     "fit_probe",
     "half",

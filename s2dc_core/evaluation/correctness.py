@@ -1,5 +1,6 @@
 """How right carried labels and found places are: Dice, surface distance, retrieval, landmarks, round trips."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import NamedTuple
@@ -56,9 +57,10 @@ def surface_dice(
     if not labels:
         raise ValueError("the truth holds no label: there is nothing to score")
     masks = [torch.stack([each == label for label in labels])[None].float() for each in (found, truth)]
-    values = compute_surface_dice(
-        *masks, [float(tolerance_mm)] * len(labels), include_background=True, spacing=tuple(map(float, spacing))
-    )
+    how = {"include_background": True, "spacing": tuple(map(float, spacing))}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the prediction of class|.*always_return_as_numpy")  # 0, as said above
+        values = compute_surface_dice(*masks, [float(tolerance_mm)] * len(labels), **how)
     return {label: float(value) for label, value in zip(labels, values[0].nan_to_num(0), strict=True)}
 
 

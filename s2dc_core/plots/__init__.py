@@ -45,6 +45,7 @@ from s2dc_core.plots.distribution import (
     plot_ratios_by_tissue,
     plot_sorted_weights,
 )
+from s2dc_core.plots.evaluation import plot_evaluation
 from s2dc_core.plots.explorer import plot_anchor, plot_pictures
 from s2dc_core.plots.heatmaps import (
     HeatmapRow,
@@ -127,6 +128,7 @@ __all__ = [
     "plot_colour_rows",
     "plot_cost_of_ways",
     "plot_equivariance",
+    "plot_evaluation",
     "plot_followed",
     "plot_heatmap_rows",
     "plot_gradient_reach",
