@@ -1,0 +1,119 @@
+"""The study of labels carried to another patient: what it writes, keeps and compares."""
+
+import shutil
+from argparse import Namespace
+
+import numpy as np
+import pytest
+
+from s2dc_core.data import body_coordinates, open_scan
+from s2dc_core.intervals import mean_interval
+from s2dc_core.library.results import WEIGHTS
+from s2dc_core.studies import STUDIES, another_patient
+from s2dc_core.studies.another_patient import Weights, answer, collect, compare, encoder_of, score_group, summary
+from s2dc_core.training.records import read_json
+
+LOOK = {"shape": (48, 32, 56), "spacing": (7.0, 7.0, 7.0)}
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Two small bodies a group, and the encoder that ships as that of seed 0."""
+    opened = lambda group, name, data: open_scan(  # noqa: E731
+        another_patient.GENERATED[group][0], seed=int(name), varied=another_patient.GENERATED[group][1], **LOOK
+    )
+    monkeypatch.setattr(another_patient, "opened", opened)
+    monkeypatch.setattr(another_patient, "members", lambda group: [1000, 1001])
+    monkeypatch.setattr(another_patient, "CHOOSING", (900, 901))
+    monkeypatch.setattr(another_patient, "_coordinates", lambda body: body_coordinates(body, **LOOK))
+    another_patient._partners.cache_clear()
+    shutil.copyfile(WEIGHTS / "s2dc.safetensors", tmp_path / "s2dc_seed0.safetensors")
+    yield tmp_path
+    another_patient._partners.cache_clear()
+
+
+def test_an_arm_is_scored_once_and_collected(small):
+    folder = small / "patients"
+    folder.mkdir()
+    answer("raw", 0, "ct_varied", folder, small, None)
+    answer("s2dc", 0, "ct_varied", folder, small, None)
+    file = folder / "ct_varied_raw_seed0.json"
+    before = file.stat().st_mtime_ns
+    answer("raw", 0, "ct_varied", folder, small, None)
+    assert file.stat().st_mtime_ns == before, "what lies there is kept"
+    collect(folder)
+    record = read_json(folder / "another_patient.json")
+    assert set(record["groups"]["ct_varied"]) == {"raw", "s2dc"}
+    scores = record["groups"]["ct_varied"]["s2dc"]["scores"][0]
+    assert list(scores) == ["whole", "half"]
+    for pairs in scores.values():
+        assert [(pair["labelled"], pair["target"]) for pair in pairs] == [(1000, 1001), (1001, 1000)]
+        for pair in pairs:
+            assert set(pair["dice"]) == {"nearest", "place", "aligned", "deformed", "finer"}
+            assert all(0 <= value <= 1 for values in pair["dice"].values() for value in values.values())
+            assert pair["body_mm"]["nearest"]["mean"] > 0
+
+
+def test_another_question_in_the_folder_is_refused(small, monkeypatch):
+    folder = small / "patients"
+    folder.mkdir()
+    answer("raw", 0, "ct_varied", folder, small, None)
+    monkeypatch.setattr(another_patient, "members", lambda group: [1000, 1002])
+    with pytest.raises(ValueError, match="another recipe|recipe"):
+        answer("raw", 0, "ct_varied", folder, small, None)
+
+
+def test_what_needs_no_features(small, monkeypatch):
+    monkeypatch.setattr(another_patient, "conditions_of", lambda group: ("half",))
+    found = score_group("baselines", 0, "ct", Weights(), small, None)
+    for pair in found["half"]:
+        assert set(pair["dice"]) == {"place alone", "centroids", "affine", "bspline"}
+        assert set(pair["seconds"]) == set(pair["voxel_dice"]) == {"affine", "bspline"}
+        assert all(pair["body_mm"][kind]["mean"] < 200 for kind in ("affine", "bspline"))
+
+
+def test_partners_are_those_that_the_field_of_view_shows(small):
+    from s2dc_core.evaluation import Side, half, patches_of
+
+    scan = another_patient.opened("ct", 1001, None)
+    whole, part = (Side.of(each, patches_of()) for each in (scan, half(scan, upper=True)))
+    known, shown = (another_patient.partners_of(1000, 1001, side) for side in (whole, part))
+    assert 0 < len(shown.target_mm) < len(known.target_mm)
+    assert shown.target_mm[:, 2].min() >= part.scan.affine[2, 3] - LOOK["spacing"][2] / 2
+
+
+def test_the_untrained_arm_is_the_start_of_its_seed():
+    one, same, other = (encoder_of("untrained", seed, None) for seed in (0, 0, 1))
+    weights = [next(encoder.parameters()) for encoder in (one, same, other)]
+    assert (weights[0] == weights[1]).all() and not (weights[0] == weights[2]).all()
+
+
+def pairs_of(*values):
+    return {"half": [{"dice": {"nearest": {"1": value, "2": value + 0.2}, "place": {"1": 0.1}}} for value in values]}
+
+
+def test_intervals_over_pairs_and_over_seeds_are_kept_apart():
+    ours, theirs = [pairs_of(0.5, 0.7, 0.6), pairs_of(0.6, 0.8, 0.4)], [pairs_of(0.3, 0.3, 0.3)]
+    found = compare(ours, theirs, "half", "nearest")
+    gains = np.array([[0.2, 0.4, 0.3], [0.3, 0.5, 0.1]])
+    assert found["over pairs"] == pytest.approx(mean_interval(gains.mean(0)))
+    assert found["over seeds"] == pytest.approx(mean_interval(gains.mean(1)))
+    assert "over seeds" not in compare(ours[:1], theirs, "half", "nearest")
+    assert compare(ours, theirs, "half", "nearest", "place")["over pairs"][0] == pytest.approx(0.6)
+
+
+def test_summary_is_over_pairs_and_the_mean_of_seeds():
+    scores = [pairs_of(0.5, 0.7), pairs_of(0.6, 0.8)]
+    record = {"groups": {"ct": {"s2dc": {"scores": scores}, "raw": {"scores": [{"whole": []}]}}}}
+    found = summary(record, "ct", "half")
+    assert list(found) == ["s2dc"] and set(found["s2dc"]) == {"nearest", "place"}
+    assert found["s2dc"]["nearest"] == pytest.approx(mean_interval([0.65, 0.85]))
+    assert summary(record, "pet", "half") == {}
+
+
+def test_jobs_are_whole_groups_and_real_scans_only_with_their_folder(tmp_path):
+    options = {"folder": tmp_path, "encoders": None, "seeds": 2, "arms": ["raw", "s2dc"], "only": ["ct", "headneck_ct"]}
+    jobs = STUDIES["another_patient"].jobs(Namespace(**options, data=None))
+    assert [job[:3] for job in jobs] == [("raw", 0, "ct"), ("s2dc", 0, "ct"), ("s2dc", 1, "ct")]
+    with_scans = STUDIES["another_patient"].jobs(Namespace(**options, data=tmp_path))
+    assert {job[2] for job in with_scans} == {"ct", "headneck_ct"}
