@@ -189,7 +189,8 @@ def nearest_with(
         here, there = in_box(here), in_box(there)
     else:
         side = float(np.mean(token_sides(labelled.tokens)))
-        here, there = alignment(here) / side, there / side
+        middle = there.mean(0)  # squares of large numbers would lose their precision
+        here, there = (alignment(here) - middle) / side, (there - middle) / side
     asks = _beside(lift(queries, True), lifted_places(here, weight, True))
     lies = _beside(lift(keys, False), lifted_places(there, weight, False))
     return _laid(target, of_queries, labelled.owner.flatten()[of_keys[find_best(asks, lies, 1).index[:, 0]]])
