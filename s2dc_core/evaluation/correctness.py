@@ -1,5 +1,6 @@
 """How right carried labels and found places are: Dice, surface distance, retrieval, landmarks, round trips."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import NamedTuple
@@ -56,9 +57,12 @@ def surface_dice(
     if not labels:
         raise ValueError("the truth holds no label: there is nothing to score")
     masks = [torch.stack([each == label for label in labels])[None].float() for each in (found, truth)]
-    values = compute_surface_dice(
-        *masks, [float(tolerance_mm)] * len(labels), include_background=True, spacing=tuple(map(float, spacing))
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 calls itself by a name that it has given up
+        warnings.filterwarnings("ignore", "the prediction of class")  # a label that was not found, which counts 0
+        values = compute_surface_dice(
+            *masks, [float(tolerance_mm)] * len(labels), include_background=True, spacing=tuple(map(float, spacing))
+        )
     return {label: float(value) for label, value in zip(labels, values[0].nan_to_num(0), strict=True)}
 
 
