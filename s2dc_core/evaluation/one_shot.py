@@ -61,7 +61,13 @@ class LabelScores(NamedTuple):
         Args:
             patch: of the token map.
             shape: of the volume.
+
+        Raises:
+            ValueError: for a shape that the tokens do not cover just.
         """
+        grid = tuple(self.scores.shape[:3])
+        if any(-(-side // p) != g for side, p, g in zip(shape, patch, grid, strict=True)):
+            raise ValueError(f"{tuple(shape)} voxels do not lie under {grid} tokens of {tuple(patch)} voxels")
         spread = torch.nn.functional.interpolate(
             self.scores.movedim(-1, 0)[None], scale_factor=tuple(map(float, patch)), mode="trilinear"
         )

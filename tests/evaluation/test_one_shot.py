@@ -236,6 +236,13 @@ def test_voxels_take_the_label_of_the_linearly_interpolated_shares():
             assert int(found[voxel]) == labels[int(mixed.argmax())], voxel
 
 
+@pytest.mark.parametrize("shape", [(7, 8, 11), (5, 8, 9), (4, 8, 11)])
+def test_voxels_that_the_tokens_do_not_cover_just(shape):
+    scores = LabelScores(torch.full((3, 2, 4, 1), 1.0), (0,))
+    with pytest.raises(ValueError, match=r"voxels do not lie under \(3, 2, 4\) tokens of \(2, 4, 3\) voxels"):
+        scores.voxels((2, 4, 3), shape)
+
+
 def test_the_centre_of_a_token_keeps_its_label():
     owner, _ = random_labels((4, 3, 5), organs=3)
     scores = torch.nn.functional.one_hot(torch.from_numpy(owner)).float()
