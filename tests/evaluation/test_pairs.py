@@ -7,7 +7,7 @@ import torch
 from s2dc_core.data import make_phantom, scan_from_phantom
 from s2dc_core.evaluation.alignment import Alignment, align_matches
 from s2dc_core.evaluation.correctness import centroids, dice_by_label, landmark_errors, nearest_found, retrieval
-from s2dc_core.evaluation.correspondence import body_tokens, match_tokens, token_sides
+from s2dc_core.evaluation.correspondence import body_tokens, match_tokens, token_centres, token_sides
 from s2dc_core.evaluation.deformation import AGAIN, bend
 from s2dc_core.evaluation.one_shot import carry_labels, transfer_labels
 from s2dc_core.evaluation.pairs import (
@@ -149,6 +149,25 @@ def test_where_the_world_begins_does_not_matter(blocks, moved):
     near, other = answers(blocks, moved, BY_PATCHES), answers(*far, BY_PATCHES)
     for way in WAYS:
         assert torch.equal(near.labels[way], other.labels[way]), way
+
+
+def test_distances_are_exact_far_from_where_the_world_begins(blocks):
+    """Tokens that all look alike and carry a number each: the nearest by place is found, 2500 mm away as well."""
+    alike = blocks._replace(
+        tokens=blocks.tokens._replace(features=torch.ones_like(blocks.tokens.features)),
+        owner=torch.arange(blocks.owner.numel()).view_as(blocks.owner),
+    )
+    affine = np.eye(4)
+    affine[:3] += 0.05 * np.random.default_rng(0).standard_normal((3, 4))
+    away = np.eye(4)
+    away[:3, 3] = 900, -700, -2500
+    far = alike._replace(tokens=alike.tokens._replace(affine=away @ alike.tokens.affine))
+    centres, inside = token_centres(alike.tokens), alike.body.flatten().numpy()
+    distances = np.linalg.norm((centres @ affine[:3, :3].T + affine[:3, 3])[:, None] - centres[inside], axis=2)
+    nearest = np.where(inside, np.flatnonzero(inside)[distances.argmin(1)], 0)
+    for side, moved_by in ((alike, affine), (far, away @ affine @ np.linalg.inv(away))):
+        found = nearest_with(side, side, "cosine", 0.03, Alignment(moved_by, np.zeros(0, bool), 0.0))
+        np.testing.assert_array_equal(found.flatten().numpy(), nearest)
 
 
 def test_only_the_ways_asked_for_are_answered(blocks, moved):
