@@ -81,6 +81,20 @@ def test_what_an_affine_already_does_is_not_bent():
     np.testing.assert_allclose(found.bend, 0, atol=1e-9)
 
 
+def test_one_round_averages_the_moves_of_those_that_agree_in_both_directions():
+    source, target = random_map((6, 5, 4), 8, seed=1), random_map((5, 6, 4), 8, seed=2)
+    start = Alignment(np.eye(4), np.zeros(0, bool), 0.0)
+    side, rows = np.mean([4, 6, 5]), list(np.ndindex(5, 6, 4))
+    here, there = token_centres(target), token_centres(source)
+    unit = [torch.nn.functional.normalize(m.features.view(-1, 8), dim=1) for m in (target, source)]
+    one, _, other = naive_nearby(*unit, here / side, there / side, 0.05, deformation.REACH)
+    agree = [q for q in range(len(rows)) if one[q] >= 0 and other[one[q]] == q]
+    assert 5 < len(agree) < len(rows) - 5, "not all agree"
+    expected = averaged((5, 6, 4), np.array(agree), there[one[agree]] - here[agree], 1.5)
+    found = bend(source, target, start, rounds=((1.5, 0.05),))
+    np.testing.assert_allclose(found.bend, expected, atol=1e-9)
+
+
 def test_only_tokens_inside_take_part():
     """Wrong features outside of the masks change nothing."""
     source, target, _ = warped(np.diag([4.0, 4, 4, 1]))
