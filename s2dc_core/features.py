@@ -123,7 +123,7 @@ def token_maps(
     batch_size: Real | None = None,
     background: Real | None = None,
 ) -> list[TokenMap]:
-    """Several token maps of a volume for one pass through the encoder.
+    """Several token maps of a volume for one pass through the encoder, in tiles that all their levels divide.
 
     Args:
         groups: of each map its levels, finest first, as token_features takes them.

@@ -25,6 +25,7 @@ from s2dc_core.features import (
     similarity_heatmap,
     structure_silhouette,
     token_features,
+    token_maps,
 )
 
 AFFINE = np.array([[0.0, -2, 0, 10], [3, 0, 0.5, -20], [0, 0, 4, 5], [0, 0, 0, 1]])
@@ -145,6 +146,49 @@ def test_several_levels_give_joined_tokens_on_the_finest_grid():
             token_features(encoder, volume, levels)
     with pytest.raises(ValueError, match="level 4 has stride"):
         token_features(encoder, volume, (1, 4))
+
+
+def test_several_maps_equal_each_alone_for_one_pass(monkeypatch):
+    """Groups of one level and of several, whose finest differ; each tile goes through the encoder once."""
+    encoder, volume = PoolingEncoder((16, 16, 16)), random_volume(2, 20, 16, 36)
+    groups = [(1, 2), [1], (0, 1), np.array([2])]
+    options = {"affine": AFFINE, "background": -1.5, "batch_size": 4}
+    alone = [token_features(encoder, volume, levels, **options) for levels in groups]
+    passes, real = [], PoolingEncoder.forward
+    monkeypatch.setattr(PoolingEncoder, "forward", lambda self, tiles: passes.append(len(tiles)) or real(self, tiles))
+    together = token_maps(encoder, volume, groups, **options)
+    assert passes == [4, 2]
+    for one, other in zip(together, alone, strict=True):
+        assert torch.equal(one.features, other.features) and one.patch == other.patch
+        np.testing.assert_array_equal(one.affine, other.affine)
+    assert [each.patch[0] for each in together] == [4, 4, 2, 8]
+    assert [each.features.shape[-1] for each in together] == [4, 2, 4, 2]
+
+
+def test_several_maps_of_an_encoder_without_instance_norms():
+    """The tile is one that all levels divide, also those of a single group."""
+    config = EncoderConfig(
+        embed_dim=12, heads=(1, 2, 4, 8), window=2, depths=(1, 1, 1, 1), use_v2=False, sub_volume=(32,) * 3
+    )
+    encoder, volume = Encoder(config), random_volume(1, 44, 20, 32)
+    tile = {"sub_volume": (48, 32, 32)}
+    joined, fine = token_maps(encoder, volume, [(1, 2, 3), (0,)])
+    torch.testing.assert_close(joined.features, token_features(encoder, volume, (1, 2, 3), **tile).features)
+    torch.testing.assert_close(fine.features, token_features(encoder, volume, 0, **tile).features)
+
+
+def test_bad_groups_of_levels():
+    encoder, volume = PoolingEncoder((16, 16, 16)), random_volume(1, 16, 16, 16)
+    with pytest.raises(ValueError, match=r"from fine to coarse.*got \(2, 1\)"):
+        token_maps(encoder, volume, [(1,), (2, 1)])
+    with pytest.raises(ValueError, match="from fine to coarse"):
+        token_maps(encoder, volume, [(1,), ()])
+    with pytest.raises(ValueError, match="level 4 has stride"):
+        token_maps(encoder, volume, [(1,), (4,)])
+    with pytest.raises(ValueError, match="whole numbers"):
+        token_maps(encoder, volume, [(1,), (1.5,)])
+    with pytest.raises(ValueError, match=r"scan of \(16, 16, 6\) voxels is smaller than one patch of \(8, 8, 8\)"):
+        token_maps(encoder, volume[..., :6], [(1,), (2,)])
 
 
 def test_padding_takes_the_given_background():

@@ -73,6 +73,9 @@ def centroid_labels(
     cell = abs(np.linalg.det(tokens.affine[:3, :3]))
     radii = [(3 * cell * (owner == organ).sum() / (4 * np.pi)) ** (1 / 3) for organ in organs]
     _, asked = chosen(target, inside)
+    found = torch.zeros(int(np.prod(target.features.shape[:3])), dtype=torch.long)
+    if not len(organs):  # none fills a token of the body
+        return found.unflatten(0, target.features.shape[:3])
     here = in_box(token_centres(target)[asked.numpy()]) * sides
     deep = np.stack(
         [
@@ -80,7 +83,6 @@ def centroid_labels(
             for organ, r in zip(organs, radii, strict=True)
         ]
     )
-    found = torch.zeros(int(np.prod(target.features.shape[:3])), dtype=torch.long)
     found[asked] = torch.from_numpy(np.where(deep.min(0) < 1, organs[deep.argmin(0)], 0))
     return found.unflatten(0, target.features.shape[:3])
 

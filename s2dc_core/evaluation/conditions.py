@@ -61,8 +61,8 @@ def turned(scan: Scan, degrees: Real = 20.0, seed: int = 0) -> Scan:
     linear = np.linalg.inv(scan.affine[:3, :3]) @ back @ scan.affine[:3, :3]
     where = {"matrix": linear, "offset": middle - linear @ middle}
 
-    def moved(values, order: int, fill: float):
-        return affine_transform(np.asarray(values), order=order, mode="constant", cval=fill, **where)
+    def moved(values, order: int, fill: Real):
+        return affine_transform(np.asarray(values), order=order, mode="grid-constant", cval=fill, **where)
 
     volume = moved(scan.volume[0], 1, scan.background)
     return scan._replace(

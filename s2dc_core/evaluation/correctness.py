@@ -57,10 +57,12 @@ def surface_dice(
     if not labels:
         raise ValueError("the truth holds no label: there is nothing to score")
     masks = [torch.stack([each == label for label in labels])[None].float() for each in (found, truth)]
-    how = {"include_background": True, "spacing": tuple(map(float, spacing))}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the prediction of class|.*always_return_as_numpy")  # 0, as said above
-        values = compute_surface_dice(*masks, [float(tolerance_mm)] * len(labels), **how)
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 calls itself by a name that it has given up
+        warnings.filterwarnings("ignore", "the prediction of class")  # a label that was not found, which counts 0
+        values = compute_surface_dice(
+            *masks, [float(tolerance_mm)] * len(labels), include_background=True, spacing=tuple(map(float, spacing))
+        )
     return {label: float(value) for label, value in zip(labels, values[0].nan_to_num(0), strict=True)}
 
 

@@ -86,6 +86,8 @@ class Best(NamedTuple):
 def find_best(queries: Float[Tensor, "q c"], keys: Float[Tensor, "n c"], count: int, both_ways: bool = False) -> Best:
     """The keys with the largest dot products with each query, in strips of the matrix; as many as there are.
 
+    Of equal ones the first comes first.
+
     Args:
         both_ways: find the best query of each key too.
     """
@@ -96,13 +98,21 @@ def find_best(queries: Float[Tensor, "q c"], keys: Float[Tensor, "n c"], count: 
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         rows = queries[start : start + QUERIES_AT_ONCE]
         scores = torch.mm(rows, keys.T, out=strip[: len(rows)])
-        found.append(scores.topk(count))
+        top = scores.topk(count)
+        found.append((_first_in_front(top.indices, scores.argmax(1)), top.values))
         if both_ways:
             column, row = scores.max(0)
             back = torch.where(column > highest, row + start, back)
             highest = torch.maximum(highest, column)
-    index, score = (torch.cat([getattr(top, part) for top in found]) for part in ("indices", "values"))
+    index, score = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Best(index, score, back if both_ways else None)
+
+
+def _first_in_front(index: Int[Tensor, "q k"], first: Int[Tensor, " q"]) -> Int[Tensor, "q k"]:
+    """The first of the best keys in column 0: topk puts equal scores in any order."""
+    index = torch.where(index == first[:, None], index[:, :1], index)
+    index[:, 0] = first
+    return index
 
 
 def check_comparable(source: TokenMap, target: TokenMap, metric: str = "cosine") -> None:
@@ -132,7 +142,7 @@ def chosen(token_map: TokenMap, inside: Shaped[Tensor, "..."] | None) -> tuple[F
         index = inside.flatten().nonzero()[:, 0].cpu()
     if not len(index):
         raise ValueError("no token takes part: the mask is empty")
-    return token_map.features.flatten(0, 2)[index.to(token_map.features.device)], index
+    return token_map.features.detach().flatten(0, 2)[index.to(token_map.features.device)], index
 
 
 def lifted_by(metric: str):

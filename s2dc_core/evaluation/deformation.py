@@ -108,9 +108,10 @@ def nearby_best(
     """
     index, score = np.full(len(queries), -1), np.full(len(queries), -np.inf, np.float32)
     back, highest = np.full(len(keys), -1), np.full(len(keys), -np.inf, np.float32)
-    asks, lies = lifted_places(expected, 1, True), lifted_places(places, 1, False)
     for rows, columns in blocks(expected, places, cells, reach):
-        squares = -(asks[rows] @ lies[columns].T)
+        middle = expected[rows].mean(0)  # squares of large numbers would lose their precision
+        asks, lies = lifted_places(expected[rows] - middle, 1, True), lifted_places(places[columns] - middle, 1, False)
+        squares = -(asks @ lies.T).to(queries.device)
         scores = torch.addmm(squares, queries[rows], keys[columns].T, beta=-float(weight))
         scores = scores.masked_fill_(squares > reach**2, -torch.inf).cpu()
         best, place = scores.max(1)

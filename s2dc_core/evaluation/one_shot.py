@@ -61,7 +61,13 @@ class LabelScores(NamedTuple):
         Args:
             patch: of the token map.
             shape: of the volume.
+
+        Raises:
+            ValueError: for a shape that the tokens do not cover just.
         """
+        grid = tuple(self.scores.shape[:3])
+        if any(-(-side // p) != g for side, p, g in zip(shape, patch, grid, strict=True)):
+            raise ValueError(f"{tuple(shape)} voxels do not lie under {grid} tokens of {tuple(patch)} voxels")
         spread = torch.nn.functional.interpolate(
             self.scores.movedim(-1, 0)[None], scale_factor=tuple(map(float, patch)), mode="trilinear"
         )
@@ -174,7 +180,8 @@ def _votes(
         here = token_centres(target)[asked[1].numpy()]
         if alignment is not None:
             side, strength = float(np.mean(token_sides(reference.tokens))), weight
-            here, there = alignment(here) / side, there / side
+            middle = there.mean(0)  # squares of large numbers would lose their precision
+            here, there = (alignment(here) - middle) / side, (there - middle) / side
         else:
             here, there, strength = in_box(here), in_box(there), place
         asks = torch.cat([asks, lifted_places(here, strength, True).to(asks.device)], 1)
@@ -227,5 +234,5 @@ def carry_labels(
     for x, plane in enumerate(carried):
         voxels = np.concatenate([np.full((len(cells), 1), x), cells], 1)
         source = moved(voxels @ affine[:3, :3].T + affine[:3, 3]) @ to_source[:3, :3].T + to_source[:3, 3]
-        plane.flat = map_coordinates(label, source.T, order=0, mode="constant", cval=0)
+        plane.flat = map_coordinates(label, source.T, order=0, mode="grid-constant", cval=0)
     return torch.from_numpy(carried.astype(np.int64))

@@ -164,7 +164,7 @@ def answers(
     Args:
         labelled, target: through the same encoder.
         weights: see Weights.
-        ways: those that are asked for; "nearest" is always there.
+        ways: those that are asked for; "nearest" is always there, "finer" only where there are two maps to deform by.
         seed: of the alignment's draws.
     """
     masks = {"source_inside": labelled.body, "target_inside": target.body, "metric": weights.metric}
@@ -173,13 +173,15 @@ def answers(
     labels = {"nearest": plain}
     if "place" in ways:
         labels["place"] = nearest_with(labelled, target, weights.metric, weights.place)
-    others = [way for way in ways if way not in ("nearest", "place")]
+    several = len(labelled.finer) > 1
+    others = [way for way in ways if way not in ("nearest", "place") and (several or way != "finer")]
     if not others:
         return Answers(labels, matches, None, None)
     alignment = align_matches(matches, token_sides(labelled.tokens), seed=seed)
     if alignment is None:
         return Answers(labels | dict.fromkeys(others, plain), matches, None, None)
-    labels["aligned"] = nearest_with(labelled, target, weights.metric, weights.aligned, alignment)
+    if "aligned" in ways:
+        labels["aligned"] = nearest_with(labelled, target, weights.metric, weights.aligned, alignment)
     carried = None
     for way, bent in _bends(labelled, target, alignment, weights.metric, ways):
         alignment, scan = bent, target.scan
@@ -194,12 +196,14 @@ def _bends(
     """The alignment deformed by the first of the finer maps, and then by the second."""
     maps = list(zip(labelled.finer or (labelled.tokens,), target.finer or (target.tokens,), strict=True))
     for way, rounds, (there, here) in zip(("deformed", "finer"), (ROUNDS, AGAIN), maps, strict=False):
+        if way not in ways and "finer" not in ways:  # the finer one goes on from the other
+            continue
+        masks = {
+            "source_inside": body_tokens(there, labelled.scan.foreground),
+            "target_inside": body_tokens(here, target.scan.foreground),
+        }
+        alignment = bend(there, here, alignment, metric=metric, rounds=rounds, **masks)
         if way in ways:
-            masks = {
-                "source_inside": body_tokens(there, labelled.scan.foreground),
-                "target_inside": body_tokens(here, target.scan.foreground),
-            }
-            alignment = bend(there, here, alignment, metric=metric, rounds=rounds, **masks)
             yield way, alignment
 
 
@@ -218,7 +222,8 @@ def nearest_with(
         here, there = in_box(here), in_box(there)
     else:
         side = float(np.mean(token_sides(labelled.tokens)))
-        here, there = alignment(here) / side, there / side
+        middle = there.mean(0)  # squares of large numbers would lose their precision
+        here, there = (alignment(here) - middle) / side, (there - middle) / side
     asks = _beside(lift(queries, True), lifted_places(here, weight, True))
     lies = _beside(lift(keys, False), lifted_places(there, weight, False))
     return _laid(target, of_queries, labelled.owner.flatten()[of_keys[find_best(asks, lies, 1).index[:, 0]]])

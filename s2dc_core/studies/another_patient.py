@@ -312,7 +312,7 @@ def summary(record: Mapping, group: str, condition: str) -> dict[str, dict[str, 
         runs = [scores for scores in entry["scores"] if condition in scores]
         for way in runs[0][condition][0]["dice"] if runs else ():
             of_way = [pair_dice(scores, condition, way) for scores in runs if way in scores[condition][0]["dice"]]
-            found.setdefault(arm, {})[way] = mean_interval(np.mean(of_way, axis=0))
+            found.setdefault(arm, {})[way] = mean_interval(np.mean(of_way, axis=0).tolist())
     return found
 
 
@@ -328,9 +328,9 @@ def compare(
     one = np.array([pair_dice(scores, condition, way) for scores in ours])
     other = np.array([pair_dice(scores, condition, their_way or way) for scores in theirs])
     gains = one - (other if len(other) == len(one) else other.mean(0, keepdims=True))
-    found = {"over pairs": mean_interval(gains.mean(0))}
+    found = {"over pairs": mean_interval(gains.mean(0).tolist())}
     if len(gains) > 1:
-        found["over seeds"] = mean_interval(gains.mean(1))
+        found["over seeds"] = mean_interval(gains.mean(1).tolist())
     return found
 
 
