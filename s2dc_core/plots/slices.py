@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Shaped
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
@@ -210,7 +211,7 @@ def show_slice(
     overlay: Array | None = None,
     overlay_affine: Array | None = None,
     overlay_alpha: Real = 0.5,
-    overlay_cmap: str = "inferno",
+    overlay_cmap: str | Colormap = "inferno",
     overlay_vmin: Real | None = None,
     overlay_vmax: Real | None = None,
     labels: Array | None = None,
