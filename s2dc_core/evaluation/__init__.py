@@ -1,7 +1,7 @@
 """What frozen features know of anatomy, without any training of the encoder."""
 
 from s2dc_core.evaluation.alignment import Alignment, align, align_matches
-from s2dc_core.evaluation.baselines import centroid_labels, patch_map, place_map, register
+from s2dc_core.evaluation.baselines import centroid_labels, patch_map, place_map, register, starts_along
 from s2dc_core.evaluation.conditions import box, cut, half, turned
 from s2dc_core.evaluation.correctness import (
     centroids,
@@ -82,6 +82,7 @@ __all__ = [
     "score_answers",
     "share_kept",
     "side_confusion",
+    "starts_along",
     "surface_dice",
     "token_centres",
     "token_dice",

@@ -49,7 +49,7 @@ class Alignment(NamedTuple):
         return moved + np.stack(further, -1)
 
 
-WEIGHT = 0.03
+WEIGHT = 0.01
 """What a squared distance of one token, after an alignment, takes off a cosine."""
 
 

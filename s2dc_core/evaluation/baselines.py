@@ -103,13 +103,16 @@ def register(
         What takes target mm to source mm: an affine of 1 and the displacement of each target voxel.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: for another kind, or a scan of fewer than four voxels along a side.
         RuntimeError: of SimpleITK, if no start overlaps.
     """
     if kind not in TRANSFORMS:
         raise ValueError(f"kind {kind!r}: give {' or '.join(TRANSFORMS)}")
+    for scan in (source, target):
+        if min(scan.raw.shape) < 4:
+            raise ValueError(f"{scan.name} has {min(scan.raw.shape)} voxels along a side: a registration needs four")
     fixed, moving = _image(target), _image(source)
-    found = []
+    found, reason = [], None
     for start in starts_mm:
         first = sitk.CenteredTransformInitializer(
             fixed, moving, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.GEOMETRY
@@ -122,11 +125,13 @@ def register(
         method.SetInitialTransform(affine, inPlace=True)
         try:
             method.Execute(fixed, moving)
-        except RuntimeError:
-            continue  # this start leaves no overlap
+        except RuntimeError as error:
+            reason = error  # as a rule this start leaves no overlap
+            continue
         found.append((method.GetMetricValue(), affine))
     if not found:
-        raise RuntimeError(f"{source.name} and {target.name} overlap from no start of {tuple(starts_mm)} mm")
+        said = f"{source.name} and {target.name} cannot be registered from any start of {tuple(starts_mm)} mm"
+        raise RuntimeError(said) from reason
     _, affine = min(found, key=lambda each: each[0])
     if kind == "affine":
         return _as_alignment(affine, target)
@@ -144,6 +149,12 @@ def _as_alignment(transform: sitk.Transform, target: Scan) -> Alignment:
     field = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, *_grid(target))
     bend = sitk.GetArrayFromImage(field).transpose(2, 1, 0, 3) * (-1, -1, 1)
     return Alignment(np.eye(4), np.zeros(0, bool), float("nan"), bend, target.affine)
+
+
+def starts_along(source: Scan, target: Scan) -> tuple[float, float, float]:
+    """Shifts along z from which a careful user starts a registration, mm: none, and a quarter of the height each way."""
+    height = max(scan.raw.shape[2] * scan.spacing[2] for scan in (source, target))
+    return 0.0, -height / 4, height / 4
 
 
 def _method(seed: int) -> sitk.ImageRegistrationMethod:

@@ -34,6 +34,8 @@ def cut(scan: Scan, low: Sequence[Integral], high: Sequence[Integral]) -> Scan:
 def half(scan: Scan, upper: bool) -> Scan:
     """The upper or the lower half of a scan along z (its last axis: scans are RAS+)."""
     x, y, z = scan.raw.shape
+    if z < 2:
+        raise ValueError(f"{scan.name} has one slice along z: there is no half of it")
     return cut(scan, (0, 0, z // 2 if upper else 0), (x, y, z if upper else z // 2))
 
 

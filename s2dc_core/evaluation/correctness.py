@@ -56,14 +56,15 @@ def surface_dice(
     labels = [int(label) for label in truth.unique() if label > 0]
     if not labels:
         raise ValueError("the truth holds no label: there is nothing to score")
-    masks = [torch.stack([each == label for label in labels])[None].float() for each in (found, truth)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 calls itself by a name that it has given up
-        warnings.filterwarnings("ignore", "the prediction of class")  # a label that was not found, which counts 0
-        values = compute_surface_dice(
-            *masks, [float(tolerance_mm)] * len(labels), include_background=True, spacing=tuple(map(float, spacing))
-        )
-    return {label: float(value) for label, value in zip(labels, values[0].nan_to_num(0), strict=True)}
+    how = {"include_background": True, "spacing": tuple(map(float, spacing))}
+    values = {}
+    for label in labels:  # one at a time: masks of all labels together can be tens of GB
+        masks = [(each == label)[None, None].float() for each in (found, truth)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 calls itself by a name that it has given up
+            warnings.filterwarnings("ignore", "the prediction of class")  # a label that was not found, which counts 0
+            values[label] = float(compute_surface_dice(*masks, [float(tolerance_mm)], **how)[0, 0].nan_to_num(0))
+    return values
 
 
 def nearest_found(matches: TokenMatches) -> Moved:

@@ -62,8 +62,7 @@ def match_tokens(
     """
     check_comparable(source, target, metric)
     (keys, of_keys), (queries, of_queries) = chosen(source, source_inside), chosen(target, target_inside)
-    lift = lifted_by(metric)
-    best = find_best(lift(queries, True), lift(keys, False), 2, both_ways=True)
+    best = find_best(*lifted(queries, keys, metric), 2, both_ways=True)
     first, margin = best.index[:, 0], best.score[:, 0] - best.score[:, -1]
     if len(keys) < 2:
         margin = torch.full_like(margin, torch.inf)
@@ -131,7 +130,7 @@ def chosen(token_map: TokenMap, inside: Shaped[Tensor, "..."] | None) -> tuple[F
     """Features and flat indices of the tokens that take part.
 
     Raises:
-        ValueError: for a mask on another grid, or without any token.
+        ValueError: for a mask on another grid or without any token, or features that are not finite.
     """
     grid = tuple(token_map.features.shape[:3])
     if inside is None:
@@ -142,7 +141,20 @@ def chosen(token_map: TokenMap, inside: Shaped[Tensor, "..."] | None) -> tuple[F
         index = inside.flatten().nonzero()[:, 0].cpu()
     if not len(index):
         raise ValueError("no token takes part: the mask is empty")
-    return token_map.features.detach().flatten(0, 2)[index.to(token_map.features.device)], index
+    features = token_map.features.detach().flatten(0, 2)[index.to(token_map.features.device)]
+    if count := int((~torch.isfinite(features)).any(1).sum()):
+        raise ValueError(f"{count} tokens hold NaN or infinite features: look at the scan and at the weights")
+    return features, index
+
+
+def lifted(
+    queries: Float[Tensor, "q c"], keys: Float[Tensor, "n c"], metric: str
+) -> tuple[Float[Tensor, "q d"], Float[Tensor, "n d"]]:
+    """Vectors, where the keys are and in their precision, whose dot product is the metric's score."""
+    queries, lift = queries.to(keys), lifted_by(metric)
+    if metric == "euclidean":  # squares of large numbers would lose the precision of small differences
+        queries, keys = queries - keys.mean(0), keys - keys.mean(0)
+    return lift(queries, True), lift(keys, False)
 
 
 def lifted_by(metric: str):

@@ -18,7 +18,7 @@ from s2dc_core.evaluation.alignment import Alignment
 from s2dc_core.evaluation.correspondence import (
     check_comparable,
     chosen,
-    lifted_by,
+    lifted,
     lifted_places,
     token_centres,
     token_sides,
@@ -63,8 +63,7 @@ def bend(
     """
     check_comparable(source, target, metric)
     (keys, of_keys), (queries, of_queries) = chosen(source, source_inside), chosen(target, target_inside)
-    lift, side = lifted_by(metric), float(np.mean(token_sides(source)))
-    queries, keys = lift(queries, True), lift(keys, False)
+    side, (queries, keys) = float(np.mean(token_sides(source))), lifted(queries, keys, metric)
     grid, here, there = target.features.shape[:3], of_queries.numpy(), token_centres(source)[of_keys.numpy()]
     centres = token_centres(target)
     cells, moves = np.stack(np.unravel_index(here, grid), 1), np.zeros((*grid, 3))

@@ -16,7 +16,7 @@ from s2dc_core.evaluation.correspondence import (
     check_comparable,
     chosen,
     find_best,
-    lifted_by,
+    lifted,
     lifted_places,
     match_tokens,
     token_centres,
@@ -172,9 +172,7 @@ def _votes(
     check_comparable(reference.tokens, target, metric)
     owner = organ_grid(reference.tokens, reference.label).flatten()
     keys, of_keys = chosen(reference.tokens, reference.body)
-    lift = lifted_by(metric)
-    plain = lift(asked[0], True), lift(keys, False)
-    asks, lies = plain
+    plain = asks, lies = lifted(asked[0], keys, metric)
     if alignment is not None or place is not None:
         there = token_centres(reference.tokens)[of_keys.numpy()]
         here = token_centres(target)[asked[1].numpy()]
@@ -202,7 +200,7 @@ def _aligned(
     if alignment is None:
         warnings.warn(
             f"labelled scan {number} is used without an alignment: of {int(found.mutual.sum())} mutual matches fewer "
-            f"than {FEWEST} agree on one",
+            f"than {FEWEST} agree on one, or all lie in one plane",
             stacklevel=4,
         )
     return alignment

@@ -24,7 +24,7 @@ from s2dc_core.evaluation.correspondence import (
     body_tokens,
     chosen,
     find_best,
-    lifted_by,
+    lifted,
     lifted_places,
     match_tokens,
     token_centres,
@@ -71,13 +71,16 @@ class Side(NamedTuple):
             encode: gives its token map, or several: the first is matched, the others deform.
 
         Raises:
-            ValueError: for a scan without labels.
+            ValueError: for a scan without labels, or without a token in the body.
         """
         if scan.label is None:
             raise ValueError(f"{scan.name} has no labels: there is nothing to carry over or to score")
         maps = encode(scan)
         tokens, *finer = [maps] if isinstance(maps, TokenMap) else maps
-        return cls(scan, tokens, body_tokens(tokens, scan.foreground), organ_grid(tokens, scan.label), tuple(finer))
+        body = body_tokens(tokens, scan.foreground)
+        if not body.any():
+            raise ValueError(f"{scan.name} shows no token of a body: there is nothing to match")
+        return cls(scan, tokens, body, organ_grid(tokens, scan.label), tuple(finer))
 
 
 def encoded_by(
@@ -117,7 +120,7 @@ def patches_of(sides: Sequence[int] = (4, 4, 4)) -> Callable[[Scan], list[TokenM
     """What Side.of takes of raw patches: those of a token's size, the same to deform by, then of half the sides."""
 
     def encode(scan: Scan) -> list[TokenMap]:
-        sizes = [tuple(sides), tuple(side // 2 for side in sides)]
+        sizes = [tuple(sides), tuple(max(1, side // 2) for side in sides)]
         coarse, fine = (patch_map(scan.volume, size, scan.affine, scan.background) for size in sizes)
         return [coarse, coarse, fine]
 
@@ -128,11 +131,12 @@ class Weights(NamedTuple):
     """What a squared distance takes off the score: in the body's box, and in tokens after an alignment.
 
     Attributes:
-        place, aligned: chosen for each kind of features on bodies that are not scored.
+        place, aligned: by default those that the study chose for the shipped encoder, and for random weights, on
+            generated bodies that are not scored.
         metric: "cosine" or "euclidean", see match_tokens.
     """
 
-    place: float = 10.0
+    place: float = 3.0
     aligned: float = WEIGHT
     metric: str = "cosine"
 
@@ -215,7 +219,6 @@ def nearest_with(
     Args:
         weight: of the squared distance, in tokens after the alignment, or in the boxes of both bodies without one.
     """
-    lift = lifted_by(metric)
     (keys, of_keys), (queries, of_queries) = (chosen(side.tokens, side.body) for side in (labelled, target))
     here, there = token_centres(target.tokens)[of_queries.numpy()], token_centres(labelled.tokens)[of_keys.numpy()]
     if alignment is None:
@@ -224,8 +227,8 @@ def nearest_with(
         side = float(np.mean(token_sides(labelled.tokens)))
         middle = there.mean(0)  # squares of large numbers would lose their precision
         here, there = (alignment(here) - middle) / side, (there - middle) / side
-    asks = _beside(lift(queries, True), lifted_places(here, weight, True))
-    lies = _beside(lift(keys, False), lifted_places(there, weight, False))
+    asks, lies = lifted(queries, keys, metric)
+    asks, lies = _beside(asks, lifted_places(here, weight, True)), _beside(lies, lifted_places(there, weight, False))
     return _laid(target, of_queries, labelled.owner.flatten()[of_keys[find_best(asks, lies, 1).index[:, 0]]])
 
 

@@ -11,15 +11,15 @@ from statistics import mean
 from time import perf_counter
 from typing import Any, NamedTuple
 
-import torch
 from tqdm.auto import tqdm
 
 from s2dc_core.data import Scan, settings_of, structure_problem
 from s2dc_core.data.manifests import columns
 from s2dc_core.data.structures import structure_grid
 from s2dc_core.encoder import LEVELS, Encoder
+from s2dc_core.evaluation.baselines import starts_along
 from s2dc_core.evaluation.conditions import half as half_of
-from s2dc_core.evaluation.pair_scores import STARTS_MM, TITLES, carried_way, score_baselines, score_features
+from s2dc_core.evaluation.pair_scores import TITLES, carried_way, score_baselines, score_features
 from s2dc_core.evaluation.pairs import WAYS, Side, Weights, encoded_by, patches_of
 from s2dc_core.features import organ_silhouettes, organ_tokens
 from s2dc_core.intervals import mean_interval
@@ -294,7 +294,7 @@ def _scored(
         yield from ((name, pair | {"left_out": reason}) for name in names)
         return
     asked = Side.of(_shown(target.scan, condition, number), method.encode) if condition == "half" else target
-    starts = (STARTS_MM if condition == "half" else (0.0,)) if plan.registration else None
+    starts = starts_along(labelled.scan, asked.scan) if plan.registration else None
     if method.weights:
         found = {method.name: score_features(labelled, asked, method.weights, plan.ways, plan.neighbours)}
     else:
@@ -307,9 +307,11 @@ def _scored(
 
 def _uncut(scan: Scan, shown: Scan) -> set[int]:
     """The labels of which all voxels are shown; the centroid of a cut organ is another place of the body."""
-    most = int(scan.label.max()) + 1
-    counts = [torch.bincount(each.label.flatten(), minlength=most) for each in (scan, shown)]
-    return set((counts[0] == counts[1]).nonzero()[:, 0].tolist())
+    known, left = (
+        dict(zip(*(part.tolist() for part in each.label.unique(return_counts=True)), strict=True))
+        for each in (scan, shown)
+    )
+    return {label for label, count in known.items() if left.get(label) == count}
 
 
 def _only(organs: Mapping[int, float], labels: Collection[int]) -> dict[int, float]:

@@ -106,7 +106,7 @@ def plot_dice_by_way(
         axis = axes[0, 0]
         for number, values in enumerate(rows.values()):
             known = [value for value in values.values() if np.isfinite(value)]
-            axis.plot([min(known), max(known)], [number] * 2, color="#BBBBBB", zorder=1)
+            axis.plot([min(known, default=0), max(known, default=0)], [number] * 2, color="#BBBBBB", zorder=1)
         for way, (colour, marker) in zip(ways, STYLES, strict=False):
             points = [(values.get(way, np.nan), number) for number, values in enumerate(rows.values())]
             axis.plot(*zip(*points, strict=True), linestyle="", color=colour, marker=marker, markersize=9, label=way)

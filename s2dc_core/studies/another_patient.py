@@ -146,7 +146,7 @@ def choose_weights(arm: str, seed: int, encoders: Path) -> Weights:
                     place[weight] += _mean_dice(target, nearest_with(labelled, target, metric, weight))
             alignment = answers(labelled, target, Weights(metric=metric), ways=("aligned",)).alignment
             for weight in ALIGNED if alignment else ():
-                found = nearest_with(labelled, target, metric, weight, alignment._replace(bend=None))
+                found = nearest_with(labelled, target, metric, weight, alignment)
                 aligned[weight] += _mean_dice(target, found)
     return Weights(max(place, key=place.get), max(aligned, key=aligned.get), metric)
 
@@ -308,8 +308,8 @@ def summary(record: Mapping, group: str, condition: str) -> dict[str, dict[str, 
         record: of `patient_results`; an arm or a way that was not asked in the condition is left out.
     """
     found: dict[str, dict] = {}
-    for arm, entry in record["groups"].get(group, {}).items():
-        runs = [scores for scores in entry["scores"] if condition in scores]
+    for arm, scored in record["groups"].get(group, {}).items():
+        runs = [scores for scores in scored if condition in scores]
         for way in runs[0][condition][0]["dice"] if runs else ():
             of_way = [pair_dice(scores, condition, way) for scores in runs if way in scores[condition][0]["dice"]]
             found.setdefault(arm, {})[way] = mean_interval(np.mean(of_way, axis=0).tolist())
@@ -335,18 +335,26 @@ def compare(
 
 
 def collect(folder: Path) -> None:
-    """folder/another_patient.json: {group: {arm: {"weights", "scores": [per seed {condition: [pair]}]}}}."""
+    """folder/another_patient.json: {"weights": {arm: ...}, "groups": {group: {arm: [per seed {condition: [pair]}]}}}.
+
+    Left out are seconds, which jobs side by side lengthen (see benchmarks/patients.py), and landmarks where organs may
+    be cut, whose centroids are other places.
+    """
     groups: dict[str, dict] = {}
     for group in (*GENERATED, *REAL):
         for file in sorted(folder.glob(f"{group}_*_seed*.json")):
             record = read_json(file)
-            asked = record["recipe"]
-            if asked["group"] == group:
-                arms = groups.setdefault(group, {})
-                arm = arms.setdefault(asked["arm"], {"weights": record["weights"], "scores": []})
-                arm["scores"].append(record["scores"])
-    record = {"versions": versions(), "channels": CHANNELS, "chosen_on": CHOOSING, "groups": groups}
+            if record["recipe"]["group"] == group:
+                runs = groups.setdefault(group, {}).setdefault(record["recipe"]["arm"], [])
+                runs.append({name: [_kept(pair, name) for pair in pairs] for name, pairs in record["scores"].items()})
+    weights = {file.stem.removeprefix("weights_"): read_json(file) for file in sorted(folder.glob("weights_*.json"))}
+    record = {"versions": versions(), "channels": CHANNELS, "chosen_on": CHOOSING, "weights": weights, "groups": groups}
     write_json(folder / PATIENTS, record)
+
+
+def _kept(pair: Mapping, condition: str) -> dict:
+    dropped = {"seconds"} if condition == "whole" else {"seconds", "landmarks_mm"}
+    return {name: value for name, value in pair.items() if name not in dropped}
 
 
 def _work(arm: str, seed: int, group: str, folder: Path, encoders: Path, data: Path | None) -> str:

@@ -197,6 +197,6 @@ def test_a_spline_takes_what_an_affine_leaves(scan):
 def test_bad_input_to_register(scan):
     with pytest.raises(ValueError, match="kind 'rigid': give affine or bspline"):
         register(scan, scan, "rigid")
-    with pytest.raises(RuntimeError, match=r"phantom and phantom overlap from no start of \(5000,\) mm"):
+    with pytest.raises(RuntimeError, match=r"phantom and phantom cannot be registered from any start of \(5000,\) mm"):
         register(scan, scan, starts_mm=(5000,))
     assert register(scan, scan, starts_mm=(5000, 0)).bend.shape == (*SHAPE, 3), "a start without overlap is left out"

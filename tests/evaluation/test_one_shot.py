@@ -181,7 +181,7 @@ def test_too_few_matches_are_warned_of_and_the_plain_answer_is_given():
     [
         ({"neighbours": 0}, "neighbours must hold whole numbers from 1 up"),
         ({"place": 1, "align": True}, "give place or align, not both"),
-        ({"place": -1}, "place -1 and weight 0.03 must not be negative"),
+        ({"place": -1}, "place -1 and weight 0.01 must not be negative"),
         ({"weight": -0.5, "align": True}, "weight -0.5 must not be negative"),
         ({"metric": "none"}, "metric 'none'"),
         ({"inside": torch.zeros(4, 3, 5, dtype=torch.bool)}, "mask is empty"),

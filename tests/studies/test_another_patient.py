@@ -44,7 +44,9 @@ def test_an_arm_is_scored_once_and_collected(small):
     collect(folder)
     record = read_json(folder / "another_patient.json")
     assert set(record["groups"]["ct_varied"]) == {"raw", "s2dc"}
-    scores = record["groups"]["ct_varied"]["s2dc"]["scores"][0]
+    assert set(record["weights"]) == {"raw", "s2dc"} and record["weights"]["raw"]["metric"] == "euclidean"
+    (scores,) = record["groups"]["ct_varied"]["s2dc"]
+    assert "landmarks_mm" in scores["whole"][0] and "landmarks_mm" not in scores["half"][0]
     assert list(scores) == ["whole", "half"]
     for pairs in scores.values():
         assert [(pair["labelled"], pair["target"]) for pair in pairs] == [(1000, 1001), (1001, 1000)]
@@ -103,7 +105,7 @@ def test_intervals_over_pairs_and_over_seeds_are_kept_apart():
 
 def test_summary_is_over_pairs_and_the_mean_of_seeds():
     scores = [pairs_of(0.5, 0.7), pairs_of(0.6, 0.8)]
-    record = {"groups": {"ct": {"s2dc": {"scores": scores}, "raw": {"scores": [{"whole": []}]}}}}
+    record = {"groups": {"ct": {"s2dc": scores, "raw": [{"whole": []}]}}}
     found = summary(record, "ct", "half")
     assert list(found) == ["s2dc"] and set(found["s2dc"]) == {"nearest", "place"}
     assert found["s2dc"]["nearest"] == pytest.approx(mean_interval([0.65, 0.85]))
