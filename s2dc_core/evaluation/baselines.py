@@ -152,7 +152,7 @@ def _as_alignment(transform: sitk.Transform, target: Scan) -> Alignment:
 
 
 def starts_along(source: Scan, target: Scan) -> tuple[float, float, float]:
-    """Shifts along z from which a careful user starts a registration, mm: none, and a quarter of the height each way."""
+    """Shifts along z from which a careful user starts a registration, mm: none, a quarter of the height each way."""
     height = max(scan.raw.shape[2] * scan.spacing[2] for scan in (source, target))
     return 0.0, -height / 4, height / 4
 
