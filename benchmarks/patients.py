@@ -29,6 +29,7 @@ from s2dc_core.evaluation import (
     register,
     token_sides,
 )
+from s2dc_core.evaluation.deformation import AGAIN, ROUNDS
 from s2dc_core.library import open_weights
 
 
@@ -52,12 +53,11 @@ def match_cubes(rounds: int) -> None:
     encode = encoded_by(open_weights("s2dc"))
     scans = [open_scan("phantom_ct", seed=seed, shape=(96, 96, 96)) for seed in (1000, 1001)]
     one, two = (encode(scan)[0] for scan in scans)
-    before = peak_mb()
     _, seconds = timed(lambda: match_tokens(one, two), rounds)
     count, channels = one.features.shape[:3].numel(), one.features.shape[-1]
     print(f"two scans of 96^3, {count} x {count} tokens of {channels} channels, matched in both directions:")
     print(
-        f"  {seconds:.2f} s (median of {rounds}), {torch.get_num_threads()} threads, {peak_mb() - before:.0f} MB more"
+        f"  {seconds:.2f} s (median of {rounds}), {torch.get_num_threads()} threads; the process held {peak_mb():.0f} MB"
     )
 
 
@@ -73,12 +73,13 @@ def carry_over(shape: tuple[int, int, int]) -> None:
     affine, seconds = timed(lambda: align_matches(matches, token_sides(one.tokens)))
     rows.append(("affine by RANSAC", seconds, affine))
     moved = affine
-    for words, there, here in zip(("deformation", "second pass, finer grid"), one.finer, two.finer, strict=True):
+    passes = {"deformation": ROUNDS, "second pass, finer grid": AGAIN}
+    for (words, rounds), there, here in zip(passes.items(), one.finer, two.finer, strict=True):
         inside = {
             "source_inside": body_tokens(there, scans[0].foreground),
             "target_inside": body_tokens(here, scans[1].foreground),
         }
-        moved, seconds = timed(lambda t=there, h=here, m=moved, i=inside: bend(t, h, m, **i))
+        moved, seconds = timed(lambda t=there, h=here, m=moved, i=inside | {"rounds": rounds}: bend(t, h, m, **i))
         rows.append((words, seconds, moved))
     for kind in ("affine", "bspline"):
         given, seconds = timed(lambda kind=kind: register(*scans, kind))
