@@ -57,7 +57,7 @@ def match_cubes(rounds: int) -> None:
     count, channels = one.features.shape[:3].numel(), one.features.shape[-1]
     print(f"two scans of 96^3, {count} x {count} tokens of {channels} channels, matched in both directions:")
     print(
-        f"  {seconds:.2f} s (median of {rounds}), {torch.get_num_threads()} threads; the process held {peak_mb():.0f} MB"
+        f"  {seconds:.2f} s (median of {rounds}), {torch.get_num_threads()} threads, {peak_mb():.0f} MB held"
     )
 
 
