@@ -56,9 +56,7 @@ def match_cubes(rounds: int) -> None:
     _, seconds = timed(lambda: match_tokens(one, two), rounds)
     count, channels = one.features.shape[:3].numel(), one.features.shape[-1]
     print(f"two scans of 96^3, {count} x {count} tokens of {channels} channels, matched in both directions:")
-    print(
-        f"  {seconds:.2f} s (median of {rounds}), {torch.get_num_threads()} threads, {peak_mb():.0f} MB held"
-    )
+    print(f"  {seconds:.2f} s (median of {rounds}), {torch.get_num_threads()} threads, {peak_mb():.0f} MB held")
 
 
 def carry_over(shape: tuple[int, int, int]) -> None:
