@@ -46,6 +46,7 @@ def _add_noise(image, modality, settings, protocol: Protocol, generator, axes, s
     sd, correlation = settings["noise"] * protocol.noise * protocol.scale, settings["noise_blur"] * protocol.blur
 
     def noise():
+        """Noise of the settings' spread and correlation."""
         field = generator.standard_normal(image.shape, dtype=np.float32)
         if correlation > 0:
             field = _blur(field, [correlation] * 3, spacing)
