@@ -29,6 +29,7 @@ class Exercise:
         hints: Markdown each, folded away.
         imports: lines of code that the answer needs, above the stub.
         use: code for the notebook, run there once the check has passed; it may use the notebook's variables.
+        behind: id of the notebook's cell that it stands behind; without one it stands in the part at the end.
         identity: notebook and number, "02.1"; given when the file is loaded.
     """
 
@@ -38,6 +39,7 @@ class Exercise:
     hints: Sequence[str] = ()
     imports: str = ""
     use: str = ""
+    behind: str = ""
     identity: str = ""
     answers: dict[str, Callable] = field(default_factory=dict, repr=False)
     mistakes: list[Mistake] = field(default_factory=list, repr=False)

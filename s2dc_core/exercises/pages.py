@@ -8,23 +8,31 @@ from s2dc_core.exercises.exercise import Exercise
 from s2dc_core.exercises.sources import find, load, module_of
 
 START, END = "## Exercise", "## What to take away"
-"""The headings between which a notebook's exercises stand."""
+"""The headings between which those exercises stand that are behind no cell of the lesson."""
 
 WORDS = (
     "## Exercises\n\nWrite each function in place of its `raise NotImplementedError`, then run the cell below it: it "
-    "says what is wrong, or gives the points. Solutions: [exercises/solutions.md](exercises/solutions.md)."
+    "says what is wrong, or gives the points. Others stand above, behind what they ask about. "
+    "Solutions: [exercises/solutions.md](exercises/solutions.md)."
 )
 
 
 def cells_of(number: str) -> list[dict[str, Any]]:
     """The cells that a notebook's exercises become, as nbformat 4 has them; stub and check as nbgrader marks them."""
-    cells = [_markdown(f"ex-{number}", WORDS, {"exercise": {"id": number, "part": "start"}})]
+    return [cell for cells in _placed(number).values() for cell in cells]
+
+
+def _placed(number: str) -> dict[str, list[dict[str, Any]]]:
+    """The same, by the cell that they stand behind; "" is the part at the end."""
+    placed: dict[str, list] = {}
     for exercise in load(number):
-        cells += _cells(exercise)
+        placed.setdefault(exercise.behind, []).extend(_cells(exercise))
+    start = _markdown(f"ex-{number}", WORDS, {"exercise": {"id": number, "part": "start"}})
+    last = [start, *placed.pop("", [])]
     if more := getattr(module_of(number), "EXPLORE", ""):
         part = {"exercise": {"id": number, "part": "explore"}}
-        cells.append(_markdown(f"ex-{number}-explore", f"**To explore**\n\n{more.strip()}", part))
-    return cells
+        last.append(_markdown(f"ex-{number}-explore", f"**To explore**\n\n{more.strip()}", part))
+    return placed | {"": last}
 
 
 def _cells(exercise: Exercise) -> list[dict[str, Any]]:
@@ -51,7 +59,7 @@ def _cells(exercise: Exercise) -> list[dict[str, Any]]:
 def _task(exercise: Exercise) -> str:
     number, points = exercise.identity.split(".")[1], exercise.points
     worth = f"{points} point" + "s" * (points > 1)
-    text = f"**{number} {exercise.title}** ({exercise.level}, {worth}). {exercise.task}"
+    text = f"**Exercise {number}. {exercise.title}** ({exercise.level}, {worth}). {exercise.task}"
     return text + "".join(f"\n\n{_folded('Hint', hint)}" for hint in exercise.hints)
 
 
@@ -78,18 +86,25 @@ def _code(name: str, text: str, metadata: dict) -> dict[str, Any]:
 
 
 def with_exercises(notebook: dict[str, Any], number: str) -> dict[str, Any]:
-    """A copy of a notebook, as nbformat reads it, whose part of exercises is what their file says now.
+    """A copy of a notebook, as nbformat reads it, whose exercises are what their file says now.
 
     Raises:
-        ValueError: if the notebook does not have the two headings, in order.
+        ValueError: if the notebook does not have the two headings, in order, or a cell that an exercise stands behind.
     """
-    heads = [cell["source"].split("\n")[0] if cell["cell_type"] == "markdown" else "" for cell in notebook["cells"]]
+    changed, placed = deepcopy(notebook), _placed(number)
+    lesson = [cell for cell in changed["cells"] if cell["metadata"].get("exercise", {}).get("part", "start") == "start"]
+    heads = [cell["source"].split("\n")[0] if cell["cell_type"] == "markdown" else "" for cell in lesson]
     starts = [place for place, head in enumerate(heads) if re.fullmatch(f"{START}s?", head)]
     ends = [place for place, head in enumerate(heads) if head == END]
     if len(starts) != 1 or len(ends) != 1 or starts > ends:
         raise ValueError(f"notebook {number} needs one cell that begins {START!r} and a later one that begins {END!r}")
-    changed = deepcopy(notebook)
-    changed["cells"][starts[0] : ends[0]] = cells_of(number)
+    lesson[starts[0] : ends[0]] = placed.pop("")
+    for behind, cells in placed.items():
+        places = [place for place, cell in enumerate(lesson) if cell.get("id") == behind]
+        if not places:
+            raise ValueError(f"notebook {number} has no cell {behind!r} for its exercise to stand behind")
+        lesson[places[0] + 1 : places[0] + 1] = cells
+    changed["cells"] = lesson
     return changed
 
 

@@ -167,6 +167,18 @@ def test_the_part_between_the_headings_is_replaced_and_only_that(lesson):
     }
 
 
+def test_an_exercise_stands_behind_the_cell_that_it_names(lesson, monkeypatch):
+    moved = square()
+    moved.behind = lesson["cells"][0]["id"]
+    monkeypatch.setattr(pages, "load", lambda number: [moved])
+    changed = exercises.with_exercises(exercises.with_exercises(lesson, "99"), "99")
+    parts = [cell["metadata"].get("exercise", {}).get("part") for cell in changed["cells"]]
+    assert parts == [None, "task", "stub", "check", "start", "explore", None]
+    moved.behind = "nowhere"
+    with pytest.raises(ValueError, match="notebook 99 has no cell 'nowhere'"):
+        exercises.with_exercises(lesson, "99")
+
+
 def test_a_teachers_copy_holds_the_solutions(lesson, monkeypatch):
     monkeypatch.setattr(sources, "load", lambda number: [square()])
     solved = exercises.with_solutions(exercises.with_exercises(lesson, "99"))
