@@ -160,6 +160,21 @@ def _in_mm(cells: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return cells @ affine[:3, :3].T + affine[:3, 3]
 
 
+def partner_errors(known: Partners, moved: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+    """How far places are moved from their true partners: {"mean", "median", "same label, mean"} in mm.
+
+    Args:
+        moved: takes places of the target [N, 3] in mm to those of the source.
+    """
+    away = np.linalg.norm(moved(known.target_mm) - known.source_mm, axis=1)
+    same = away[known.same_label]
+    return {
+        "mean": float(away.mean()),
+        "median": float(np.median(away)),
+        "same label, mean": float(same.mean()) if len(same) else float("nan"),
+    }
+
+
 def side_confusion(truth: Int[Tensor, "*shape"], found: Int[Tensor, "*shape"], pair: tuple[int, int]) -> float:
     """Of the tokens of a right and a left organ that were given to one of the two: the share given to the wrong side.
 

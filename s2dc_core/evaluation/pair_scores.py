@@ -12,7 +12,15 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from s2dc_core.evaluation.baselines import TRANSFORMS, centroid_labels, place_map, register
-from s2dc_core.evaluation.correctness import centroids, dice_by_label, landmark_errors, nearest_found, surface_dice
+from s2dc_core.evaluation.correctness import (
+    Partners,
+    centroids,
+    dice_by_label,
+    landmark_errors,
+    nearest_found,
+    partner_errors,
+    surface_dice,
+)
 from s2dc_core.evaluation.one_shot import carry_labels, transfer_labels
 from s2dc_core.evaluation.pairs import Answers, Side, Weights, answers, score_answers
 from s2dc_core.evaluation.probe import fit_probe
@@ -33,23 +41,37 @@ def carried_way(ways: Collection[str]) -> str:
 
 
 def score_features(
-    labelled: Side, target: Side, weights: Weights, ways: Collection[str], neighbours: int = 1
+    labelled: Side,
+    target: Side,
+    weights: Weights,
+    ways: Collection[str],
+    neighbours: int = 1,
+    *,
+    probe: bool = True,
+    known: Partners | None = None,
 ) -> dict[str, Any]:
     """One pair by one kind of features, in every way, and by a linear probe that is fitted on the labelled scan.
 
     Where too few matches agree on an alignment, every way is the plain one, and its tokens' labels fill their voxels:
     so no pair is left out because features find nothing in it.
 
+    Args:
+        probe: whether the probe is fitted.
+        known: true partners of places of the target, where there are any.
+
     Returns:
         {"dice", "voxel_dice", "surface_dice", "landmarks_mm": {way: {label: value}}, "retrieval": {label: share},
-        "inliers", "mutual"}.
+        "inliers", "mutual"}, and with known partners "body_mm": {way: see partner_errors}.
     """
     found = answers(labelled, target, weights, ways)
     scores = score_answers(found, labelled, target)
     votes = _by_votes(found, labelled, target, weights, neighbours) if neighbours > 1 else {}
     dice = scores.dice | {way: dice_by_label(target.owner, labels) for way, labels in votes.items()}
-    dice["probe"] = dice_by_label(target.owner, probe_labels(labelled, target))
+    if probe:
+        dice["probe"] = dice_by_label(target.owner, probe_labels(labelled, target))
     record = {"dice": dice, "retrieval": scores.retrieval, "inliers": scores.inliers, "mutual": scores.mutual}
+    if known is not None:
+        record["body_mm"] = {way: partner_errors(known, moved) for way, moved in _moving(found).items()}
     landmarks, last = {"nearest": scores.landmarks["nearest"]}, carried_way(ways)
     if last == "nearest":
         return record | {"voxel_dice": {}, "surface_dice": {}, "landmarks_mm": landmarks}
@@ -61,6 +83,14 @@ def score_features(
         "surface_dice": {last: surface_dice(scan.label.long(), carried, scan.spacing)},
         "landmarks_mm": landmarks,
     }
+
+
+def _moving(found: Answers) -> dict[str, Callable]:
+    """What moves places of the target to the labelled scan, by way: the plain matches, and the alignment if any."""
+    if found.alignment is None:
+        return {"nearest": nearest_found(found.matches)}
+    by_affine = {"nearest": nearest_found(found.matches), "aligned": found.alignment._replace(bend=None)}
+    return by_affine | ({} if found.carried is None else {"deformed": found.alignment})
 
 
 def _by_votes(found: Answers, labelled: Side, target: Side, weights: Weights, neighbours: int) -> dict[str, Tensor]:
@@ -98,7 +128,7 @@ def in_voxels(labels: Int[Tensor, "x y z"], target: Side) -> Int[Tensor, "i j k"
 
 
 def score_baselines(
-    labelled: Side, target: Side, starts_mm: Sequence[Real] | None = (0,)
+    labelled: Side, target: Side, starts_mm: Sequence[Real] | None = (0,), known: Partners | None = None
 ) -> dict[str, dict[str, dict]]:
     """One pair by what needs no features: {"place alone", "centroids", and of both registrations: as score_features}.
 
@@ -106,6 +136,7 @@ def score_baselines(
 
     Args:
         starts_mm: see register; None leaves registration out.
+        known: see score_features; of registrations alone.
     """
     place = [side._replace(tokens=place_map(side.tokens, side.body)) for side in (labelled, target)]
     by_place = answers(*place, Weights(metric="euclidean"), ways=())
@@ -119,12 +150,15 @@ def score_baselines(
         "centroids": {"dice": {"place": dice_by_label(target.owner, centred)}},
     }
     for kind in TRANSFORMS if starts_mm is not None else ():
-        records[TITLES[kind]] = _registered(labelled, target, kind, starts_mm, of)
+        moved = _moved(labelled, target, kind, starts_mm)
+        records[TITLES[kind]] = _registered(labelled, target, moved, of)
+        if known is not None and moved is not None:
+            records[TITLES[kind]]["body_mm"] = {"registered": partner_errors(known, moved)}
     return records
 
 
-def _registered(labelled: Side, target: Side, kind: str, starts_mm: Sequence[Real], of: Sequence) -> dict[str, Any]:
-    moved, scan = _moved(labelled, target, kind, starts_mm), target.scan
+def _registered(labelled: Side, target: Side, moved: Callable | None, of: Sequence) -> dict[str, Any]:
+    scan = target.scan
     truth, carried, tokens, landmarks = scan.label.long(), torch.zeros_like(scan.label.long()), target.owner * 0, {}
     if moved is not None:
         carried = carry_labels(labelled.scan.label, labelled.scan.affine, scan.raw.shape, scan.affine, moved)

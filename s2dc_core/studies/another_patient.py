@@ -9,81 +9,38 @@ once and answers once.
 """
 
 from argparse import Namespace
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
-from time import perf_counter
+from typing import Any
 
-import numpy as np
 import torch
 
-from s2dc_core.data import Scan, body_coordinates, load_scan, open_scan
-from s2dc_core.evaluation.baselines import centroid_labels, place_map, register
-from s2dc_core.evaluation.conditions import box, half, turned
-from s2dc_core.evaluation.correctness import (
-    Partners,
-    centroids,
-    dice_by_label,
-    landmark_errors,
-    nearest_found,
-    surface_dice,
-    true_partners,
-)
-from s2dc_core.evaluation.one_shot import carry_labels
-from s2dc_core.evaluation.pairs import (
-    CHANNELS,
-    WAYS,
-    Answers,
-    Side,
-    Weights,
-    answers,
-    encoded_by,
-    nearest_with,
-    patches_of,
-    score_answers,
-)
-from s2dc_core.features import TokenMap, organ_grid
-from s2dc_core.intervals import mean_interval
+from s2dc_core.data import Scan
+from s2dc_core.evaluation.correctness import Partners, dice_by_label
+from s2dc_core.evaluation.pair_scores import TITLES, score_baselines, score_features
+from s2dc_core.evaluation.pairs import CHANNELS, WAYS, Side, Weights, answers, encoded_by, nearest_with, patches_of
+from s2dc_core.features import TokenMap
 from s2dc_core.library.arms import ARMS, open_weights
 from s2dc_core.library.results import PATIENTS
 from s2dc_core.studies.arms import recipe_of
-from s2dc_core.studies.few_labels import load_groups
+from s2dc_core.studies.patients import (
+    CHOOSING,
+    CONDITIONS,
+    GENERATED,
+    REAL,
+    conditions_of,
+    members,
+    opened,
+    partners_of,
+)
 from s2dc_core.studies.study import Study, kept
 from s2dc_core.training.records import read_json, versions, write_json
-
-SCORED = tuple(range(1000, 1008))
-"""Generated bodies that no encoder and no weight has seen."""
-
-CHOOSING = (900, 901, 902)
-"""Generated bodies on which the weights of place and alignment are chosen."""
-
-CONDITIONS = {
-    "whole": lambda scan, number: scan,
-    "half": lambda scan, number: half(scan, number % 2 == 1),
-    "box": lambda scan, number: box(scan, 0.6, number),
-    "turned": lambda scan, number: turned(scan, 20.0, number),
-}
-"""What is shown of the patient that is asked; of half the scans the upper half, of the others the lower one."""
-
-GENERATED = {
-    "ct": ("phantom_ct", False, ("whole", "half")),
-    "ct_varied": ("phantom_ct", True, ("whole", "half")),
-    "ct_fields": ("phantom_ct", False, ("box", "turned")),
-    "pet": ("phantom_pet", False, ("whole", "half")),
-    "mr_t1": ("phantom_mr_t1", False, ("whole", "half")),
-}
-"""Image, whether phase and scanner vary, and conditions of each group of generated bodies."""
-
-REAL = {"headneck_ct": ("whole", "lower", "upper"), "hippocampus_mr": ("whole", "half")}
-"""Groups of few_labels.yaml, and conditions; a scan is never asked by an encoder that was trained on it."""
-
-CONDITIONS |= {"lower": lambda scan, number: half(scan, False), "upper": lambda scan, number: half(scan, True)}
 
 WITHOUT = ("raw", "baselines")
 """What has no encoder: raw patches of a token's size, and place, centroids and registration."""
 
-FINER, PLAIN_WAYS = ("raw", "s2dc", "s2dc_long"), ("nearest", "place", "aligned", "deformed")
+FINER = ("raw", "s2dc")
 """What is asked for a second pass too, with its first seed alone: it takes as long as all other ways together."""
 
 PLACE, ALIGNED = (1.0, 3.0, 10.0, 30.0, 100.0), (0.01, 0.03, 0.1, 0.3)
@@ -92,27 +49,8 @@ PLACE, ALIGNED = (1.0, 3.0, 10.0, 30.0, 100.0), (0.01, 0.03, 0.1, 0.3)
 STARTS_MM = (0.0, -90.0, 90.0)
 """Shifts along z from which a registration starts where a scan shows less than the other."""
 
-
-@lru_cache(maxsize=48)
-def opened(group: str, name: str | int, data: Path | None) -> Scan:
-    """A scan of a group."""
-    if group in GENERATED:
-        image, varied, _ = GENERATED[group]
-        return open_scan(image, seed=int(name), varied=varied)
-    entry = load_groups()[group]
-    (ending, modality), *_ = entry["images"].items()
-    files = data / f"{name}{ending}.nii.gz", data / f"{name}_seg.nii.gz"
-    return load_scan(*files, modality=modality, spacing=tuple(map(float, entry["spacing"])))
-
-
-def members(group: str) -> list:
-    """What is scored in a group."""
-    return list(SCORED) if group in GENERATED else [name for part in load_groups()[group]["halves"] for name in part]
-
-
-def conditions_of(group: str) -> Sequence[str]:
-    """The conditions of a group."""
-    return GENERATED[group][2] if group in GENERATED else REAL[group]
+METHODS = {title: kind for kind, title in TITLES.items()}
+"""What the record calls the registrations."""
 
 
 def encoder_of(arm: str, seed: int, encoders: Path) -> torch.nn.Module:
@@ -160,115 +98,37 @@ def score_group(arm: str, seed: int, group: str, weights: Weights, encoders: Pat
     names = members(group)
     encode = encode_with(arm, seed, encoders, opened(group, names[0], data))
     labelled = {name: Side.of(opened(group, name, data), encode) for name in names}
+    ways = [way for way in WAYS if way != "finer" or (seed == 0 and arm in FINER)]
     found: dict[str, list] = {}
     for condition in conditions_of(group):
         for number, name in enumerate(names):
             other = names[(number + 1) % len(names)]
             target = Side.of(CONDITIONS[condition](opened(group, other, data), number), encode)
-            pair = {"labelled": name, "target": other}
-            known = partners_of(name, other, target) if group in GENERATED and condition != "turned" else None
+            known = partners_of(name, other, target.scan) if group in GENERATED and condition != "turned" else None
             if arm == "baselines":
-                scores = score_baselines(labelled[name], target, known, condition)
+                scores = without_features(labelled[name], target, known, condition)
             else:
-                scores = score_features(
-                    labelled[name], target, weights, known, WAYS if seed == 0 and arm in FINER else PLAIN_WAYS
-                )
-            found.setdefault(condition, []).append(pair | scores)
+                scores = score_features(labelled[name], target, weights, ways, probe=False, known=known)
+            found.setdefault(condition, []).append({"labelled": name, "target": other} | rounded(scores))
     return found
 
 
-def score_features(
-    labelled: Side, target: Side, weights: Weights, known: Partners | None, ways: Collection[str]
-) -> dict:
-    """One pair by the features of an encoder, or of raw patches, in every way."""
-    start = perf_counter()
-    found = answers(labelled, target, weights, ways)
-    seconds = perf_counter() - start
-    scores = score_answers(found, labelled, target)
-    record = {
-        "dice": {way: _rounded(values) for way, values in scores.dice.items()},
-        "voxel_dice": _rounded(scores.voxel_dice),
-        "surface_dice": _rounded(_surface(target, found)),
-        "retrieval": _rounded(scores.retrieval),
-        "landmarks_mm": {way: _rounded(values, 1) for way, values in scores.landmarks.items()},
-        "inliers": scores.inliers,
-        "mutual": scores.mutual,
-        "seconds": round(seconds, 2),
-    }
-    if known is not None:
-        ways = {"nearest": nearest_found(found.matches)}
-        if found.alignment is not None:
-            ways |= {"aligned": found.alignment._replace(bend=None), "deformed": found.alignment}
-        record["body_mm"] = {way: body_errors(known, moved) for way, moved in ways.items()}
+def without_features(labelled: Side, target: Side, known: Partners | None, condition: str) -> dict[str, dict]:
+    """One pair by place, centroids and registration, as score_features gives it, with each of them as a way."""
+    starts = (0.0,) if condition in ("whole", "turned") else STARTS_MM
+    record: dict[str, dict] = {}
+    for method, measured in score_baselines(labelled, target, starts, known).items():
+        for measure, by_way in measured.items():
+            (value,) = by_way.values()
+            record.setdefault(measure, {})[METHODS.get(method, method)] = value
     return record
 
 
-def score_baselines(labelled: Side, target: Side, known: Partners | None, condition: str) -> dict:
-    """One pair by what needs no features: place, centroids, registration."""
-    place = [side._replace(tokens=place_map(side.tokens, side.body)) for side in (labelled, target)]
-    labels = {
-        "place alone": answers(*place, Weights(metric="euclidean"), ways=()).labels["nearest"],
-        "centroids": centroid_labels(labelled.tokens, labelled.scan.label, labelled.body, target.tokens, target.body),
-    }
-    record = {"voxel_dice": {}, "surface_dice": {}, "landmarks_mm": {}, "body_mm": {}, "seconds": {}}
-    places = [centroids(side.scan.label, side.scan.affine) for side in (target, labelled)]
-    starts = (0.0,) if condition in ("whole", "turned") else STARTS_MM
-    for kind in ("affine", "bspline"):
-        start = perf_counter()
-        moved = register(labelled.scan, target.scan, kind, starts)
-        record["seconds"][kind] = round(perf_counter() - start, 2)
-        scan = target.scan
-        carried = carry_labels(labelled.scan.label, labelled.scan.affine, scan.raw.shape, scan.affine, moved)
-        labels[kind] = organ_grid(target.tokens, carried) if carried.any() else target.owner * 0
-        record["voxel_dice"][kind] = _rounded(dice_by_label(scan.label.long(), carried))
-        record["surface_dice"][kind] = _rounded(surface_dice(scan.label.long(), carried, scan.spacing))
-        record["landmarks_mm"][kind] = _rounded(landmark_errors(*places, moved), 1)
-        if known is not None:
-            record["body_mm"][kind] = body_errors(known, moved)
-    return record | {"dice": {way: _rounded(dice_by_label(target.owner, found)) for way, found in labels.items()}}
-
-
-def _surface(target: Side, found: Answers) -> dict[int, float]:
-    if found.carried is None:
-        return {}
-    return surface_dice(target.scan.label.long(), found.carried, target.scan.spacing)
-
-
-@lru_cache(maxsize=16)
-def _coordinates(body: int) -> np.ndarray:
-    return body_coordinates(body)
-
-
-@lru_cache(maxsize=16)
-def _partners(name: int, other: int) -> Partners:
-    sides = [
-        (_coordinates(body), scan.affine, scan.label, scan.foreground)
-        for body, scan in ((each, opened("ct", each, None)) for each in (name, other))
-    ]
-    return true_partners(*sides)
-
-
-def partners_of(name: int, other: int, target: Side) -> Partners:
-    """True partners of random places of the target's body that its field of view shows."""
-    known, scan = _partners(name, other), target.scan
-    cells = np.linalg.solve(scan.affine, np.c_[known.target_mm, np.ones(len(known.target_mm))].T)[:3].T
-    shown = ((cells > -0.5) & (cells < np.array(scan.raw.shape) - 0.5)).all(1)
-    return Partners(*(part[shown] for part in known))
-
-
-def body_errors(known: Partners, moved: Callable) -> dict[str, float]:
-    """Mean and median distance in mm from the true partners, over all places and over those of equal label alone."""
-    away = np.linalg.norm(moved(known.target_mm) - known.source_mm, axis=1)
-    same = away[known.same_label]
-    return {
-        "mean": round(float(away.mean()), 2),
-        "median": round(float(np.median(away)), 2),
-        "same label, mean": round(float(same.mean()), 2),
-    }
-
-
-def _rounded(values: Mapping[int, float], digits: int = 4) -> dict[str, float]:
-    return {str(label): round(value, digits) for label, value in values.items()}
+def rounded(scores: Any, digits: int = 4) -> Any:
+    """Scores as the record holds them: names are texts, and mm have two digits."""
+    if isinstance(scores, Mapping):
+        return {str(name): rounded(value, 2 if str(name).endswith("_mm") else digits) for name, value in scores.items()}
+    return round(scores, digits) if isinstance(scores, float) else scores
 
 
 def answer(arm: str, seed: int, group: str, folder: Path, encoders: Path, data: Path | None) -> None:
@@ -296,49 +156,10 @@ def answer(arm: str, seed: int, group: str, folder: Path, encoders: Path, data: 
     write_json(file, {"recipe": asked, "weights": weights._asdict(), "scores": scores, "versions": versions()})
 
 
-def pair_dice(scores: Mapping, condition: str, way: str) -> list[float]:
-    """Of each pair the mean over organs of Dice in tokens."""
-    return [mean(pair["dice"][way].values()) for pair in scores[condition]]
-
-
-def summary(record: Mapping, group: str, condition: str) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """{arm: {way: mean Dice in tokens over organs, seeds and pairs, and its 95 % Student-t interval over pairs}}.
-
-    Args:
-        record: of `patient_results`; an arm or a way that was not asked in the condition is left out.
-    """
-    found: dict[str, dict] = {}
-    for arm, scored in record["groups"].get(group, {}).items():
-        runs = [scores for scores in scored if condition in scores]
-        for way in runs[0][condition][0]["dice"] if runs else ():
-            of_way = [pair_dice(scores, condition, way) for scores in runs if way in scores[condition][0]["dice"]]
-            found.setdefault(arm, {})[way] = mean_interval(np.mean(of_way, axis=0).tolist())
-    return found
-
-
-def compare(
-    ours: Sequence[Mapping], theirs: Sequence[Mapping], condition: str, way: str, their_way: str | None = None
-) -> dict[str, tuple[float, float, float]]:
-    """One arm minus another in mean Dice: mean and 95 % Student-t intervals over pairs of patients, and over seeds.
-
-    Args:
-        ours, theirs: scores of each seed; what has no seeds is compared with each seed of the other.
-        condition, way, their_way: what is compared; their_way is ours by default.
-    """
-    one = np.array([pair_dice(scores, condition, way) for scores in ours])
-    other = np.array([pair_dice(scores, condition, their_way or way) for scores in theirs])
-    gains = one - (other if len(other) == len(one) else other.mean(0, keepdims=True))
-    found = {"over pairs": mean_interval(gains.mean(0).tolist())}
-    if len(gains) > 1:
-        found["over seeds"] = mean_interval(gains.mean(1).tolist())
-    return found
-
-
 def collect(folder: Path) -> None:
     """folder/another_patient.json: {"weights": {arm: ...}, "groups": {group: {arm: [per seed {condition: [pair]}]}}}.
 
-    Left out are seconds, which jobs side by side lengthen (see benchmarks/patients.py), and landmarks where organs may
-    be cut, whose centroids are other places.
+    Left out are landmarks where organs may be cut, whose centroids are other places.
     """
     groups: dict[str, dict] = {}
     for group in (*GENERATED, *REAL):
@@ -353,8 +174,7 @@ def collect(folder: Path) -> None:
 
 
 def _kept(pair: Mapping, condition: str) -> dict:
-    dropped = {"seconds"} if condition == "whole" else {"seconds", "landmarks_mm"}
-    return {name: value for name, value in pair.items() if name not in dropped}
+    return {name: value for name, value in pair.items() if condition == "whole" or name != "landmarks_mm"}
 
 
 def _work(arm: str, seed: int, group: str, folder: Path, encoders: Path, data: Path | None) -> str:

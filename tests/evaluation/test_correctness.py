@@ -10,10 +10,12 @@ from monai.metrics import compute_dice, compute_surface_dice
 
 from s2dc_core.data import body_coordinates, make_phantom, scan_from_phantom
 from s2dc_core.evaluation.correctness import (
+    Partners,
     centroids,
     dice_by_label,
     landmark_errors,
     nearest_found,
+    partner_errors,
     retrieval,
     round_trip,
     side_confusion,
@@ -201,3 +203,14 @@ def test_partners_of_two_bodies_have_the_same_reference_coordinates():
     nearest = np.linalg.norm(there[0][:, *there[3].nonzero().numpy().T].T - ends[1][0][0], axis=1).min()
     assert np.linalg.norm(ends[0][0][0] - ends[1][0][0]) == pytest.approx(nearest, abs=1e-3)
     assert len(true_partners(there, here, count=400, within_mm=1.0).target_mm) < len(places)
+
+
+def test_errors_from_true_partners_over_all_places_and_over_those_of_one_label():
+    target, moved = np.zeros((3, 3)), np.array([[3.0, 4.0, 0.0], [0.0, 0.0, 1.0], [0.0, 2.0, 0.0]])
+    known = Partners(target, target, np.array([True, False, True]))
+    assert partner_errors(known, lambda places: places + moved) == {
+        "mean": pytest.approx(8 / 3),
+        "median": 2.0,
+        "same label, mean": 3.5,
+    }
+    assert np.isnan(partner_errors(known._replace(same_label=np.zeros(3, bool)), lambda p: p)["same label, mean"])

@@ -3,14 +3,13 @@
 import shutil
 from argparse import Namespace
 
-import numpy as np
 import pytest
 
 from s2dc_core.data import body_coordinates, open_scan
-from s2dc_core.intervals import mean_interval
+from s2dc_core.evaluation import half
 from s2dc_core.library.results import WEIGHTS
-from s2dc_core.studies import STUDIES, another_patient
-from s2dc_core.studies.another_patient import Weights, answer, collect, compare, encoder_of, score_group, summary
+from s2dc_core.studies import STUDIES, another_patient, patients
+from s2dc_core.studies.another_patient import Weights, answer, collect, encoder_of, score_group
 from s2dc_core.training.records import read_json
 
 LOOK = {"shape": (32, 24, 40), "spacing": (10.0, 10.0, 10.0)}
@@ -20,16 +19,17 @@ LOOK = {"shape": (32, 24, 40), "spacing": (10.0, 10.0, 10.0)}
 def small(monkeypatch, tmp_path):
     """Two small bodies a group, and the encoder that ships as that of seed 0."""
     opened = lambda group, name, data: open_scan(  # noqa: E731
-        another_patient.GENERATED[group][0], seed=int(name), varied=another_patient.GENERATED[group][1], **LOOK
+        patients.GENERATED[group][0], seed=int(name), varied=patients.GENERATED[group][1], **LOOK
     )
-    monkeypatch.setattr(another_patient, "opened", opened)
+    for module in (another_patient, patients):
+        monkeypatch.setattr(module, "opened", opened)
     monkeypatch.setattr(another_patient, "members", lambda group: [1000, 1001])
     monkeypatch.setattr(another_patient, "CHOOSING", (900, 901))
-    monkeypatch.setattr(another_patient, "_coordinates", lambda body: body_coordinates(body, **LOOK))
-    another_patient._partners.cache_clear()
+    monkeypatch.setattr(patients, "_coordinates", lambda body: body_coordinates(body, **LOOK))
+    patients._partners.cache_clear()
     shutil.copyfile(WEIGHTS / "s2dc.safetensors", tmp_path / "s2dc_seed0.safetensors")
     yield tmp_path
-    another_patient._partners.cache_clear()
+    patients._partners.cache_clear()
 
 
 def test_an_arm_is_scored_once_and_collected(small):
@@ -69,18 +69,16 @@ def test_what_needs_no_features(small, monkeypatch):
     found = score_group("baselines", 0, "ct", Weights(), small, None)
     for pair in found["half"]:
         assert set(pair["dice"]) == {"place alone", "centroids", "affine", "bspline"}
-        assert set(pair["seconds"]) == set(pair["voxel_dice"]) == {"affine", "bspline"}
+        assert set(pair["voxel_dice"]) == set(pair["surface_dice"]) == set(pair["body_mm"]) == {"affine", "bspline"}
         assert all(pair["body_mm"][kind]["mean"] < 200 for kind in ("affine", "bspline"))
 
 
 def test_partners_are_those_that_the_field_of_view_shows(small):
-    from s2dc_core.evaluation import Side, half, patches_of
-
-    scan = another_patient.opened("ct", 1001, None)
-    whole, part = (Side.of(each, patches_of()) for each in (scan, half(scan, upper=True)))
-    known, shown = (another_patient.partners_of(1000, 1001, side) for side in (whole, part))
-    assert 0 < len(shown.target_mm) < len(known.target_mm)
-    assert shown.target_mm[:, 2].min() >= part.scan.affine[2, 3] - LOOK["spacing"][2] / 2
+    scan = patients.opened("ct", 1001, None)
+    shown = half(scan, upper=True)
+    known, seen = (patients.partners_of(1000, 1001, each) for each in (scan, shown))
+    assert 0 < len(seen.target_mm) < len(known.target_mm)
+    assert seen.target_mm[:, 2].min() >= shown.affine[2, 3] - LOOK["spacing"][2] / 2
 
 
 def test_the_untrained_arm_is_the_start_of_its_seed(tmp_path):
@@ -89,27 +87,13 @@ def test_the_untrained_arm_is_the_start_of_its_seed(tmp_path):
     assert (weights[0] == weights[1]).all() and not (weights[0] == weights[2]).all()
 
 
-def pairs_of(*values):
-    return {"half": [{"dice": {"nearest": {"1": value, "2": value + 0.2}, "place": {"1": 0.1}}} for value in values]}
-
-
-def test_intervals_over_pairs_and_over_seeds_are_kept_apart():
-    ours, theirs = [pairs_of(0.5, 0.7, 0.6), pairs_of(0.6, 0.8, 0.4)], [pairs_of(0.3, 0.3, 0.3)]
-    found = compare(ours, theirs, "half", "nearest")
-    gains = np.array([[0.2, 0.4, 0.3], [0.3, 0.5, 0.1]])
-    assert found["over pairs"] == pytest.approx(mean_interval(gains.mean(0).tolist()))
-    assert found["over seeds"] == pytest.approx(mean_interval(gains.mean(1).tolist()))
-    assert "over seeds" not in compare(ours[:1], theirs, "half", "nearest")
-    assert compare(ours, theirs, "half", "nearest", "place")["over pairs"][0] == pytest.approx(0.6)
-
-
-def test_summary_is_over_pairs_and_the_mean_of_seeds():
-    scores = [pairs_of(0.5, 0.7), pairs_of(0.6, 0.8)]
-    record = {"groups": {"ct": {"s2dc": scores, "raw": [{"whole": []}]}}}
-    found = summary(record, "ct", "half")
-    assert list(found) == ["s2dc"] and set(found["s2dc"]) == {"nearest", "place"}
-    assert found["s2dc"]["nearest"] == pytest.approx(mean_interval([0.65, 0.85]))
-    assert summary(record, "pet", "half") == {}
+def test_scores_are_rounded_and_named_by_text():
+    scores = {"dice": {"nearest": {1: 0.123456}}, "body_mm": {"nearest": {"mean": 3.14159}}, "inliers": 7}
+    assert another_patient.rounded(scores) == {
+        "dice": {"nearest": {"1": 0.1235}},
+        "body_mm": {"nearest": {"mean": 3.14}},
+        "inliers": 7,
+    }
 
 
 def test_jobs_are_whole_groups_and_real_scans_only_with_their_folder(tmp_path):
