@@ -21,7 +21,7 @@ from s2dc_core.evaluation.correctness import Partners, dice_by_label
 from s2dc_core.evaluation.pair_scores import TITLES, score_baselines, score_features
 from s2dc_core.evaluation.pairs import CHANNELS, WAYS, Side, Weights, answers, encoded_by, nearest_with, patches_of
 from s2dc_core.features import TokenMap
-from s2dc_core.library.arms import ARMS, open_weights
+from s2dc_core.library.arms import open_weights
 from s2dc_core.library.results import PATIENTS
 from s2dc_core.studies.arms import recipe_of
 from s2dc_core.studies.patients import (
@@ -54,10 +54,11 @@ METHODS = {title: kind for kind, title in TITLES.items()}
 
 
 def encoder_of(arm: str, seed: int, encoders: Path) -> torch.nn.Module:
-    """A frozen encoder: the start of a seed, what an arm of the study became, or a file of the folder."""
+    """A frozen encoder: the start of a seed, what `arms` or `trainings` left of it, or a file that has no seed."""
     if arm == "untrained":
         return recipe_of("s2dc", "teaching", seed).build().student.encoder.eval()
-    return open_weights(encoders / (f"{arm}_seed{seed}.safetensors" if arm in ARMS else f"{arm}.safetensors"))
+    file, single = encoders / f"{arm}_seed{seed}.safetensors", encoders / f"{arm}.safetensors"
+    return open_weights(single if seed == 0 and single.exists() else file)
 
 
 def encode_with(arm: str, seed: int, encoders: Path, first: Scan) -> Callable[[Scan], list[TokenMap]]:

@@ -36,8 +36,14 @@ GENERATED = {
 }
 """Image, whether phase and scanner vary, and conditions of each group of generated bodies."""
 
-REAL = {"headneck_ct": ("whole", "lower", "upper"), "hippocampus_mr": ("whole", "half")}
-"""Groups of few_labels.yaml, and conditions; a scan is never asked by an encoder that was trained on it."""
+REAL = {
+    "headneck_ct": ("headneck_ct", None, ("whole", "lower", "upper")),
+    "headneck_ct_first": ("headneck_ct", 0, ("whole", "lower", "upper")),
+    "headneck_ct_second": ("headneck_ct", 1, ("whole", "lower", "upper")),
+    "hippocampus_mr": ("hippocampus_mr", None, ("whole", "half")),
+}
+"""Group of few_labels.yaml, which half of its patients (None: all) and conditions. Encoders that were trained on one
+half of the patients are asked for the other one."""
 
 
 @lru_cache(maxsize=48)
@@ -46,7 +52,7 @@ def opened(group: str, name: str | int, data: Path | None) -> Scan:
     if group in GENERATED:
         image, varied, _ = GENERATED[group]
         return open_scan(image, seed=int(name), varied=varied)
-    entry = load_groups()[group]
+    entry = load_groups()[REAL[group][0]]
     (ending, modality), *_ = entry["images"].items()
     files = data / f"{name}{ending}.nii.gz", data / f"{name}_seg.nii.gz"
     return load_scan(*files, modality=modality, spacing=tuple(map(float, entry["spacing"])))
@@ -54,12 +60,16 @@ def opened(group: str, name: str | int, data: Path | None) -> Scan:
 
 def members(group: str) -> list:
     """What is scored in a group."""
-    return list(SCORED) if group in GENERATED else [name for part in load_groups()[group]["halves"] for name in part]
+    if group in GENERATED:
+        return list(SCORED)
+    source, half_of, _ = REAL[group]
+    halves = load_groups()[source]["halves"]
+    return [name for part in (halves if half_of is None else [halves[half_of]]) for name in part]
 
 
 def conditions_of(group: str) -> Sequence[str]:
     """The conditions of a group."""
-    return GENERATED[group][2] if group in GENERATED else REAL[group]
+    return (GENERATED.get(group) or REAL[group])[2]
 
 
 def partners_of(name: int, other: int, shown: Scan) -> Partners:
