@@ -15,22 +15,22 @@ import pytest
 import yaml
 
 from s2dc_core.data import load_all, make_phantom
-from s2dc_core.library import ARMS
+from s2dc_core.library import SHIPPED
 from tests.pretraining.test_pretrain import CONFIG
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = """
 import json, sys
 from s2dc_core.cli import main
-from s2dc_core.library import ARMS, open_snapshot, open_weights, shipped_record, snapshot_steps
+from s2dc_core.library import SHIPPED, open_snapshot, open_weights, shipped_record, snapshot_steps
 
 assert main(["data", "list"]) == 0
-encoders = {name: open_weights(name) for name in ("untrained", *ARMS)}
+encoders = {name: open_weights(name) for name in ("untrained", *SHIPPED)}
 encoders |= {str(step): open_snapshot(step) for step in snapshot_steps()}
 modules = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
 print(json.dumps({
     "weights": {name: sum(weight.numel() for weight in found.parameters()) for name, found in encoders.items()},
-    "steps": [shipped_record(arm)["steps"] for arm in ARMS],
+    "steps": [shipped_record(arm)["steps"] for arm in SHIPPED],
     "files": sorted({file for name, file in modules.items() if file and name.split(".")[0] == "s2dc_core"}),
     "loaded": sorted({name.split(".")[0] for name in modules}),
 }))
@@ -97,8 +97,8 @@ def test_it_opens_the_weights_and_the_manifests(environment, tmp_path):
     found = json.loads(facts)
     inside = environment.parent.resolve()
     assert found["files"] and all(Path(file).resolve().is_relative_to(inside) for file in found["files"])
-    assert {"untrained", *ARMS} < set(found["weights"]) and len(set(found["weights"].values())) == 1
-    assert len(found["steps"]) == len(ARMS) and min(found["steps"]) > 0
+    assert {"untrained", *SHIPPED} < set(found["weights"]) and len(set(found["weights"].values())) == 1
+    assert len(found["steps"]) == len(SHIPPED) and min(found["steps"]) > 0
     assert sorted(EXTRAS & set(found["loaded"])) == []
 
 

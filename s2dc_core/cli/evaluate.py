@@ -24,7 +24,7 @@ from s2dc_core.data import (
 from s2dc_core.data.files import expand
 from s2dc_core.encoder import Encoder
 from s2dc_core.evaluation import WAYS, Report, evaluate
-from s2dc_core.library import ARMS
+from s2dc_core.library import SHIPPED
 from s2dc_core.plots import plot_evaluation
 from s2dc_core.training.durable import write_durably
 from s2dc_core.training.records import versions, write_json
@@ -36,7 +36,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
     parser = commands.add_parser("evaluate", help="compare encoders on labelled scans, without training them")
     parser.set_defaults(command=_evaluate)
-    weights = f"{', '.join(ARMS)}, a checkpoint's folder, or a weights file; the first is compared with all rows"
+    weights = f"{', '.join(SHIPPED)}, a checkpoint's folder, or a weights file; the first is compared with all rows"
     parser.add_argument("--weights", nargs="+", action="extend", required=True, metavar="W", help=weights)
     scans = "two or more files, or folders that are searched"
     parser.add_argument("--scans", nargs="+", action="extend", default=[], metavar="PLACE", help=scans)

@@ -26,7 +26,7 @@ from s2dc_core.data.intensities import kind_of
 from s2dc_core.encoder import LEVELS, Encoder
 from s2dc_core.evaluation.maps import SUFFIXES, check_target, cosine_error, reduce_tokens, save_tokens, share_kept
 from s2dc_core.features import TokenMap, token_features
-from s2dc_core.library import ARMS, open_weights, shipped_record
+from s2dc_core.library import SHIPPED, open_weights, shipped_record
 from s2dc_core.training.records import read_json
 
 BUILT_IN = (*(f"phantom_{name}" for name in MODALITIES), "mni152")
@@ -40,7 +40,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(command=_features)
     image = f"a file (NIfTI, MetaImage, NRRD), a folder of one series, or {', '.join(BUILT_IN)}"
     parser.add_argument("scan", metavar="SCAN", help=image)
-    weights = f"{', '.join(ARMS)}, a checkpoint's folder, or a weights file, see `s2dc weights`"
+    weights = f"{', '.join(SHIPPED)}, a checkpoint's folder, or a weights file, see `s2dc weights`"
     parser.add_argument("--weights", required=True, metavar="W", help=weights)
     parser.add_argument("--out", required=True, metavar="FILE", help=f"ends in {', '.join(SUFFIXES)}")
     levels = "several are joined on the first's grid; default: those of the weights' recipe, or 1 2 3"
@@ -122,7 +122,7 @@ def encoder_of(weights: str) -> Encoder:
 
 
 def _place(weights: str) -> str | Path:
-    return weights if weights in ("untrained", *ARMS) else expand(weights)
+    return weights if weights in ("untrained", *SHIPPED) else expand(weights)
 
 
 def levels_of(given: Sequence[int] | None, weights: str) -> list[int]:

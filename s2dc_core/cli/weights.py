@@ -12,7 +12,7 @@ from s2dc_core.cli.pretrain import refuse_counts
 from s2dc_core.data import settings_in_words
 from s2dc_core.data.files import expand
 from s2dc_core.encoder import Encoder, EncoderConfig
-from s2dc_core.library import ARMS, shipped_record
+from s2dc_core.library import SHIPPED, shipped_record
 from s2dc_core.library.results import WEIGHTS
 from s2dc_core.statedicts import find_encoder, layout_of, listed, read_content
 from s2dc_core.weights import SIZES, WeightsReport, export_encoder, load_encoder
@@ -26,7 +26,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
     parser = commands.add_parser("weights", help="what a weights file is and whether an encoder can be read from it")
     parser.set_defaults(command=_weights)
-    file = f"weights of ours, MONAI, VoCo, the published code; a checkpoint's folder; {', '.join(ARMS)}"
+    file = f"weights of ours, MONAI, VoCo, the published code; a checkpoint's folder; {', '.join(SHIPPED)}"
     parser.add_argument("file", metavar="FILE", help=file)
     parser.add_argument("--export", metavar="F.safetensors", help="write the encoder alone there")
     parser.add_argument("--in-channels", type=int, metavar="N", help="of the encoder; default: the file's")
@@ -41,7 +41,7 @@ def _weights(options: argparse.Namespace) -> int:
         content, header = read_content(file)
         found = find_encoder(content, file)
         encoder, report = load_encoder(file, options.in_channels)
-    if options.file in ARMS:
+    if options.file in SHIPPED:
         encoder.trained_on = encoder.trained_on or shipped_record(options.file).get("scans")
     lines = {
         "file": str(file),
@@ -67,7 +67,7 @@ def _weights(options: argparse.Namespace) -> int:
 
 def _file_of(name: str) -> Path:
     """The file of an arm, of a checkpoint's folder, or the file itself."""
-    if name in ARMS:
+    if name in SHIPPED:
         return WEIGHTS / f"{name}.safetensors"
     file = expand(name)
     if file.is_dir():
@@ -75,7 +75,7 @@ def _file_of(name: str) -> Path:
             raise FileNotFoundError(f"{file} is no checkpoint: there is no encoder.safetensors in it")
         return file / "encoder.safetensors"
     if not file.suffix and not file.exists():
-        raise ValueError(f"there are no weights {name!r}: give one of {', '.join(ARMS)}, or a file")
+        raise ValueError(f"there are no weights {name!r}: give one of {', '.join(SHIPPED)}, or a file")
     return file
 
 

@@ -1,9 +1,19 @@
 """The weights and the numbers that come with the course."""
 
-from s2dc_core.library.arms import ARMS, TITLES, open_snapshot, open_weights, shipped_record, snapshot_steps
+from s2dc_core.library.arms import (
+    ARMS,
+    LONG,
+    SHIPPED,
+    TITLES,
+    open_snapshot,
+    open_weights,
+    shipped_record,
+    snapshot_steps,
+)
 from s2dc_core.library.results import (
     ablation_results,
     few_label_results,
+    length_results,
     patient_results,
     real_results,
     study_results,
@@ -12,9 +22,12 @@ from s2dc_core.library.results import (
 
 __all__ = [
     "ARMS",
+    "LONG",
+    "SHIPPED",
     "TITLES",
     "ablation_results",
     "few_label_results",
+    "length_results",
     "open_snapshot",
     "open_weights",
     "patient_results",

@@ -8,7 +8,7 @@ from s2dc_core.training.records import read_json, with_nan
 
 WEIGHTS = Path(str(resources.files("s2dc_core.library").joinpath("weights")))
 TRANSFER, ABLATION, FEW_LABELS = "transfer.json", "ablation.json", "few_labels.json"
-PATIENTS = "another_patient.json"
+PATIENTS, LENGTH = "another_patient.json", "training_length.json"
 
 
 def study_results() -> dict:
@@ -39,6 +39,11 @@ def few_label_results() -> dict:
 def patient_results() -> dict:
     """Scores of labels carried from patient to patient, by group, arm, seed, condition and pair."""
     return read_result(PATIENTS)
+
+
+def length_results() -> dict:
+    """Silhouettes and a linear probe of one training after 400, 800, ... steps, as `trainings` measured them."""
+    return read_result(LENGTH)
 
 
 def _with_nan(results: dict, part: str, *scores: str) -> dict:

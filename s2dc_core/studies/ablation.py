@@ -176,7 +176,9 @@ def measure_row(name: str, seed: int, folder: Path, recipe: str = "teaching") ->
     asked = {"pretraining": trained, "levels": levels, "probed": PROBED, "bodies": BODIES}
     if not kept(frozen, asked):
         encoder, found = open_weights(file), {"recipe": asked}
-        write_json(frozen, {**found, "silhouettes": measure(encoder, levels), "probe": _probe(encoder, levels, seed)})
+        write_json(
+            frozen, {**found, "silhouettes": measure(encoder, levels), "probe": probe_scores(encoder, levels, seed)}
+        )
     config = replace(FinetuneConfig.from_recipe("teaching"), weights=str(file), seed=seed)
     asked = {"pretraining": trained, "finetuning": {**config.as_dict(), "weights": file.name}, "labelled": TUNED}
     if not kept(tuned, asked):
@@ -191,7 +193,7 @@ def measured(file: Path, how: str) -> Path:
     return file.with_name(f"{how}_{file.stem}.json")
 
 
-def _probe(encoder: nn.Module, levels: Sequence[int], seed: int) -> dict[str, dict[str, float]]:
+def probe_scores(encoder: nn.Module, levels: Sequence[int], seed: int) -> dict[str, dict[str, float]]:
     """Dice of a linear probe after so many bodies, {bodies: {organ: Dice}}; fewer are part of more."""
     lesson = _lesson()
     scored = example_tokens(encoder, lesson.scored, levels)

@@ -132,7 +132,7 @@ def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:
         file = target / f"{arm}.safetensors"
         shutil.copyfile(folder / f"{arm}_seed{seeds[0]}.safetensors", file)
         record = {name: value for name, value in first.items() if name != "losses"}
-        record["silhouette"] = {image: round(_mean(bodies), 5) for image, bodies in silhouettes[arm][0].items()}
+        record["silhouette"] = {image: round(mean_over(bodies), 5) for image, bodies in silhouettes[arm][0].items()}
         if arm == "s2dc":
             record["snapshots"] = [*SNAPSHOTS, first["steps"]]
             for step in SNAPSHOTS[1:]:
@@ -155,7 +155,7 @@ def collect(folder: Path, recipe: str, seeds: Sequence[int]) -> None:
 
 def differences(silhouettes: dict, image: str) -> dict[str, dict[str, float]]:
     """S2DC minus each other arm, paired by seed: mean and 95 % Student-t interval over the seeds."""
-    per_seed = {arm: [_mean(run[image]) for run in runs] for arm, runs in silhouettes.items()}
+    per_seed = {arm: [mean_over(run[image]) for run in runs] for arm, runs in silhouettes.items()}
     found = {}
     for arm, values in per_seed.items():
         if arm != "s2dc":
@@ -165,7 +165,7 @@ def differences(silhouettes: dict, image: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def _mean(bodies: dict) -> float:
+def mean_over(bodies: dict) -> float:
     """Mean over organs, then over bodies, as evaluation.mean_silhouette takes it."""
     return sum(sum(organs.values()) / len(organs) for organs in bodies.values()) / len(bodies)
 

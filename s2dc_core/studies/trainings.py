@@ -2,9 +2,11 @@
 
 ``python -m s2dc_core.studies trainings FOLDER`` leaves FOLDER/NAME_seedN.safetensors with its record, one that lies
 there is kept; with ``--data`` also those on real scans. ``another_patient --arms NAME ...`` scores them. The long one
-leaves what it was after 400, 800, ... steps too, and its checkpoints in FOLDER/long, from which it goes on.
+leaves what it was after 400, 800, ... steps too, and its checkpoints in FOLDER/long, from which it goes on; silhouettes
+and a linear probe of all these become FOLDER/training_length.json.
 """
 
+import shutil
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,12 +14,15 @@ from pathlib import Path
 from time import perf_counter
 
 from s2dc_core.data import Scan, load_scan, open_scan
+from s2dc_core.library.arms import LONG, open_weights
+from s2dc_core.library.results import LENGTH
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.pretrain import Pretraining, pretrain
-from s2dc_core.studies.arms import TRAINING_BODIES, TRAINING_IMAGES, export_half, recipe_of
+from s2dc_core.studies.ablation import PROBED, probe_scores
+from s2dc_core.studies.arms import TRAINING_BODIES, TRAINING_IMAGES, export_half, mean_over, measure, recipe_of
 from s2dc_core.studies.few_labels import load_groups
 from s2dc_core.studies.study import Study, kept
-from s2dc_core.training.records import versions, write_json
+from s2dc_core.training.records import read_json, versions, write_json
 
 PATIENTS = "headneck_ct"
 
@@ -101,8 +106,32 @@ def train(name: str, seed: int, folder: Path, data: Path | None) -> None:
     write_json(file, {"recipe": asked, "losses_every_20": losses, "seconds": seconds, "versions": versions()})
 
 
+def kept_encoders(name: str, folder: Path) -> dict[int, Path]:
+    """The files of seed 0 by the steps that they were trained for."""
+    training = TRAININGS[name]
+    return {step: folder / f"{name}_at_{step:05d}.safetensors" for step in training.marks} | {
+        training.steps: folder / f"{name}_seed0.safetensors"
+    }
+
+
+def measure_kept(name: str, folder: Path) -> None:
+    """Silhouettes and a linear probe, as the ablation has them, of what the first seed was on the way."""
+    levels = TRAININGS[name].recipe(0).options.levels
+    for step, file in kept_encoders(name, folder).items():
+        record, asked = (
+            file.with_name(f"measured_{file.stem}.json"),
+            {"training": name, "steps": step, "probed": PROBED},
+        )
+        if not kept(record, asked):
+            encoder = open_weights(file)
+            found = {"silhouettes": measure(encoder, levels), "probe": probe_scores(encoder, levels, 0)}
+            write_json(record, {"recipe": asked, **found, "versions": versions()})
+
+
 def _work(name: str, seed: int, folder: Path, data: Path | None) -> str:
     train(name, seed, folder, data)
+    if seed == 0 and TRAININGS[name].marks:
+        measure_kept(name, folder)
     return f"{name}, seed {seed}"
 
 
@@ -111,11 +140,43 @@ def _jobs(options: Namespace) -> Iterable[tuple]:
     return [(name, seed, options.folder, options.data) for seed in range(options.seeds) for name in names]
 
 
+def ship(name: str, folder: Path) -> list[Path]:
+    """folder/s2dc-long.safetensors and its record, from a training's first seed, in the form that `arms` gives."""
+    file, shipped = folder / f"{name}_seed0.safetensors", folder / f"{LONG}.safetensors"
+    measured = read_json(file.with_name(f"measured_{file.stem}.json"))["silhouettes"]
+    record = read_json(file.with_suffix(".json"))
+    recipe = record.pop("recipe")
+    kept_record = {
+        "arm": "s2dc",
+        "recipe": recipe["pretraining"],
+        "seed": 0,
+        "steps": TRAININGS[name].steps,
+        "trained_on": {"images": TRAINING_IMAGES, "bodies": recipe["bodies"]},
+        "scans": open_weights(file).trained_on,
+        "silhouette": {image: round(mean_over(bodies), 5) for image, bodies in measured.items()},
+        **record,
+    }
+    shutil.copyfile(file, shipped)
+    write_json(shipped.with_suffix(".json"), kept_record)
+    return [shipped, shipped.with_suffix(".json")]
+
+
+def _collect(options: Namespace) -> list[Path]:
+    encoders = kept_encoders("long", options.folder)
+    files = {step: file.with_name(f"measured_{file.stem}.json") for step, file in encoders.items()}
+    if not all(file.exists() for file in files.values()):
+        return []
+    found = {str(step): read_json(file) for step, file in files.items()}
+    steps = {step: {key: record[key] for key in ("silhouettes", "probe")} for step, record in found.items()}
+    write_json(options.folder / LENGTH, {"versions": versions(), "steps": steps})
+    return [options.folder / LENGTH, *ship("long", options.folder)]
+
+
 STUDY = Study(
     "other trainings of S2DC: longer, on other bodies, with other intensities, on patients",
     _jobs,
     _work,
-    lambda options: [],
+    _collect,
     seeds=1,
     fewest=1,
     names=tuple(TRAININGS),
