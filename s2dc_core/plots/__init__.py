@@ -60,7 +60,7 @@ from s2dc_core.plots.pair import plot_pair
 from s2dc_core.plots.patients import (
     FoundLabels,
     MatchLines,
-    plot_curves_of_bodies,
+    plot_curves,
     plot_dice_by_way,
     plot_found_labels,
     plot_match_lines,
@@ -97,7 +97,7 @@ __all__ = [
     "plot_side_by_side",
     "FoundLabels",
     "MatchLines",
-    "plot_curves_of_bodies",
+    "plot_curves",
     "plot_dice_by_way",
     "plot_found_labels",
     "plot_match_lines",

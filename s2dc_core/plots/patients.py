@@ -186,10 +186,17 @@ def plot_over_target(
     return figure
 
 
-def plot_curves_of_bodies(
-    curves: Mapping[str, Mapping[int, Real]], title: str = "", label: str = "Dice in tokens, mean over organs"
+def plot_curves(
+    curves: Mapping[str, Mapping[int, Real]],
+    title: str = "",
+    of: str = "labelled bodies",
+    label: str = "Dice in tokens, mean over organs",
 ) -> Figure:
-    """A score against the number of labelled bodies, a line for each way."""
+    """A score against a count that doubles, such as labelled bodies or steps, a line for each way.
+
+    Args:
+        of: what is counted.
+    """
     with figure_grid(1, 1, size=(6.4, 4.0)) as (figure, axes):
         axis = axes[0, 0]
         for (name, points), (colour, marker) in zip(curves.items(), STYLES, strict=False):
@@ -197,6 +204,6 @@ def plot_curves_of_bodies(
         counts = sorted({count for points in curves.values() for count in points})
         axis.set_xscale("log", base=2)
         axis.set_xticks(counts, [str(count) for count in counts])
-        axis.set(xlabel="labelled bodies", ylabel=label, ylim=(0, 1), title=title)
+        axis.set(xlabel=of, ylabel=label, ylim=(0, 1), title=title)
         axis.legend()
     return figure

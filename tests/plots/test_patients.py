@@ -80,9 +80,9 @@ def test_label_maps_are_outlined_over_the_target():
 
 
 def test_a_curve_for_each_way():
-    figure = plots.plot_curves_of_bodies({"nearest": {1: 0.5, 2: 0.6, 4: 0.65}, "probe": {1: 0.4, 2: 0.62, 4: 0.7}})
+    figure = plots.plot_curves({"nearest": {1: 0.5, 2: 0.6, 4: 0.65}, "probe": {1: 0.4, 2: 0.62, 4: 0.7}}, of="steps")
     axis = figure.axes[0]
-    assert [line.get_label() for line in axis.lines] == ["nearest", "probe"]
+    assert [line.get_label() for line in axis.lines] == ["nearest", "probe"] and axis.get_xlabel() == "steps"
     np.testing.assert_allclose(axis.lines[1].get_ydata(), [0.4, 0.62, 0.7])
     assert [text.get_text() for text in axis.get_xticklabels()] == ["1", "2", "4"]
 
