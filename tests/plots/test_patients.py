@@ -33,7 +33,8 @@ def test_labels_lie_over_the_scan_in_their_colour():
     assert [axis.get_title() for axis in axes[0]] == ["found", "ours"]
     assert axes[1, 0].get_xlabel() == "Dice 0.10" and axes[0, 0].get_xlabel() == ""
     assert axes[0, 1].title.get_fontweight() == "bold"
-    assert figure.get_suptitle() == "Whose?" and figure.get_supxlabel() == "in small type"
+    assert figure.get_suptitle() == "Whose?"
+    assert figure.get_supxlabel().split("\n") == ["in small type", "Voxels of 2 mm, tokens of 4 mm"]
     over = axes[1, 0].images[1]
     shown = np.ma.filled(np.ma.masked_invalid(over.get_array()), -1)
     assert set(np.unique(shown)) == {-1.0, 1.0}, "label 2 alone, nothing where nothing was found"
@@ -44,6 +45,23 @@ def test_labels_lie_over_the_scan_in_their_colour():
 def test_the_truth_is_outlined_and_may_be_left_out():
     with_truth, without = (plots.plot_found_labels([column(outline=outline)]) for outline in (scan()[1], None))
     assert len(with_truth.axes[0].collections) > len(without.axes[0].collections) == 0
+
+
+def named(axes):
+    return [text.get_text() for axis in axes for text in axis.texts if text.get_gid() == "name"]
+
+
+def test_each_organ_is_named_once_in_the_column_that_has_names():
+    names = {2: "left_kidney", 5: "not here"}
+    figure = plots.plot_found_labels([column(names=names), column()])
+    axes = np.array(figure.axes).reshape(2, 2)
+    assert named(axes[:, 0]) == ["L kidney"] and named(axes[:, 1]) == []
+    volume, label = scan()
+    place = (10.0, 9.0, 13.0)
+    target = (volume, AFFINE, "ct")
+    figure = plots.plot_over_target(target, {"truth": label, "found": label}, (place, place), names=names)
+    axes = np.array(figure.axes).reshape(2, 2)
+    assert named(axes[:, 0]) == ["L kidney"] and named(axes[:, 1]) == []
 
 
 def test_each_way_is_marked_at_its_value():
