@@ -6,10 +6,16 @@ from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 MOST = 900
 """Characters of a description; panels beyond are counted."""
+
+
+WORD = re.compile(r"[^\W\d_]{2}")
+"""What has two letters in a row is a word; numbers in cells, letters of a slice's edges are none."""
 
 
 class Described(Figure):
@@ -33,7 +39,7 @@ def describe(figure: Figure) -> str:
     shown = _most(panels)
     if len(panels) > 1:
         shown = f"{len(panels)} panels: {shown}"
-    parts = [plain(figure.get_suptitle()), shown, _bars(figure), _legends(figure)]
+    parts = [plain(figure.get_suptitle()), shown, _bars(figure), _legends(figure), _said(figure)]
     parts += map(plain, figure.get_supxlabel().split("\n"))
     text = " ".join(part if part[-1] in ".!?" else f"{part}." for part in parts if part)
     return text or f"A figure without words, {len(figure.axes)} panels."
@@ -54,34 +60,47 @@ def _panel(axes: Axes) -> str:
     if not axes.axison:
         return title
     across, up = plain(axes.get_xlabel()), plain(axes.get_ylabel())
-    if axes.images:
-        title = title or plain(_edge(axes, first=True).get_title())
-        note = across or plain(_edge(axes, first=False).get_xlabel())
+    if axes.images and not any(map(_categories, (axes.xaxis, axes.yaxis))):
+        top, bottom = _column(axes)
+        title = title or plain(top.get_title())
+        note = across or ("" if bottom.get_title() else plain(bottom.get_xlabel()))
         words = ", ".join(filter(None, (up, title))) or ("picture" if note else "")
         return f"{words} ({note})" if note else words
     drawn = f"{up} against {across}" if up and across else up or across
-    return f"{title} ({drawn})" if title and drawn else title or drawn
+    named = [_categories(axis) for axis in (axes.yaxis, axes.xaxis)]
+    words = "; ".join(filter(None, [drawn, *named]))
+    return f"{title} ({words})" if title and words else title or words
 
 
-def _edge(axes: Axes, first: bool) -> Axes:
-    """The picture at the top, or at the bottom, of its column, which may bear the words for all of it."""
+def _categories(axis: Axis) -> str:
+    """Names at an axis, such as those of rows; numbers are left out."""
+    if not isinstance(axis.get_major_locator(), FixedLocator):
+        return ""
+    names = dict.fromkeys(plain(label.get_text()) for label in axis.get_ticklabels())
+    return _listed([name for name in names if re.search(r"[^\W\d]", name)])
+
+
+def _listed(names: list[str], most: int = 14) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _column(axes: Axes) -> tuple[Axes, Axes]:
+    """The uppermost and the lowest picture of its column: the one may bear the title for all, the other the note."""
     place = axes.get_subplotspec()
     if place is None:
-        return axes
+        return axes, axes
     column = [
         (spec.rowspan.start, number, other)
         for number, other in enumerate(axes.figure.axes)
         if other.images and (spec := other.get_subplotspec()) and spec.colspan == place.colspan
         if spec.get_gridspec() is place.get_gridspec()
     ]
-    return (min if first else max)(column)[2]
+    return min(column)[2], max(column)[2]
 
 
 def _most(panels: list[str]) -> str:
     """Panels, each said once, as many as have room."""
-    once = [
-        f"{panel} (x {panels.count(panel)})" if panels.count(panel) > 1 else panel for panel in dict.fromkeys(panels)
-    ]
+    once = list(dict.fromkeys(panels))
     kept, length = [], 0
     for panel in once:
         length += len(panel) + 2
@@ -104,6 +123,13 @@ def _legends(figure: Figure) -> str:
     words = dict.fromkeys(plain(text.get_text()) for legend in _all_legends(figure) for text in legend.get_texts())
     named = ", ".join(filter(None, words))
     return f"Legend: {named}" if named else ""
+
+
+def _said(figure: Figure) -> str:
+    """Words within the panels: lines that are named where they end, organs that are named where they lie."""
+    words = dict.fromkeys(plain(text.get_text()) for axes in figure.axes for text in axes.texts)
+    named = _listed([word for word in words if WORD.search(word)])
+    return f"Named in it: {named}" if named else ""
 
 
 def _all_legends(figure: Figure) -> Iterator[Artist]:

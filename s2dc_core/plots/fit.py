@@ -15,6 +15,9 @@ TALL = 1.45
 NARROW = 0.6
 """Of pictures side by side at one scale, the narrowest panel is at least this share of the widest."""
 
+NEAR = 0.12
+"""Inches between panels and their colour bar."""
+
 PLAIN = 0.62
 """Height over width that a panel without picture keeps at least, in a row with pictures."""
 
@@ -69,6 +72,17 @@ def note_sizes(figure: Figure, sizes: Iterable[tuple[str, str | None]], points: 
         below[0].set_title(note, prop={"size": points})
     else:
         figure.supxlabel(note, fontsize=points, color="#555555")
+
+
+def near_colour_bars(figure: Figure) -> None:
+    """A bar stands at its panels, however wide they are: matplotlib keeps away a share of their width."""
+    for axes in figure.axes:
+        info = getattr(axes, "_colorbar_info", {})
+        if info.get("location") in ("right", "left"):
+            places = [parent.get_subplotspec() for parent in info["parents"]]
+            columns = {column for place in places for column in place.colspan}
+            width = figure.get_figwidth() * len(columns) / places[0].get_gridspec().ncols
+            info["pad"] = min(info["pad"], NEAR / width)
 
 
 def fit_words(figure: Figure) -> None:

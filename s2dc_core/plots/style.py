@@ -11,7 +11,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from s2dc_core.plots.alt import Described
-from s2dc_core.plots.fit import copy_ticks, fit_pictures, fit_words, least_ticks, magnify, note_sizes, thin_scale_bars
+from s2dc_core.plots.fit import (
+    copy_ticks,
+    fit_pictures,
+    fit_words,
+    least_ticks,
+    magnify,
+    near_colour_bars,
+    note_sizes,
+    thin_scale_bars,
+)
 
 PAGE = 9.3
 """Inches: the column of the book, 56 em; JupyterLab's is no narrower. A wider figure is shown smaller than drawn."""
@@ -120,7 +129,7 @@ def figure_grid(
         figure, cells = plt.subplots(
             rows * lines, abreast, figsize=(width, height), squeeze=False, FigureClass=CourseFigure
         )
-        axes, figure.small = _as_asked(cells, rows, columns), max(least, look.small)
+        axes, figure.small = _as_asked(cells, rows, columns), max(look.small, 0.85 * least)
         try:
             yield figure, axes
             if look is TALKING:
@@ -129,6 +138,7 @@ def figure_grid(
             least_ticks(figure, least)
             if figure.sizes:
                 note_sizes(figure, figure.sizes, figure.small)
+            near_colour_bars(figure)
             fit_words(figure)
             fit_pictures(figure)
             thin_scale_bars(figure)
