@@ -1,7 +1,7 @@
 """Last touches to a figure, when all is drawn: pictures without bands between them, words that stay in their panel."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 
 import numpy as np
@@ -98,12 +98,30 @@ def fit_words(figure: Figure) -> None:
     columns = max((axes.get_subplotspec().get_gridspec().ncols for _, axes in words if axes), default=1)
     if not any(_guess(text) > 0.9 * figure.get_figwidth() / (columns if axes else 1) for text, axes in words):
         return
-    figure.draw_without_rendering()
+    lay_out(figure)
     for text, axes in words:
         room = figure.bbox.width if axes is None else _cell(axes)[0] * figure.dpi
         width = text.get_window_extent().width
         if width > room:
             text.set_text(_broken(text.get_text(), room / width))
+
+
+def fit_bar_labels(figure: Figure) -> None:
+    """The label of a colour bar beside its panels is broken where it is longer than the bar."""
+    for axes in figure.axes:
+        label, room = axes.yaxis.label, axes.get_window_extent().height
+        if hasattr(axes, "_colorbar_info") and label.get_text():
+            height = label.get_window_extent().height
+            if height > 1.1 * room:
+                label.set_text(_broken(label.get_text(), room / height))
+
+
+def lay_out(figure: Figure) -> None:
+    """Bring the panels to the places that they will be drawn at."""
+    figure.get_layout_engine().execute(figure)
+    for axes in figure.axes:
+        locate = axes.get_axes_locator()
+        axes.apply_aspect(locate(axes, None) if locate else None)
 
 
 def _guess(text: Text) -> float:
@@ -121,25 +139,28 @@ def _broken(text: str, share: float) -> str:
 
 def fit_pictures(figure: Figure) -> None:
     """Rows with pictures of a fixed aspect become as high as these are; columns of pictures alone get one scale."""
-    pictures = [axes for axes in figure.axes if axes.images and axes.get_aspect() == 1 and axes.get_subplotspec()]
+    pictures = [axes for axes in figure.axes if axes.get_subplotspec() and _shape(axes)]
     if not pictures:
         return
     grid = pictures[0].get_subplotspec().get_gridspec()
     panels = [axes for axes in figure.axes if (spec := axes.get_subplotspec()) and spec.get_gridspec() is grid]
     for axes in pictures:
         axes.set_anchor("N")
-    widths = _common_widths(pictures)
-    if len(widths) == grid.ncols and all(axes in pictures or not axes.axison for axes in panels):
-        grid.set_width_ratios(np.maximum(widths / widths.max(), NARROW).tolist())
+    across = _common_widths(pictures)
+    if len(across) == grid.ncols and all(axes in pictures or not axes.axison for axes in panels):
+        grid.set_width_ratios(np.maximum(across / across.max(), NARROW).tolist())
+    widths: dict[Axes, float] = {}
     for _ in range(2):
-        figure.draw_without_rendering()
-        now, wanted = _row_heights(panels, pictures, grid.nrows)
+        lay_out(figure)
+        # A picture that its height limits leaves room beside it, in which the layout puts words: the width grows too.
+        widths = {axes: min(_cell(axes)[0], widths.get(axes, np.inf)) for axes in panels}
+        now, wanted = _row_heights(widths, pictures, grid.nrows)
         change = float((wanted - now).sum())
         grid.set_height_ratios(wanted.tolist())
         figure.set_figheight(figure.get_figheight() + change)
         if abs(change) < 0.03 * figure.get_figheight():
             break
-    figure.draw_without_rendering()
+    lay_out(figure)
 
 
 def _common_widths(pictures: Sequence[Axes]) -> np.ndarray:
@@ -152,19 +173,27 @@ def _common_widths(pictures: Sequence[Axes]) -> np.ndarray:
     return np.array([max(columns[column]) for column in sorted(columns)] if alike else [])
 
 
-def _row_heights(panels: Sequence[Axes], pictures: Sequence[Axes], rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inches that each row's panels have, and that they should have."""
+def _row_heights(widths: Mapping[Axes, Real], pictures: Sequence[Axes], rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inches that each row's panels have, and that they should have at these widths."""
     now, wanted, plain = np.zeros(rows), np.zeros(rows), np.zeros(rows)
-    for axes in panels:
+    for axes, width in widths.items():
         row = axes.get_subplotspec().rowspan.start
-        width, height = _cell(axes)
+        height = _cell(axes)[1]
         now[row] = max(now[row], height)
         if axes in pictures:
-            shape = abs(np.subtract(*axes.get_ylim()) / np.subtract(*axes.get_xlim()))
-            wanted[row] = max(wanted[row], width * min(shape, TALL))
+            wanted[row] = max(wanted[row], width * min(_shape(axes), TALL))
         elif axes.axison:
             plain[row] = max(plain[row], min(PLAIN * width, height))
     return now, np.where(wanted > 0, np.maximum(wanted, plain), now)
+
+
+def _shape(axes: Axes) -> float:
+    """Height over width of a picture whose pixels or whose box have a fixed shape; else 0."""
+    if axes.get_box_aspect() is not None:
+        return float(axes.get_box_aspect())
+    if axes.images and axes.get_aspect() == 1:
+        return abs(float(np.subtract(*axes.get_ylim()) / np.subtract(*axes.get_xlim())))
+    return 0.0
 
 
 def _cell(axes: Axes) -> tuple[float, float]:

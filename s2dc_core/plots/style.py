@@ -141,6 +141,7 @@ def figure_grid(
             near_colour_bars(figure)
             fit_words(figure)
             fit_pictures(figure)
+            fit_bar_labels(figure)
             thin_scale_bars(figure)
             for draw in figure.later:
                 draw()

@@ -107,6 +107,18 @@ def test_long_titles_are_broken_but_formulas_are_not():
     assert axes[0, 0].title.get_window_extent().width < figure.bbox.width / 3
 
 
+def test_a_colour_bar_stands_at_its_panels_and_its_label_is_no_longer_than_it():
+    with plots.figure_grid(1, 4, size=(3.4, 3.4)) as (figure, axes):
+        for panel in axes[0]:
+            shown = plots.show_slice(panel, np.zeros((60, 30, 3)), np.eye(4))
+        bar = figure.colorbar(shown.image, ax=axes, shrink=0.6, label="cosine with the token that was clicked")
+    figure.draw_without_rendering()
+    gap = bar.ax.get_window_extent().x0 - axes[0, -1].get_window_extent().x1
+    assert 0 < gap < 0.3 * figure.dpi
+    label = bar.ax.yaxis.label
+    assert "\n" in label.get_text() and label.get_window_extent().height < 1.5 * bar.ax.get_window_extent().height
+
+
 def test_nothing_is_left_open():
     with plots.talk():
         draw(3)
