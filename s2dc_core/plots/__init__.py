@@ -9,7 +9,7 @@ fit (last touches when all is drawn), alt (the words).
 """
 
 from s2dc_core.plots.ablation import plot_differences
-from s2dc_core.plots.alt import describe
+from s2dc_core.plots.alt import describe, plain
 from s2dc_core.plots.assignment import (
     plot_assignment_maps,
     plot_clamped_confidences,
@@ -119,6 +119,7 @@ __all__ = [
     "LABEL_COLOURS",
     "PALETTE",
     "describe",
+    "plain",
     "short_name",
     "talk",
     "write_names",

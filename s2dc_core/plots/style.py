@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from s2dc_core.plots.alt import Described
 from s2dc_core.plots.fit import (
     copy_ticks,
+    fit_bar_labels,
     fit_pictures,
     fit_words,
     least_ticks,
