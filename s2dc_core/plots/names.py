@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
+from matplotlib.transforms import BboxBase
 from scipy import ndimage
 
 from s2dc_core.plots.colours import short_name
@@ -72,8 +73,8 @@ def _write(axes, cut, labels, names, layers) -> None:
     colour, rim = ink(layers, (0.5, 0.5), 0.5) if layers else ("white", "black")
     points = small_type(axes)
     texts = {label: axes.text(0, 0, name, fontsize=points, ha="center", va="center") for label, name in names.items()}
-    sizes = {label: _pixels(axes, text, labels.shape) for label, text in texts.items()}
-    for label, (box, tip) in place_names(labels, sizes, _taken(axes, labels.shape)).items():
+    sizes = {label: _half_size(axes, cut, text) for label, text in texts.items()}
+    for label, (box, tip) in place_names(labels, sizes, _taken(axes, cut)).items():
         text = texts.pop(label)
         text.set(position=cut.picture(box.column, box.row), color=colour, gid="name")
         text.set_path_effects([withStroke(linewidth=2, foreground=rim)])
@@ -181,20 +182,26 @@ def _over(taken: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
     return float(taken[points[inside, 1], points[inside, 0]].mean()) if inside.any() else 0.0
 
 
-def _pixels(axes: Axes, text: Text, shape: tuple[int, int]) -> tuple[float, float]:
+def _pixels(axes: Axes, cut: OrientedSlice, box: BboxBase) -> np.ndarray:
+    """Corners of a box on the screen as pixels of the slice: [[first column, first row], [last column, last row]]."""
+    left, right, bottom, top = cut.extent
+    rows, columns = cut.image.shape[:2]
+    share = (axes.transData.inverted().transform(box.get_points()) - (left, bottom)) / (right - left, top - bottom)
+    return np.sort(share * (columns, rows) - 0.5, axis=0)
+
+
+def _half_size(axes: Axes, cut: OrientedSlice, text: Text) -> tuple[float, float]:
     """Half width and half height of a text, with a little room, in pixels of the slice."""
-    frame, box = axes.get_window_extent(), text.get_window_extent()
-    return 0.53 * box.width * shape[1] / frame.width, 0.5 * box.height * shape[0] / frame.height
+    wide, high = np.diff(_pixels(axes, cut, text.get_window_extent()), axis=0)[0] / 2
+    return 1.06 * float(wide), float(high)
 
 
-def _taken(axes: Axes, shape: tuple[int, int]) -> np.ndarray:
-    """Pixels of the slice below the letters of its edges and its scale bar."""
-    taken, frame = np.zeros(shape, dtype=bool), axes.get_window_extent()
-    bars = [artist for artist in axes.artists if hasattr(artist, "size_bar")]
-    for artist in [text for text in axes.texts if text.get_transform() is axes.transAxes] + bars:
-        box = artist.get_window_extent()
-        ends = [(box.x0 - frame.x0, box.x1 - frame.x0, frame.width, shape[1])]
-        ends.append((box.y0 - frame.y0, box.y1 - frame.y0, frame.height, shape[0]))
-        columns, rows = (slice(max(int(a / f * n), 0), max(int(np.ceil(b / f * n)), 0)) for a, b, f, n in ends)
-        taken[rows, columns] = True
+def _taken(axes: Axes, cut: OrientedSlice) -> np.ndarray:
+    """Pixels of the slice below the letters of its edges and its scale bar, or out of sight."""
+    taken = np.ones(cut.image.shape[:2], dtype=bool)
+    bars = [artist for artist in axes.artists if artist.get_gid() == "scale bar"]
+    letters = [text for text in axes.texts if text.get_transform() is axes.transAxes]
+    for artist in [axes.patch, *letters, *bars]:
+        (left, bottom), (right, top) = _pixels(axes, cut, artist.get_window_extent()).round().astype(int)
+        taken[max(bottom, 0) : max(top + 1, 0), max(left, 0) : max(right + 1, 0)] = artist is not axes.patch
     return taken

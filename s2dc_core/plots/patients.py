@@ -46,14 +46,20 @@ class FoundLabels(NamedTuple):
 
 
 def plot_found_labels(
-    columns: Sequence[FoundLabels], title: str = "", planes: Sequence[str] = ("coronal", "axial"), small: str = ""
+    columns: Sequence[FoundLabels],
+    title: str = "",
+    planes: Sequence[str] = ("coronal", "axial"),
+    small: str = "",
+    margin: Real | None = None,
 ) -> Figure:
     """A column for each way of finding labels, a row for each plane; colours are those of the labels.
 
     Args:
         small: a line in small type below.
+        margin: mm to show around the labels; the panels of a row show pieces of one size. None shows all.
     """
     colours, count = ListedColormap(LABEL_COLOURS), len(LABEL_COLOURS)
+    seen: list[dict[Axes, np.ndarray]] = [{} for _ in planes]
     with figure_grid(len(planes), len(columns), size=(2.6, 2.3)) as (figure, axes):
         for number, column in enumerate(columns):
             labels = np.asarray(column.found).astype(float)
@@ -77,18 +83,44 @@ def plot_found_labels(
                     overlay_vmax=count - 0.5,
                     overlay_alpha=0.75,
                 )
-                if column.outline is not None:
-                    _outlined(axis, sample_on_slice(column.outline, column.affine, drawn.slice), drawn.slice)
                 cuts.append((drawn, sample_on_slice(labels, column.found_affine, drawn.slice)))
+                seen[row][axis] = cuts[-1][1]
+                if column.outline is not None:
+                    seen[row][axis] = sample_on_slice(column.outline, column.affine, drawn.slice)
+                    _outlined(axis, seen[row][axis], drawn.slice)
                 axis.set_xlabel(column.note if row == len(planes) - 1 else "", fontsize=11, fontweight=weight)
             axes[0, number].set_title(column.title, fontsize=11, fontweight=weight)
             named = name_once([here for _, here in cuts], column.names or {})
             for axis, (drawn, here), names in zip(axes[:, number], cuts, named, strict=True):
                 write_names(axis, drawn.slice, here, names, [drawn.image, drawn.overlay])
+        for line in seen if margin is not None else ():
+            _crop(line, margin)
         figure.suptitle(title, fontsize=13)
         if small:
             figure.supxlabel(small, fontsize=8.5, color="#444444")
     return figure
+
+
+def _crop(seen: Mapping[Axes, np.ndarray], margin: Real) -> None:
+    """Show of each picture of a row what lies around its labels, pieces of one size as far as the scans reach."""
+    for way in ("x", "y"):
+        wanted = {axis: _around(axis, labels, way, margin) for axis, labels in seen.items()}
+        size = max(high - low for low, high in wanted.values())
+        for axis, (low, high) in wanted.items():
+            ends = getattr(axis, f"get_{way}lim")()
+            first = np.clip((low + high - size) / 2, min(ends), max(min(ends), max(ends) - size))
+            shown = (first, min(first + size, max(ends)))
+            getattr(axis, f"set_{way}lim")(shown if ends[0] < ends[1] else shown[::-1])
+
+
+def _around(axis: Axes, labels: np.ndarray, way: str, margin: Real) -> tuple[Real, Real]:
+    """First and last mm, with a margin, of what is labelled in a picture, across (x) or up (y); all, if nothing is."""
+    ends = getattr(axis, f"get_{way}lim")()
+    places = np.flatnonzero((np.nan_to_num(labels) > 0).any(0 if way == "x" else 1))
+    if not len(places):
+        return min(ends), max(ends)
+    edges = np.linspace(*ends, labels.shape[1 if way == "x" else 0] + 1)[[places[0], places[-1] + 1]]
+    return edges.min() - margin, edges.max() + margin
 
 
 def _outlined(axis: Axes, labels: np.ndarray, cut: OrientedSlice) -> None:

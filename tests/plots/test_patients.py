@@ -47,6 +47,21 @@ def test_the_truth_is_outlined_and_may_be_left_out():
     assert len(with_truth.axes[0].collections) > len(without.axes[0].collections) == 0
 
 
+def test_a_margin_shows_what_lies_around_the_labels_in_pieces_of_one_size():
+    volume, label = scan()
+    low, wide = label.copy(), label * 0
+    wide[1:10, 3:7, 4:9] = 2
+    figure = plots.plot_found_labels([column(outline=low), column(outline=wide)], margin=2)
+    axes = np.array(figure.axes).reshape(2, 2)
+    for panel in axes[1]:  # axial: the wide one has 9 voxels of 2 mm across and both 4 up
+        assert abs(np.subtract(*panel.get_xlim())) == pytest.approx(22)
+        assert abs(np.subtract(*panel.get_ylim())) == pytest.approx(12)
+        assert panel.get_xlim()[0] > panel.get_xlim()[1], "right stays on the left"
+    assert min(axes[1, 1].get_xlim()) == pytest.approx(2 * 1 - 1 - 2)
+    whole = plots.plot_found_labels([column()]).axes[1]
+    assert abs(np.subtract(*whole.get_xlim())) == 24
+
+
 def named(axes):
     return [text.get_text() for axis in axes for text in axis.texts if text.get_gid() == "name"]
 
