@@ -16,13 +16,14 @@ ABROAD = re.compile(r"(?:https?:)?//[\w-]+\.")
 
 @dataclass
 class Page(HTMLParser):
-    """What a page holds: places to link to, links, files that it loads, and its notebook's pictures."""
+    """What a page holds: places to link to, links, files that it loads, and its pictures."""
 
     text: str
     places: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
     images: int = 0
+    silent: int = 0
     widgets: int = 0
     _inline: str = ""
 
@@ -42,6 +43,7 @@ class Page(HTMLParser):
         if given.get(LOADED.get(tag, "")):
             self.loads.append(given[LOADED[tag]])
         self.images += tag == "img"
+        self.silent += tag == "img" and not given.get("alt", "").strip()
         self.widgets += "jupyter.widget" in given.get("type", "")
         self.loads += STYLE_URL.findall(given.get("style", ""))
 
@@ -71,6 +73,8 @@ def site_problems(html: Path, images: dict[str, int]) -> list[str]:
         found = [*_link_problems(file, page, pages), *_load_problems(file, page.loads)]
         if page.widgets:
             found.append("holds a widget, which is empty without JupyterLab")
+        if page.silent:
+            found.append(f"pictures without alternative text: {page.silent}")
         problems += [f"{file.relative_to(html.resolve())}: {problem}" for problem in found]
     for file in sorted(html.rglob("*.css")):
         found = _load_problems(file, STYLE_URL.findall(file.read_text(encoding="utf-8", errors="replace")))

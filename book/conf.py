@@ -1,8 +1,13 @@
 """Sphinx's settings for the book. book/build.py lays the pages out and calls Sphinx with them."""
 
+from pathlib import Path
 from typing import Any
 
+import nbformat
+from docutils import nodes
+
 import s2dc_core
+from book.pages import alt_texts
 
 project = "S2DC: a course and a lab"
 author = "the S2DC course"
@@ -47,6 +52,17 @@ def skip_aliases(app: Any, what: str, name: str, obj: Any, skip: bool, options: 
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def give_alt_texts(app: Any, doctree: Any) -> None:
+    """Pictures of a notebook's outputs get their alternative text, which MyST-NB does not take from the outputs."""
+    path = Path(app.env.doc2path(app.env.docname))
+    if path.suffix == ".ipynb":
+        texts = alt_texts(nbformat.read(path, as_version=nbformat.NO_CONVERT))
+        for image in doctree.findall(nodes.image):
+            if text := texts.get(Path(image["uri"]).stem):
+                image["alt"] = text
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("doctree-read", give_alt_texts)
     app.connect("autodoc-skip-member", skip_aliases)

@@ -1,8 +1,10 @@
 """The pages that are made from notebooks: what an executed notebook must have, and what is changed in it."""
 
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -34,6 +36,18 @@ def count_images(executed: dict[str, Any]) -> int:
     """The pictures among a notebook's outputs."""
     outputs = (output for cell in executed["cells"] for output in cell.get("outputs", []))
     return sum(any(kind.startswith("image/") for kind in output.get("data", {})) for output in outputs)
+
+
+def alt_texts(executed: dict[str, Any]) -> dict[str, str]:
+    """Alternative text of each picture of a notebook, by the name, without ending, that MyST-NB gives its file."""
+    texts = {}
+    for cell in executed["cells"]:
+        for output in cell.get("outputs", []):
+            for kind, content in output.get("data", {}).items():
+                if kind.startswith("image/") and (text := output["metadata"].get(kind, {}).get("alt")):
+                    data = content.encode() if kind == "image/svg+xml" else b64decode(content)
+                    texts[sha256(data).hexdigest()] = text
+    return texts
 
 
 def page_problems(executed: dict[str, Any], source: dict[str, Any]) -> list[str]:

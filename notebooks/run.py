@@ -14,6 +14,7 @@ import argparse
 import ast
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -35,6 +36,12 @@ from traitlets.config import Config
 from s2dc_core.exercises import with_solutions
 
 HERE = Path(__file__).resolve().parent
+ALT_TEXTS = """{%- extends 'lab/index.html.j2' -%}
+{%- block data_png scoped -%}
+{{ super() | replace('<img ', '<img alt="' ~ (output | get_metadata('alt', 'image/png') | escape_html) ~ '" ', 1) }}
+{%- endblock data_png -%}"""
+"""The page's template: a picture's alternative text is the one of its output, which nbconvert leaves out."""
+
 PATIENCE = 10
 """A notebook over its time budget is slow; one that takes this many times its budget has failed."""
 
@@ -212,12 +219,26 @@ def solve(path: Path, folder: Path) -> Path:
     return folder / f"solved_{path.name}"
 
 
+def describe_pictures(notebook: nbformat.NotebookNode) -> None:
+    """A picture that does not say what it shows, as those of `plots` do, gets its number and the heading above it."""
+    heading, number = "the first heading", 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = next((line for line in reversed(cell.source.splitlines()) if line.startswith("#")), heading)
+        for output in cell.get("outputs", []):
+            for kind in filter(re.compile("image/").match, output.get("data", {})):
+                number += 1
+                words = f"Picture {number}, below: {heading.lstrip('# ')}"
+                output.metadata.setdefault(kind, {}).setdefault("alt", words)
+
+
 def publish(executed: Path, out_dir: Path) -> nbformat.NotebookNode:
     """Move an executed notebook and its HTML page into the output folder, over those of an earlier run."""
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.papermill.update(input_path=executed.name, output_path=executed.name)
+    describe_pictures(notebook)
     nbformat.write(notebook, executed)
-    html, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": executed.stem}})
+    html, _ = HTMLExporter(raw_template=ALT_TEXTS).from_notebook_node(notebook, {"metadata": {"name": executed.stem}})
     page = executed.with_suffix(".html")
     page.write_text(html, encoding="utf-8")
     for file in (executed, page):

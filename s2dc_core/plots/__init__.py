@@ -1,6 +1,15 @@
-"""The figures of the course, one function per figure, one file per lesson; each returns a matplotlib Figure."""
+"""The figures of the course, one function per figure, one file per lesson; each returns a matplotlib Figure.
+
+`talk()` makes the figures that follow readable in a lecture room, `talk(False)` ends it. A figure shown in a notebook
+says in words what it shows: `describe` makes them of its titles, notes and legends, or set its attribute `alt`.
+
+What all figures share: style (type, the grid of panels), colours (lines, labels, names), orientation (which way up a
+slice is), slices (one slice with what lies over it), frame (letters, scale bar), names (organs named as in an atlas),
+fit (last touches when all is drawn), alt (the words).
+"""
 
 from s2dc_core.plots.ablation import plot_differences
+from s2dc_core.plots.alt import describe, plain
 from s2dc_core.plots.assignment import (
     plot_assignment_maps,
     plot_clamped_confidences,
@@ -23,6 +32,7 @@ from s2dc_core.plots.clusters import (
     plot_rows_of_dots,
     plot_toy,
 )
+from s2dc_core.plots.colours import LABEL_COLOURS, short_name
 from s2dc_core.plots.correspondence import (
     plot_arrows,
     plot_equivariance,
@@ -55,6 +65,7 @@ from s2dc_core.plots.heatmaps import (
     plot_organ_scores,
     plot_own_mirror_other,
 )
+from s2dc_core.plots.names import write_names
 from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method
 from s2dc_core.plots.pair import plot_pair
 from s2dc_core.plots.patients import (
@@ -78,6 +89,7 @@ from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, p
 from s2dc_core.plots.scaling import plot_cost_of_ways, plot_memory_against_tokens
 from s2dc_core.plots.sheet import SheetEntry, contact_sheet
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, label_words, oriented_slice, show_slice
+from s2dc_core.plots.style import talk
 from s2dc_core.plots.transfer import (
     Panel,
     plot_confusion,
@@ -104,7 +116,13 @@ __all__ = [
     "plot_over_target",
     "SheetEntry",
     "contact_sheet",
+    "LABEL_COLOURS",
     "PALETTE",
+    "describe",
+    "plain",
+    "short_name",
+    "talk",
+    "write_names",
     "Anchor",
     "ColourRow",
     "HeatmapRow",

@@ -258,7 +258,7 @@ def plot_arrows(
     """
     spacing = np.eye(4)
     with figure_grid(1, 1, size=(6.4, 6.4)) as (figure, ((axes,),)):
-        drawn = show_slice(axes, picture[:, :, None], spacing, "axial")
+        drawn = show_slice(axes, picture[:, :, None], spacing, "axial", scale_bar=False)  # in voxels
         _grid_lines(axes, drawn.slice, spacing, (*picture.shape, 1), (patch, patch, 1), "axial")
         for rows, colour, name in ((~wrong, PALETTE[1], "right"), (wrong, BAD, "wrong")):
             at, move = starts[rows].numpy(), (ends - starts)[rows].numpy()

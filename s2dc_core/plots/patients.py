@@ -5,12 +5,15 @@ from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
+from s2dc_core.plots.colours import LABEL_COLOURS
 from s2dc_core.plots.heatmaps import display_window
-from s2dc_core.plots.slices import PALETTE, Array, figure_grid, oriented_slice, show_slice
+from s2dc_core.plots.names import name_once, write_names
+from s2dc_core.plots.slices import Array, OrientedSlice, figure_grid, oriented_slice, sample_on_slice, show_slice
 
 STYLES = (("#D55E00", "o"), ("#0072B2", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#555555", "v"), ("#E69F00", "P"))
 
@@ -26,6 +29,7 @@ class FoundLabels(NamedTuple):
         found_affine: of that grid.
         outline: labels on the scan's grid that are outlined in white, such as the truth; None for none.
         strong: draw title and note bold.
+        names: of the labels, which are written into this column's; None where another column has them.
     """
 
     title: str
@@ -38,23 +42,30 @@ class FoundLabels(NamedTuple):
     found_affine: np.ndarray
     outline: Array | None = None
     strong: bool = False
+    names: Mapping[int, str] | None = None
 
 
 def plot_found_labels(
-    columns: Sequence[FoundLabels], title: str = "", planes: Sequence[str] = ("coronal", "axial"), small: str = ""
+    columns: Sequence[FoundLabels],
+    title: str = "",
+    planes: Sequence[str] = ("coronal", "axial"),
+    small: str = "",
+    margin: Real | None = None,
 ) -> Figure:
     """A column for each way of finding labels, a row for each plane; colours are those of the labels.
 
     Args:
         small: a line in small type below.
+        margin: mm to show around the labels; the panels of a row show pieces of one size. None shows all.
     """
-    colours = ListedColormap(PALETTE)
+    colours, count = ListedColormap(LABEL_COLOURS), len(LABEL_COLOURS)
+    seen: list[dict[Axes, np.ndarray]] = [{} for _ in planes]
     with figure_grid(len(planes), len(columns), size=(2.6, 2.3)) as (figure, axes):
         for number, column in enumerate(columns):
             labels = np.asarray(column.found).astype(float)
-            shown = np.where(labels > 0, (labels - 1) % len(PALETTE), np.nan)
+            shown = np.where(labels > 0, (labels - 1) % count, np.nan)
             low, high = display_window(column.modality) or (None, None)
-            weight = "bold" if column.strong else "normal"
+            weight, cuts = "bold" if column.strong else "normal", []
             for row, (plane, place) in enumerate(zip(planes, column.places, strict=True)):
                 axis = axes[row, number]
                 drawn = show_slice(
@@ -69,28 +80,54 @@ def plot_found_labels(
                     overlay_affine=column.found_affine,
                     overlay_cmap=colours,
                     overlay_vmin=-0.5,
-                    overlay_vmax=len(PALETTE) - 0.5,
-                    overlay_alpha=0.65,
+                    overlay_vmax=count - 0.5,
+                    overlay_alpha=0.75,
                 )
+                cuts.append((drawn, sample_on_slice(labels, column.found_affine, drawn.slice)))
+                seen[row][axis] = cuts[-1][1]
                 if column.outline is not None:
-                    _outlined(axis, column, plane, place, drawn.slice.extent)
+                    seen[row][axis] = sample_on_slice(column.outline, column.affine, drawn.slice)
+                    _outlined(axis, seen[row][axis], drawn.slice)
                 axis.set_xlabel(column.note if row == len(planes) - 1 else "", fontsize=11, fontweight=weight)
             axes[0, number].set_title(column.title, fontsize=11, fontweight=weight)
+            named = name_once([here for _, here in cuts], column.names or {})
+            for axis, (drawn, here), names in zip(axes[:, number], cuts, named, strict=True):
+                write_names(axis, drawn.slice, here, names, [drawn.image, drawn.overlay])
+        for line in seen if margin is not None else ():
+            _crop(line, margin)
         figure.suptitle(title, fontsize=13)
         if small:
             figure.supxlabel(small, fontsize=8.5, color="#444444")
     return figure
 
 
-def _outlined(axis, column: FoundLabels, plane: str, place: Sequence[Real], extent: tuple) -> None:
+def _crop(seen: Mapping[Axes, np.ndarray], margin: Real) -> None:
+    """Show of each picture of a row what lies around its labels, pieces of one size as far as the scans reach."""
+    for way in ("x", "y"):
+        wanted = {axis: _around(axis, labels, way, margin) for axis, labels in seen.items()}
+        size = max(high - low for low, high in wanted.values())
+        for axis, (low, high) in wanted.items():
+            ends = getattr(axis, f"get_{way}lim")()
+            first = np.clip((low + high - size) / 2, min(ends), max(min(ends), max(ends) - size))
+            shown = (first, min(first + size, max(ends)))
+            getattr(axis, f"set_{way}lim")(shown if ends[0] < ends[1] else shown[::-1])
+
+
+def _around(axis: Axes, labels: np.ndarray, way: str, margin: Real) -> tuple[Real, Real]:
+    """First and last mm, with a margin, of what is labelled in a picture, across (x) or up (y); all, if nothing is."""
+    ends = getattr(axis, f"get_{way}lim")()
+    places = np.flatnonzero((np.nan_to_num(labels) > 0).any(0 if way == "x" else 1))
+    if not len(places):
+        return min(ends), max(ends)
+    edges = np.linspace(*ends, labels.shape[1 if way == "x" else 0] + 1)[[places[0], places[-1] + 1]]
+    return edges.min() - margin, edges.max() + margin
+
+
+def _outlined(axis: Axes, labels: np.ndarray, cut: OrientedSlice) -> None:
     """White lines around each label of the truth."""
-    cut = oriented_slice(np.asarray(column.outline), column.affine, plane, place)
-    rows, columns = cut.image.shape
-    x = extent[0] + (np.arange(columns) + 0.5) * (extent[1] - extent[0]) / columns
-    y = extent[2] + (np.arange(rows) + 0.5) * (extent[3] - extent[2]) / rows
-    for label in np.unique(cut.image):
-        if label:
-            axis.contour(x, y, (cut.image == label).astype(float), [0.5], colors="white", linewidths=0.8)
+    across, up = cut.picture(np.arange(labels.shape[1]), np.arange(labels.shape[0]))
+    for label in np.unique(labels[labels > 0]):
+        axis.contour(across, up, (labels == label).astype(float), [0.5], colors="white", linewidths=0.8)
 
 
 def plot_dice_by_way(
@@ -165,6 +202,7 @@ def plot_over_target(
     places: Sequence[Sequence[Real]],
     title: str = "",
     planes: Sequence[str] = ("coronal", "axial"),
+    names: Mapping[int, str] | None = None,
 ) -> Figure:
     """Label maps on the target's grid, each outlined over the target in the colours of the labels.
 
@@ -172,16 +210,18 @@ def plot_over_target(
         target: volume, affine and modality.
         columns: title to label map [X, Y, Z].
         places: world mm, one for each plane.
+        names: of the labels, which are written into those of the first column.
     """
     volume, affine, modality = target
     low, high = display_window(modality) or (None, None)
     with figure_grid(len(planes), len(columns), size=(3.2, 2.7)) as (figure, axes):
         for number, (name, labels) in enumerate(columns.items()):
+            cuts = [oriented_slice(labels, affine, *where).image for where in zip(planes, places, strict=True)]
+            named = name_once(cuts, names or {}) if number == 0 else [None] * len(planes)
             for row, (plane, place) in enumerate(zip(planes, places, strict=True)):
-                words = name if row == 0 else None
-                show_slice(
-                    axes[row, number], volume, affine, plane, place, vmin=low, vmax=high, labels=labels, title=words
-                )
+                look = {"vmin": low, "vmax": high, "labels": labels, "title": name if row == 0 else None}
+                look["names"] = named[row]
+                show_slice(axes[row, number], volume, affine, plane, place, **look)
         figure.suptitle(title, fontsize=13)
     return figure
 

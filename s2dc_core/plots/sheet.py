@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from s2dc_core.plots.slices import PLANES, figure_grid, label_colour, show_slice
+from s2dc_core.plots.names import name_once
+from s2dc_core.plots.slices import PLANES, figure_grid, oriented_slice, show_slice
 
 
 class SheetEntry(NamedTuple):
@@ -21,7 +21,7 @@ class SheetEntry(NamedTuple):
 
 
 def contact_sheet(title: str, entries: Iterable[SheetEntry], names: Mapping[int, str], count: int) -> Figure:
-    """Three slices of each scan, two scans to a row, with the outlines of labels and a legend of those that show.
+    """Three slices of each scan, two scans to a row, with the outlines of labels; each is named where it shows most.
 
     Args:
         entries: read one at a time, so that only one is in memory.
@@ -30,23 +30,25 @@ def contact_sheet(title: str, entries: Iterable[SheetEntry], names: Mapping[int,
     """
     rows, across = (count + 1) // 2, min(count, 2)
     with figure_grid(rows, 3 * across, (2.4, 2.6)) as (figure, axes):
-        shown: set[int] = set()
         for k, entry in enumerate(entries):
-            row = axes[k // 2, 3 * (k % 2) : 3 * (k % 2) + 3]
-            for place, plane in zip(row, PLANES, strict=True):
+            row, middle = axes[k // 2, 3 * (k % 2) : 3 * (k % 2) + 3], _middle(entry)
+            for place, plane, named in zip(row, PLANES, _named(entry, middle, names), strict=True):
                 low, high = entry.window
-                show_slice(
-                    place, entry.volume, entry.affine, plane, _middle(entry), vmin=low, vmax=high, labels=entry.label
-                )
+                look = {"vmin": low, "vmax": high, "labels": entry.label, "names": named}
+                show_slice(place, entry.volume, entry.affine, plane, middle, **look)
             row[0].set_title(_short(entry.title), loc="left", fontsize=9)
-            shown |= set() if entry.label is None else set(map(int, np.unique(entry.label))) - {0}
         for place in axes.flat[3 * count :]:
             place.set_axis_off()
-        handles = [Line2D([], [], color=label_colour(k), label=names.get(k, f"label {k}")) for k in sorted(shown)]
-        if handles:
-            figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5), fontsize=9)
         figure.suptitle(title)
     return figure
+
+
+def _named(entry: SheetEntry, middle: np.ndarray, names: Mapping[int, str]) -> list[dict[int, str]]:
+    """The labels to be named in each plane."""
+    if entry.label is None:
+        return [{} for _ in PLANES]
+    cuts = [oriented_slice(entry.label, entry.affine, plane, middle).image for plane in PLANES]
+    return name_once(cuts, {int(k): names.get(int(k), f"label {k}") for cut in cuts for k in np.unique(cut) if k})
 
 
 def _short(text: str, most: int = 60) -> str:

@@ -24,7 +24,8 @@ def write_pair(sources, executed, name="01_trial", picture=True):
     sources.mkdir(exist_ok=True)
     executed.mkdir(exist_ok=True)
     nbformat.write(notebook, sources / f"{name}.ipynb")
-    outputs = [new_output("display_data", data={"image/png": DOT})] if picture else []
+    described = {"image/png": {"alt": 'A dot, "small"'}}
+    outputs = [new_output("display_data", data={"image/png": DOT}, metadata=described)] if picture else []
     cells[1].update(execution_count=1, outputs=outputs, metadata={"papermill": {"duration": 0.1}})
     notebook.metadata["papermill"] = {"parameters": {}}
     nbformat.write(notebook, executed / f"{name}.ipynb")
@@ -102,6 +103,7 @@ def test_a_tiny_book(tmp_path):
     (texts / "index.md").write_text(TOCTREE)
     html = book.build(executed, tmp_path / "out", sources, texts)
     page = (html / "notebooks" / "01_trial.html").read_text()
+    assert 'alt="A dot, &quot;small&quot;"' in page
     assert "math notranslate" in page and "mathjax/tex-chtml.js" in page and 'src="../_images/' in page
     assert (html / "_static" / "mathjax" / "tex-chtml.js").is_file()
     assert "<summary>Solution</summary>" in (html / "notebooks" / "exercises" / "solutions.html").read_text()

@@ -8,6 +8,7 @@ import time
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from notebooks.run import (
@@ -73,6 +74,32 @@ def test_a_good_notebook_passes(tmp_path):
     assert names(out) == ["00_trial.html", "00_trial.ipynb"]
     assert "the side is 7" in (out / "00_trial.html").read_text()
     assert str(tmp_path) not in nbformat.read(out / "00_trial.ipynb", 4).metadata.papermill.output_path
+
+
+DRAWS = """from s2dc_core import plots
+with plots.figure_grid(1, 2) as (figure, axes):
+    axes[0, 0].plot([0, 1], label='raw')
+    axes[0, 0].set(title='Dice of $L_{p2p}$', xlabel='bodies', ylabel='Dice')
+    axes[0, 0].legend()
+    figure.suptitle('Half a \"scan\" & more')
+figure"""
+BARE = "import matplotlib.pyplot as plt\nfigure, axes = plt.subplots()\nplt.close(figure)\nfigure"
+
+
+@kernel
+def test_every_picture_has_an_alternative_text_of_its_own(tmp_path):
+    """In the notebook and in its page; also one that was not drawn by the course."""
+    again = DRAWS.replace("Half a", "Another").replace("\nfigure", "\ndisplay(figure)")
+    path = write_notebook(tmp_path, "from IPython.display import display", DRAWS, again, BARE)
+    out = tmp_path / "out"
+    assert run_notebook(path, out).problems == []
+    outputs = [output for cell in nbformat.read(out / "00_trial.ipynb", 4).cells for output in cell.get("outputs", [])]
+    texts = [output.metadata["image/png"]["alt"] for output in outputs if "image/png" in output.data]
+    first = 'Half a "scan" & more. Dice of L_p2p (Dice against bodies). Legend: raw.'
+    assert texts == [first, first.replace("Half a", "Another"), "Picture 3, below: Trial"]
+    page = (out / "00_trial.html").read_text(encoding="utf-8")
+    assert [tag["alt"] for tag in BeautifulSoup(page, "html.parser").find_all("img")] == texts
+    assert "No description has been provided" not in page
 
 
 @kernel

@@ -33,7 +33,8 @@ def test_labels_lie_over_the_scan_in_their_colour():
     assert [axis.get_title() for axis in axes[0]] == ["found", "ours"]
     assert axes[1, 0].get_xlabel() == "Dice 0.10" and axes[0, 0].get_xlabel() == ""
     assert axes[0, 1].title.get_fontweight() == "bold"
-    assert figure.get_suptitle() == "Whose?" and figure.get_supxlabel() == "in small type"
+    assert figure.get_suptitle() == "Whose?"
+    assert figure.get_supxlabel().split("\n") == ["in small type", "Voxels of 2 mm, tokens of 4 mm"]
     over = axes[1, 0].images[1]
     shown = np.ma.filled(np.ma.masked_invalid(over.get_array()), -1)
     assert set(np.unique(shown)) == {-1.0, 1.0}, "label 2 alone, nothing where nothing was found"
@@ -44,6 +45,38 @@ def test_labels_lie_over_the_scan_in_their_colour():
 def test_the_truth_is_outlined_and_may_be_left_out():
     with_truth, without = (plots.plot_found_labels([column(outline=outline)]) for outline in (scan()[1], None))
     assert len(with_truth.axes[0].collections) > len(without.axes[0].collections) == 0
+
+
+def test_a_margin_shows_what_lies_around_the_labels_in_pieces_of_one_size():
+    volume, label = scan()
+    low, wide = label.copy(), label * 0
+    wide[1:10, 3:7, 4:9] = 2
+    figure = plots.plot_found_labels([column(outline=low), column(outline=wide)], margin=2)
+    axes = np.array(figure.axes).reshape(2, 2)
+    for panel in axes[1]:  # axial: the wide one has 9 voxels of 2 mm across and both 4 up
+        assert abs(np.subtract(*panel.get_xlim())) == pytest.approx(22)
+        assert abs(np.subtract(*panel.get_ylim())) == pytest.approx(12)
+        assert panel.get_xlim()[0] > panel.get_xlim()[1], "right stays on the left"
+    assert min(axes[1, 1].get_xlim()) == pytest.approx(2 * 1 - 1 - 2)
+    whole = plots.plot_found_labels([column()]).axes[1]
+    assert abs(np.subtract(*whole.get_xlim())) == 24
+
+
+def named(axes):
+    return [text.get_text() for axis in axes for text in axis.texts if text.get_gid() == "name"]
+
+
+def test_each_organ_is_named_once_in_the_column_that_has_names():
+    names = {2: "left_kidney", 5: "not here"}
+    figure = plots.plot_found_labels([column(names=names), column()])
+    axes = np.array(figure.axes).reshape(2, 2)
+    assert named(axes[:, 0]) == ["L kidney"] and named(axes[:, 1]) == []
+    volume, label = scan()
+    place = (10.0, 9.0, 13.0)
+    target = (volume, AFFINE, "ct")
+    figure = plots.plot_over_target(target, {"truth": label, "found": label}, (place, place), names=names)
+    axes = np.array(figure.axes).reshape(2, 2)
+    assert named(axes[:, 0]) == ["L kidney"] and named(axes[:, 1]) == []
 
 
 def test_each_way_is_marked_at_its_value():

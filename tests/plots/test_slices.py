@@ -211,7 +211,7 @@ def test_what_is_drawn(axes, plane):
     for edge, letter in enumerate(EDGES[plane]):
         volume, point = marked(affine, DIRECTIONS[letter])
         with figure_grid(size=(2, 2)) as (figure, grid):
-            show_slice(grid[0, 0], volume, affine, plane, point, vmin=0, vmax=1)
+            show_slice(grid[0, 0], volume, affine, plane, point, vmin=0, vmax=1, scale_bar=False)
         drawn = {text.get_text(): text.get_position() for text in grid[0, 0].texts}
         for text in grid[0, 0].texts:
             text.set_visible(False)
