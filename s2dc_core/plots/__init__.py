@@ -3,13 +3,11 @@
 from s2dc_core.plots.ablation import plot_differences
 from s2dc_core.plots.assignment import (
     plot_assignment_maps,
-    plot_clamped_confidences,
+    plot_gain_by_iterations,
     plot_loss_against_temperature,
     plot_marginals,
-    plot_mass_of_partners,
     plot_matched_pair,
     plot_numbered_matrices,
-    plot_quality_against_cost,
     plot_quality_against_temperature,
     plot_training_curves,
 )
@@ -73,7 +71,7 @@ from s2dc_core.plots.pca import (
     plot_variance_shares,
 )
 from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_step_times
-from s2dc_core.plots.scaling import plot_cost_of_ways, plot_memory_against_tokens
+from s2dc_core.plots.scaling import bytes_in_words, plot_clamped_confidences, plot_memory_against_tokens
 from s2dc_core.plots.sheet import SheetEntry, contact_sheet
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, label_words, oriented_slice, show_slice
 from s2dc_core.plots.transfer import (
@@ -109,6 +107,7 @@ __all__ = [
     "Organs",
     "choose_organs",
     "as_colours",
+    "bytes_in_words",
     "display_window",
     "effective_number",
     "figure_grid",
@@ -124,10 +123,10 @@ __all__ = [
     "plot_clamped_confidences",
     "plot_cosine_by_distance",
     "plot_colour_rows",
-    "plot_cost_of_ways",
     "plot_equivariance",
     "plot_evaluation",
     "plot_followed",
+    "plot_gain_by_iterations",
     "plot_heatmap_rows",
     "plot_gradient_reach",
     "plot_heatmaps",
@@ -138,7 +137,6 @@ __all__ = [
     "plot_losses",
     "plot_maps",
     "plot_marginals",
-    "plot_mass_of_partners",
     "plot_matched_pair",
     "plot_matched_tokens",
     "plot_memory_against_tokens",
@@ -152,7 +150,6 @@ __all__ = [
     "plot_pushes_and_pulls",
     "plot_pictures",
     "plot_pretraining",
-    "plot_quality_against_cost",
     "plot_quality_against_temperature",
     "plot_ratio_against_look_alikes",
     "plot_ratios_by_tissue",
