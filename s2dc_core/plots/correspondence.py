@@ -70,7 +70,8 @@ def plot_matched_tokens(
                 )
         if H is not None:
             axes[0, 0].get_gridspec().set_width_ratios([1, 1, 0.5])
-            figure.set_size_inches(11.2, 4.2 * len(planes))
+            left, right, bottom, top = cuts[0].extent
+            figure.set_size_inches(11.2, len(planes) * (4.4 * (top - bottom) / (left - right) + 0.8))
     return figure
 
 
