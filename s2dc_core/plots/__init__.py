@@ -12,13 +12,11 @@ from s2dc_core.plots.ablation import plot_differences
 from s2dc_core.plots.alt import describe, plain
 from s2dc_core.plots.assignment import (
     plot_assignment_maps,
-    plot_clamped_confidences,
+    plot_gain_by_iterations,
     plot_loss_against_temperature,
     plot_marginals,
-    plot_mass_of_partners,
     plot_matched_pair,
     plot_numbered_matrices,
-    plot_quality_against_cost,
     plot_quality_against_temperature,
     plot_training_curves,
 )
@@ -37,10 +35,8 @@ from s2dc_core.plots.correspondence import (
     plot_arrows,
     plot_equivariance,
     plot_matched_tokens,
-    plot_matches_per_token,
     plot_offsets,
     plot_rotations,
-    plot_scaling,
     plot_two_boxes,
     plot_wrong_shares,
 )
@@ -66,7 +62,7 @@ from s2dc_core.plots.heatmaps import (
     plot_own_mirror_other,
 )
 from s2dc_core.plots.names import write_names
-from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method
+from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method, plot_whose_organs
 from s2dc_core.plots.pair import plot_pair
 from s2dc_core.plots.patients import (
     FoundLabels,
@@ -86,7 +82,7 @@ from s2dc_core.plots.pca import (
     plot_variance_shares,
 )
 from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_step_times
-from s2dc_core.plots.scaling import plot_cost_of_ways, plot_memory_against_tokens
+from s2dc_core.plots.scaling import bytes_in_words, plot_clamped_confidences, plot_memory_against_tokens
 from s2dc_core.plots.sheet import SheetEntry, contact_sheet
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, label_words, oriented_slice, show_slice
 from s2dc_core.plots.style import talk
@@ -129,6 +125,7 @@ __all__ = [
     "Organs",
     "choose_organs",
     "as_colours",
+    "bytes_in_words",
     "display_window",
     "effective_number",
     "figure_grid",
@@ -144,10 +141,10 @@ __all__ = [
     "plot_clamped_confidences",
     "plot_cosine_by_distance",
     "plot_colour_rows",
-    "plot_cost_of_ways",
     "plot_equivariance",
     "plot_evaluation",
     "plot_followed",
+    "plot_gain_by_iterations",
     "plot_heatmap_rows",
     "plot_gradient_reach",
     "plot_heatmaps",
@@ -158,10 +155,8 @@ __all__ = [
     "plot_losses",
     "plot_maps",
     "plot_marginals",
-    "plot_mass_of_partners",
     "plot_matched_pair",
     "plot_matched_tokens",
-    "plot_matches_per_token",
     "plot_memory_against_tokens",
     "plot_method",
     "plot_numbered_matrices",
@@ -173,19 +168,18 @@ __all__ = [
     "plot_pushes_and_pulls",
     "plot_pictures",
     "plot_pretraining",
-    "plot_quality_against_cost",
     "plot_quality_against_temperature",
     "plot_ratio_against_look_alikes",
     "plot_ratios_by_tissue",
     "plot_rotations",
     "plot_rows_of_dots",
-    "plot_scaling",
     "plot_sorted_weights",
     "plot_toy",
     "plot_step_times",
     "plot_training_curves",
     "plot_two_boxes",
     "plot_variance_shares",
+    "plot_whose_organs",
     "plot_wrong_shares",
     "show_slice",
 ]

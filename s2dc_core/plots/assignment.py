@@ -51,35 +51,25 @@ def plot_assignment_maps(
     source: Int[Tensor, " p"],
     target: Int[Tensor, " p"],
     logarithmic: Sequence[str] = (),
-    truth: str | None = None,
 ) -> Figure:
-    """Matrices of tokens of V (rows) by tokens of V' (columns) side by side, matched pairs ringed or dotted.
+    """Small matrices of tokens of V (rows) by tokens of V' (columns) side by side, true pairs ringed.
 
     Args:
-        maps: title to matrix; those named in `logarithmic` hold logarithms to base e and are drawn to base 10,
-            from their largest entry down three decades.
+        maps: title to matrix; those named in `logarithmic` hold logarithms to base e and are drawn to base 10, in one
+            range: from the largest entry of all down three decades.
         source, target: tokens of the true pairs.
-        truth: title of a first panel that shows the true pairs alone; None for none.
     """
-    shape = next(iter(maps.values())).shape
-    few = max(shape) <= 64
-    with figure_grid(1, len(maps) + (truth is not None), size=(3.5, 3.5)) as (figure, axes):
-        if truth is not None:
-            axes[0, 0].plot(target, source, "s", color="black", markersize=4 if few else 2.2, linestyle="none")
-            axes[0, 0].set_title(truth)
-        for ax, (title, values) in zip(axes[0, truth is not None :], maps.items(), strict=True):
-            in_log = title in logarithmic
-            values = values.detach().numpy() / (np.log(10) if in_log else 1)
-            top = float(values.max())
-            window = {"vmin": top - DECADES, "vmax": top} if in_log else {}
-            image = ax.imshow(values, cmap="viridis", interpolation="nearest", aspect="auto", **window)
-            figure.colorbar(image, ax=ax, shrink=0.8, label="$\\log_{10}$" if in_log else "cosine")
-            if few:
-                ring = {"markersize": 6, "markerfacecolor": "none", "markeredgecolor": "white", "linestyle": "none"}
-                ax.plot(target, source, "o", markeredgewidth=0.9, **ring)
-            ax.set_title(title)
-        for ax in axes[0]:
-            ax.set(xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5), xlabel="token $j$ of $V'$")
+    values = {name: v.detach().numpy() / (np.log(10) if name in logarithmic else 1) for name, v in maps.items()}
+    top = max((float(values[name].max()) for name in logarithmic), default=0.0)
+    with figure_grid(1, len(maps), size=(3.5, 3.5)) as (figure, axes):
+        for ax, (title, entries) in zip(axes[0], values.items(), strict=True):
+            window = {"vmin": top - DECADES, "vmax": top} if title in logarithmic else {}
+            image = ax.imshow(entries, cmap="viridis", interpolation="nearest", aspect="auto", **window)
+            figure.colorbar(image, ax=ax, shrink=0.8, label="$\\log_{10}$" if title in logarithmic else "cosine")
+            ring = {"markersize": 6, "markerfacecolor": "none", "markeredgecolor": "white", "linestyle": "none"}
+            ax.plot(target, source, "o", markeredgewidth=0.9, **ring)
+            ax.set(xlim=(-0.5, entries.shape[1] - 0.5), ylim=(entries.shape[0] - 0.5, -0.5), title=title)
+            ax.set(xlabel="token $j$ of $V'$")
             ax.set_box_aspect(1)
         axes[0, 0].set_ylabel("token $i$ of $V$")
     return figure
@@ -108,6 +98,8 @@ def plot_numbered_matrices(matrices: Mapping[str, Float[Tensor, "n m"]], by_colu
             ax.set_yticklabels([f"$i={i + 1}$" for i in range(values.shape[0])])
             ax.tick_params(length=0)
             ax.spines[:].set_visible(False)
+        columns = ", ".join(by_column)
+        figure.supxlabel("framed: the largest of each row" + (f"; {columns}: of each column" if columns else ""))
     return figure
 
 
@@ -119,91 +111,64 @@ def plot_marginals(row_sums: Mapping[str, Float[Tensor, " n"]], worst: Mapping[i
         worst: number of Sinkhorn iterations to max |row sum - 1|.
         bound: what a row of a doubly stochastic matrix sums to.
     """
-    with figure_grid(1, 2, size=(4.6, 3.6)) as (figure, axes):
+    with figure_grid(1, 2, size=(4.8, 3.4)) as (figure, axes):
         for (name, sums), (colour, _, style) in zip(row_sums.items(), LINES, strict=False):
-            share = np.linspace(0, 100, len(sums))
-            axes[0, 0].plot(share, np.sort(sums.detach().numpy()), style, color=colour, label=name)
-        axes[0, 0].axhline(bound, color=GREY, linewidth=0.9, zorder=0)
+            share, ordered = np.linspace(0, 100, len(sums)), np.sort(sums.detach().numpy())
+            axes[0, 0].plot(share, ordered, style, color=colour, label=name)
+            _label_line(axes[0, 0], name, (100, ordered[-1]), colour)
+        axes[0, 0].plot([0, 100], [bound] * 2, color=GREY, linewidth=0.9, zorder=0)
         axes[0, 0].set(xlabel="tokens of $V$, sorted (%)", ylabel="row sum", ylim=(0, None))
         axes[0, 0].set_title("Only Sinkhorn's rows go to 1")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(row_sums))
         axes[0, 1].plot(list(worst), list(worst.values()), "o-", color=BLUE)
         axes[0, 1].set(xscale="log", yscale="log", xlabel="Sinkhorn iterations", ylabel="largest |row sum $-$ 1|")
-        _plain_ticks(axes[0, 1], list(worst))
+        plain_ticks(axes[0, 1], list(worst))
         axes[0, 1].set_title("How far the rows are from 1")
     return figure
 
 
-def plot_mass_of_partners(panels: Mapping[str, tuple[Float[Tensor, " n"], Sequence[bool] | Tensor]]) -> Figure:
-    """For each panel the mass that tokens keep, tokens with a partner against those without one.
-
-    Args:
-        panels: title to (mass per token, whether the token has a partner).
-    """
-    with figure_grid(1, len(panels), size=(3.7, 3.4)) as (figure, axes):
-        for ax, (title, (mass, partner)) in zip(axes[0], panels.items(), strict=True):
-            partner, mass = np.asarray(partner, dtype=bool), mass.detach().numpy()
-            bins = np.linspace(0, max(1.0, float(mass.max())) + 1e-6, 26)
-            groups = ((partner, BLUE, "", "has a partner"), (~partner, ORANGE, "//", "has none"))
-            for chosen, colour, hatch, label in groups:
-                look = {"color": colour, "alpha": 0.65, "hatch": hatch, "edgecolor": "black", "linewidth": 0.4}
-                ax.hist(mass[chosen], bins=bins, label=label, **look)
-            ax.set(title=title, xlabel="mass a token gives to tokens of $V'$")
-        axes[0, 0].set_ylabel("tokens of $V$")
-        axes[0, 0].legend(fontsize=10)
-    return figure
-
-
-def plot_quality_against_cost(
-    cost: Mapping[tuple[str, int], Real], quality: Mapping[str, Mapping[tuple[str, int], Real]]
+def plot_gain_by_iterations(
+    gains: Mapping[str, Mapping[str, Mapping[int, tuple[Real, Real, Real]]]], than: str
 ) -> Figure:
-    """Quality of each operator against its cost in dual-softmaxes, one panel per kind of tokens.
+    """How much better an operator reads than another one, against its iterations, one panel a kind of tokens.
 
     Args:
-        cost: (operator, iterations) to time over the time of a dual-softmax; iterations is 0 for an operator
-            without any. An operator of cost 0 is drawn as a level, for comparison.
-        quality: title to the quality, in [0, 1], of each of these operators.
+        gains: title to operator to iterations to (mean, low, high) of the paired difference in average precision.
+        than: the operator that the differences are from, which is the line at 0.
     """
-    with figure_grid(1, len(quality), size=(3.9, 3.8)) as (figure, axes):
-        for ax, (title, values) in zip(axes[0], quality.items(), strict=True):
-            families = list(dict.fromkeys(name for name, _ in values))
-            for family, (colour, marker, style) in zip(families, (*LINES,), strict=False):
-                keys = [key for key in values if key[0] == family]
-                if cost[keys[0]] == 0:
-                    ax.axhline(values[keys[0]], color=GREY, linestyle=":", label=family)
-                    continue
-                single = {"marker": "*", "markersize": 17, "linestyle": "none"}
-                line = {"marker": marker, "linestyle": style, "markersize": 6}
-                look = single if keys[0][1] == 0 else line
-                ax.plot([cost[k] for k in keys], [values[k] for k in keys], color=colour, label=family, **look)
-                if keys[0][1]:
-                    for key, up in ((keys[0], -16), (keys[-1], 7)):
-                        beside = {"xytext": (0, up), "textcoords": "offset points", "ha": "center", "color": colour}
-                        ax.annotate(str(key[1]), (cost[key], values[key]), fontsize=10, **beside)
-            ax.set(xscale="log", title=title, xlabel="cost (dual-softmaxes)")
-            ax.margins(y=0.1)
-            _plain_ticks(ax, [1, 2, 5, 10, 20, 50, 100])
-        axes[0, 0].set_ylabel("average precision")
+    with figure_grid(1, len(gains), size=(3.7, 3.5)) as (figure, axes):
+        for ax in axes[0, 1:]:
+            ax.sharey(axes[0, 0])
+        for ax, (title, operators) in zip(axes[0], gains.items(), strict=True):
+            ax.axhline(0, color=GREY, linewidth=1, zorder=0)
+            for (name, found), (colour, marker, style) in zip(operators.items(), LINES, strict=False):
+                mean, low, high = 100 * np.array(list(found.values())).T
+                bars = {"yerr": (mean - low, high - mean), "capsize": 3, "elinewidth": 1}
+                ax.errorbar(list(found), mean, color=colour, marker=marker, linestyle=style, label=name, **bars)
+            ax.set(xscale="log", title=title, xlabel="Sinkhorn iterations")
+            plain_ticks(ax, sorted({n for found in operators.values() for n in found}))
+        axes[0, 0].set_ylabel(f"average precision, points\nabove {than}")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 def plot_quality_against_temperature(
-    temperature: Sequence[Real], quality: Mapping[str, Mapping[str, Sequence[Real]]]
+    temperature: Sequence[Real], quality: Mapping[str, Mapping[str, Sequence[tuple[Real, Real, Real]]]]
 ) -> Figure:
-    """Quality of each operator against the temperature, one panel per kind of tokens.
+    """Quality of each operator against the temperature, with its interval, one panel per kind of tokens.
 
     Args:
         temperature: where it was measured.
-        quality: title to operator to its qualities, in [0, 1].
+        quality: title to operator to its (mean, low, high) at each temperature, in [0, 1].
     """
-    with figure_grid(1, len(quality), size=(3.9, 3.8)) as (figure, axes):
+    with figure_grid(1, len(quality), size=(3.7, 3.5)) as (figure, axes):
         for ax, (title, operators) in zip(axes[0], quality.items(), strict=True):
             for (name, values), (colour, marker, style) in zip(operators.items(), LINES, strict=False):
-                ax.plot(temperature, values, color=colour, marker=marker, linestyle=style, markersize=5, label=name)
+                mean, low, high = np.array(values).T
+                ax.plot(temperature, mean, color=colour, marker=marker, linestyle=style, markersize=5, label=name)
+                ax.fill_between(temperature, low, high, color=colour, alpha=0.12, linewidth=0)
             ax.set(xscale="log", title=title, xlabel="temperature")
-            _plain_ticks(ax, temperature)
-        axes[0, 0].set_ylabel("average precision")
+            plain_ticks(ax, temperature)
+        axes[0, 0].set_ylabel("average precision\n(each panel its own scale)")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
@@ -236,85 +201,47 @@ def plot_training_curves(
 def plot_loss_against_temperature(
     temperature: Float[Tensor, " t"],
     curves: Mapping[str, Float[Tensor, " t"]],
-    measured: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
     gradient: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
-    marked: Sequence[Real] = (),
+    marked: Mapping[str, Real] = {},
 ) -> Figure:
-    """L_p2p against the temperature: closed forms with points measured on tokens, and the gradient on a token.
+    """L_p2p against the temperature: closed forms, and the gradient on a token.
 
     Args:
         temperature: of the curves.
-        curves: name to closed form.
-        measured: name to (temperatures, losses) of tokens.
-        gradient: name to (temperatures, gradient norms) of tokens.
-        marked: temperatures to mark by a line.
+        curves: name to closed form, named at its right end.
+        gradient: name to (temperatures, gradient norms) of tokens, named at its largest value.
+        marked: name to a temperature that gets a line.
     """
-    with figure_grid(1, 2, size=(5.4, 4.6)) as (figure, axes):
+    with figure_grid(1, 2, size=(5.2, 3.8)) as (figure, axes):
+        left, right = axes[0]
         for (name, values), (colour, _, style) in zip(curves.items(), LINES, strict=False):
-            axes[0, 0].plot(temperature, values, style, color=colour, label=name)
-        for number, (name, (at, losses)) in enumerate(measured.items()):
-            marker = LINES[number][1]
-            axes[0, 0].plot(at, losses, marker, color="black", markersize=5.5, label=name, markerfacecolor="none")
-        for (name, (at, norms)), (colour, marker, style) in zip(gradient.items(), LINES, strict=False):
-            axes[0, 1].plot(at, norms, label=name, color=colour, marker=marker, linestyle=style)
-        axes[0, 1].legend(fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-        axes[0, 0].set(ylabel="$L_{p2p}$", title="The loss and its floor", ylim=(-0.4, None))
-        axes[0, 1].set(
-            ylabel="$N\\,|\\partial L_{p2p}/\\partial t_i|$, mean", title="The pull on a token", ylim=(0, None)
-        )
+            left.plot(temperature, values, style, color=colour, label=name)
+            _label_line(left, name, (float(temperature[-1]), float(values[-1])), colour)
+        beside = ((8, 5), (8, 6), (-14, -18))  # the third lies below the others
+        for (name, (at, norms)), (colour, marker, style), offset in zip(gradient.items(), LINES, beside, strict=False):
+            right.plot(at, norms, label=name, color=colour, marker=marker, linestyle=style)
+            top = int(np.argmax(norms))
+            _label_line(right, name, (at[top], norms[top]), colour, offset)
+        left.set(ylabel="$L_{p2p}$", title="The loss and its floor", ylim=(-0.4, None))
+        right.set(ylabel="$N\\,|\\partial L_{p2p}/\\partial t_i|$, mean", title="The pull on a token", ylim=(0, None))
         for ax in axes[0]:
             ax.set(xscale="log", xlabel="temperature")
-            _plain_ticks(ax, [0.02, 0.05, 0.1, 0.2, 0.5, 1])
-            for place in marked:
+            plain_ticks(ax, [0.02, 0.05, 0.1, 0.2, 0.5, 1])
+            for place in marked.values():
                 ax.axvline(place, color=GREY, linestyle=":", linewidth=1, zorder=0)
-        axes[0, 0].legend(fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+        for name, place in marked.items():
+            words = {"rotation": 90, "ha": "right", "va": "top", "fontsize": 10, "color": GREY}
+            left.text(place, 0.98, f"{name} ", transform=left.get_xaxis_transform(), **words)
     return figure
 
 
-def plot_clamped_confidences(
-    curves: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
-    clamped: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
-    pull: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
-    clamp: Real,
-    grids: Sequence[int] = (),
-) -> Figure:
-    """Against the number of tokens N: confidence of a true pair, share of true pairs clamped, pull on a token.
-
-    Args:
-        curves: name to (N, confidence of a true pair), closed forms.
-        clamped: name to (N, share of true pairs below the clamp), measured.
-        pull: name to (N, gradient norm), measured.
-        clamp: smallest confidence that the published loss lets through.
-        grids: numbers of tokens to mark by a line.
-    """
-    with figure_grid(1, 3, size=(4.4, 4.4)) as (figure, axes):
-        for ax, lines in zip(axes[0], (curves, clamped, pull), strict=True):
-            for number, (name, (tokens, values)) in enumerate(lines.items()):
-                colour, marker, style = LINES[number]
-                look = {} if lines is curves else {"marker": marker, "markersize": 5}
-                look |= {"linewidth": 4, "alpha": 0.6} if lines is pull and number == 0 else {}
-                ax.plot(tokens, values, linestyle=style, color=colour, label=name, **look)
-            for grid in grids:
-                ax.axvline(grid, color=GREY, linestyle=":", linewidth=1, zorder=0)
-            ax.set(xscale="log", xlabel="tokens $N$")
-            ax.legend(fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-        axes[0, 0].set(yscale="log", ylabel="confidence of a true pair", title="Below the clamp: no gradient")
-        axes[0, 0].set_ylim(bottom=clamp**2)
-        axes[0, 0].axhspan(clamp**2, clamp, color=GREY, alpha=0.2, linewidth=0)
-        axes[0, 0].text(0.25, clamp / 3e3, "clamped", transform=axes[0, 0].get_yaxis_transform(), va="top", fontsize=10)
-        for grid in grids:
-            place = {"transform": axes[0, 0].get_xaxis_transform(), "rotation": 90, "ha": "right", "va": "bottom"}
-            axes[0, 0].text(grid, 0.02, f"{grid:,} ", fontsize=10, **place)
-        axes[0, 1].set(ylabel="true pairs clamped (%)", ylim=(-4, 104), title="How many are below it")
-        axes[0, 2].set(
-            ylabel="$N\\,|\\partial L/\\partial t_i|$, mean",
-            title="What pull is left on distinct tokens",
-            ylim=(0, None),
-        )
-    return figure
+def _label_line(ax: Axes, name: str, at: tuple[Real, Real], colour: str, offset: tuple[Real, Real] = (6, -4)) -> None:
+    """A line's name beside a point of it."""
+    ax.annotate(name, at, offset, textcoords="offset points", fontsize=10, color=colour, annotation_clip=False)
 
 
-def _plain_ticks(ax: Axes, places: Sequence[Real]) -> None:
+def plain_ticks(ax: Axes, places: Sequence[Real]) -> None:
+    """Ticks of a logarithmic axis at these places, written as plain numbers."""
     ax.xaxis.set_major_locator(FixedLocator(places))
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.xaxis.set_minor_locator(NullLocator())

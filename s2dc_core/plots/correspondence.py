@@ -8,14 +8,16 @@ import torch
 from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from s2dc_core.geometry import Matches, grid_of, inverse, token_centres, transform_points
-from s2dc_core.plots.slices import PALETTE, PLANES, OrientedSlice, figure_grid, show_slice
+from s2dc_core.plots.slices import PLANES, OrientedSlice, figure_grid, show_slice
 
-GOOD, BAD, OTHER, NEUTRAL = PALETTE[2], PALETTE[5], PALETTE[6], "#777777"
+GOOD, BAD, OTHER, NEUTRAL, ORANGE, SKY = "#009E73", "#D55E00", "#0072B2", "#777777", "#E69F00", "#56B4E9"
+BOXES = (ORANGE, SKY, "#00B060", "#FFFFFF", "#E85AAD", "#3D7BFF")
 HALO = [withStroke(linewidth=2.5, foreground="black")]
 
 
@@ -25,20 +27,22 @@ def plot_matched_tokens(
     affine: Shaped[np.ndarray, "4 4"],
     patch: Sequence[int],
     matches: Matches,
-    planes: Sequence[str] = ("axial", "coronal"),
+    planes: Sequence[str] = ("axial",),
     count: int = 6,
     window: Sequence[Real] | None = None,
+    H: Float[Tensor, "4 4"] | None = None,
 ) -> Figure:
-    """V (left) and V' (right) with the token grid; tokens that match carry one colour and number on both sides.
+    """V (left) and V' (right) with the grid of patches; patches that match carry one colour and number on both sides.
 
-    One row a plane, cut through the region's middle layer of tokens; ``count`` of its matched tokens, well apart, are
-    shown. A dashed box with a signed number is a partner so many token layers away along the plane's normal.
+    One row a plane, cut through the region's middle layer of patches; ``count`` of its matched patches, well apart,
+    are shown. A dashed box with a signed number is a partner so many layers away along the plane's normal; with ``H``
+    a third panel shows how far along it each centre went.
     """
     grid = grid_of(source.shape, patch)
     centres = token_centres(grid, patch).numpy()
     low, high = (None, None) if window is None else window
-    with figure_grid(len(planes), 2, size=(4.6, 3.9)) as (figure, axes):
-        for (left, right), plane in zip(axes, planes, strict=True):
+    with figure_grid(len(planes), 2 if H is None else 3, size=(4.6, 4.2)) as (figure, axes):
+        for row, plane in zip(axes, planes, strict=True):
             normal = PLANES[plane][0]
             layer = grid[normal] // 2
             in_layer = _layer(matches.source, grid, normal) == layer
@@ -46,17 +50,45 @@ def plot_matched_tokens(
             chosen = _well_apart(centres[matches.source], inner if inner.sum() >= count else in_layer, count)
             middle = centres[_index(np.array(grid) // 2, grid)].round()
             place = (affine @ [*middle, 1.0])[:3]
-            for panel, volume, name in ((left, source, "V"), (right, target, "V' = V warped by H")):
+            panels = zip(row[:2], (source, target), ("V", "V' = V warped by H"), strict=True)
+            cuts = []
+            for panel, volume, name in panels:
                 drawn = show_slice(panel, volume, affine, plane, place, vmin=low, vmax=high, title=f"{name}, {plane}")
                 _grid_lines(panel, drawn.slice, affine, source.shape, patch, plane)
+                cuts.append(drawn.slice)
             for number, pair in enumerate(chosen):
-                colour = PALETTE[number % len(PALETTE)]
+                colour = BOXES[number % len(BOXES)]
                 i, j = int(matches.source[pair]), int(matches.target[pair])
                 away = int(_layer(j, grid, normal)) - layer
-                _token_box(left, drawn.slice, affine, centres[i], patch, plane, colour, f"{number + 1}")
                 text = f"{number + 1}" if not away else f"{number + 1}\n({away:+d})"
-                _token_box(right, drawn.slice, affine, centres[j], patch, plane, colour, text, dashed=bool(away))
+                _token_box(row[0], cuts[0], affine, centres[i], patch, plane, colour, f"{number + 1}")
+                _token_box(row[1], cuts[1], affine, centres[j], patch, plane, colour, text, dashed=bool(away))
+            if H is not None:
+                moved = transform_points(H, token_centres(grid, patch)).numpy()[matches.source[chosen]]
+                _layers_gone(
+                    row[2], (moved[:, normal] - centres[_index(np.array(grid) // 2, grid)][normal]) / patch[normal]
+                )
+        if H is not None:
+            axes[0, 0].get_gridspec().set_width_ratios([1, 1, 0.5])
+            left, right, bottom, top = cuts[0].extent
+            figure.set_size_inches(11.2, len(planes) * (4.4 * (top - bottom) / (left - right) + 0.8))
     return figure
+
+
+def _layers_gone(axes: Axes, layers: np.ndarray) -> None:
+    """How many layers of patches each numbered centre went along the normal; the grey band is its own layer."""
+    axes.axhspan(-0.5, 0.5, color="#DDDDDD", zorder=0)
+    for number, away in enumerate(layers.tolist()):
+        look = {"color": "black", "linewidth": 1, "zorder": 1}
+        axes.plot([number + 1] * 2, [0, away], **look)
+        colour = BOXES[number % len(BOXES)]
+        axes.plot(number + 1, away, "o", color=colour, markeredgecolor="black", markersize=10, zorder=2)
+    farthest = max(1.5, *np.ceil(np.abs(layers) + 0.5) - 0.5) if len(layers) else 1.5
+    for edge in np.arange(-farthest, farthest + 0.1):
+        axes.axhline(edge, color="#AAAAAA", linewidth=0.8)
+    axes.set(xlim=(0.4, max(len(layers), 1) + 0.6), ylim=(-farthest, farthest), xticks=range(1, len(layers) + 1))
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlabel="patch", title="Layers gone")
 
 
 def _index(cell: Sequence[Integral] | np.ndarray, grid: Sequence[int]) -> int:
@@ -107,8 +139,8 @@ def _token_box(
 ) -> None:
     half = np.array(patch) / 2
     first, last = _corners(cut, affine, centre - half, centre + half)
-    style = {"edgecolor": colour, "linewidth": 2.2, "linestyle": (0, (2, 1.2)) if dashed else "-", "gid": "token"}
-    axes.add_patch(Rectangle(first, *(last - first), facecolor=(0, 0, 0, 0) if dashed else colour + "40", **style))
+    style = {"edgecolor": colour, "linewidth": 2.6, "linestyle": (0, (2, 1.2)) if dashed else "-", "gid": "token"}
+    axes.add_patch(Rectangle(first, *(last - first), facecolor="none", **style))
     label = axes.text(*(first + last) / 2, text, color="white", ha="center", va="center", fontsize=10)
     label.set(fontweight="bold", path_effects=HALO, clip_on=True)
 
@@ -126,10 +158,10 @@ def _grid_lines(
 
 
 def plot_two_boxes(H: Float[Tensor, "4 4"], grid: Sequence[int], patch: Sequence[int], token: int) -> Figure:
-    """Equation 3 seen from both sides for one token i, in the plane of the first two axes.
+    """Equation 3 seen from both sides for one patch i, in the plane of the first two axes.
 
-    Left V: the box of i and the points H^-1(c_j). Right V': the boxes of the tokens j and the point H(c_i). A pair that
-    agrees both ways is green, one that only lands in the box of i is orange-red.
+    Left V: the box of i and the points H^-1(c_j). Right V': the boxes of the patches j and the point H(c_i). A pair
+    that agrees both ways is green, one that agrees one way only is orange-red.
     """
     centres = token_centres(grid, patch)
     half = torch.tensor(patch, dtype=torch.float64) / 2
@@ -139,8 +171,9 @@ def plot_two_boxes(H: Float[Tensor, "4 4"], grid: Sequence[int], patch: Sequence
     near = ((there - centres).abs() <= 2.1 * half).all(-1) | in_i
     with figure_grid(1, 2, size=(4.9, 4.9)) as (figure, (panels,)):
         left, right = panels
-        _boxes(left, centres, half, {token: PALETTE[1]}, (centres[token], 2.2 * half))
-        _boxes(right, centres, half, {int(holds.nonzero()[0]): PALETTE[1]} if holds.any() else {}, (there, 2.2 * half))
+        held = [int(holds.nonzero()[0])] if holds.any() else []
+        _boxes(left, centres, half, {token: "i"}, (centres[token], 2.2 * half))
+        _boxes(right, centres, half, dict.fromkeys(held, "j"), (there, 2.2 * half))
         left.plot(*centres[token, :2], "o", color=OTHER, markersize=9)
         left.annotate("$c_i$", centres[token, :2], (-14, -16), textcoords="offset points", fontsize=13, color=OTHER)
         right.plot(*there[:2], "o", color=OTHER, markersize=9, zorder=5)
@@ -152,62 +185,25 @@ def plot_two_boxes(H: Float[Tensor, "4 4"], grid: Sequence[int], patch: Sequence
                 style = {"textcoords": "offset points", "fontsize": 13, "color": colour, "clip_on": True}
                 panel.annotate(letter, point[:2], (6, 6), annotation_clip=True, **style)
         left.set_title(f"V: {int(in_i.sum())} of the points $H^{{-1}}(c_j)$ lie in the box of i")
-        right.set_title(f"V': $H(c_i)$ lies in the box of {int(holds.sum())} token j")
+        right.set_title(f"V': $H(c_i)$ lies in the box of {int(holds.sum())} patch j")
+        words = {GOOD: "both ways: a match", BAD: "one way only", NEUTRAL: "neither way"}
+        look = {"marker": "x", "linestyle": "none", "markersize": 9, "markeredgewidth": 2.4}
+        handles = [Line2D([], [], color=colour, label=f"$c_j$: {word}", **look) for colour, word in words.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
-def _boxes(axes: Axes, centres: Tensor, half: Tensor, filled: Mapping[int, str], view: tuple[Tensor, Tensor]) -> None:
+def _boxes(axes: Axes, centres: Tensor, half: Tensor, named: Mapping[int, str], view: tuple[Tensor, Tensor]) -> None:
     (cx, cy), (wx, wy) = view[0][:2].tolist(), view[1][:2].tolist()
     for index, centre in enumerate(centres):
         corner, size = (centre - half)[:2].tolist(), (2 * half)[:2].tolist()
-        face = filled[index] + "55" if index in filled else "none"
+        face = SKY + "55" if index in named else "none"
         axes.add_patch(Rectangle(corner, *size, facecolor=face, edgecolor="#BBBBBB", linewidth=1))
+        if index in named:
+            place = (corner[0] + 0.06 * size[0], corner[1] + 0.06 * size[1])
+            axes.text(*place, f"${named[index]}$", fontsize=17, va="bottom", color=OTHER)
     limits = {"xlim": (cx - wx, cx + wx), "ylim": (cy - wy, cy + wy)}
     axes.set(aspect="equal", xlabel="voxel along the first axis", ylabel="voxel along the second axis", **limits)
-
-
-def plot_matches_per_token(counts: Mapping[str, Shaped[Tensor, " n"]]) -> Figure:
-    """Share of tokens of V with 0, 1, 2, 4 ... matches, one group of bars a number and one colour a motion."""
-    numbers = sorted({int(value) for count in counts.values() for value in count.unique()})
-    with figure_grid(1, 1, size=(7.6, 3.6)) as (figure, ((axes,),)):
-        width = 0.8 / len(counts)
-        shares = {name: [100 * float((c == n).float().mean()) for n in numbers] for name, c in counts.items()}
-        for place, (name, share) in enumerate(shares.items()):
-            for at, height in enumerate(share):
-                beside = [other for other in shares if shares[other][at] > 0]
-                if height > 0:  # the bars of one number stand together, around its tick
-                    shift = (beside.index(name) - (len(beside) - 1) / 2) * width
-                    axes.bar(at + shift, height, width * 0.92, color=PALETTE[place])
-            axes.bar(0, 0, label=name, color=PALETTE[place])
-        axes.set(xticks=range(len(numbers)), xticklabels=numbers, xlabel="matches of a token", ylabel="tokens of V [%]")
-        axes.set_title("Closed boxes: a shift by half a patch doubles the matches per axis")
-        axes.legend(loc="upper right")
-    return figure
-
-
-def plot_scaling(tokens: Sequence[Integral], seconds: Mapping[str, Sequence[Real]]) -> Figure:
-    """Time against the number of tokens, both logarithmic, over thin guides that grow as N and as N^2.
-
-    A method may stop early: its times belong to the first of ``tokens``.
-    """
-    with figure_grid(1, 1, size=(7.2, 4.2)) as (figure, ((axes,),)):
-        longest = max(1e3 * max(taken) for taken in seconds.values())
-        for place, (name, taken) in enumerate(seconds.items()):
-            at, colour = tokens[: len(taken)], (BAD, OTHER, GOOD)[place % 3]
-            axes.loglog(at, [1e3 * t for t in taken], "o-", color=colour)
-            early = len(taken) < len(tokens)
-            style = {"textcoords": "offset points", "ha": "right" if early else "left", "color": colour}
-            axes.annotate(name, (at[-1], 1e3 * taken[-1]), (-9, 4) if early else (10, -5), **style)
-        floor, span = axes.get_ylim()[0], np.array([tokens[0], tokens[-1]], dtype=float)
-        for power, label in ((1, "grows as $N$"), (2, "grows as $N^2$")):
-            guide = floor * (span / span[0]) ** power
-            axes.plot(span, guide, ":", color=NEUTRAL, linewidth=1.2)
-            right = min(span[1], span[0] * (1.3 * longest / floor) ** (1 / power))
-            height = floor * (right / span[0]) ** power
-            axes.annotate(label, (right, height), (6, 0), textcoords="offset points", color=NEUTRAL, va="center")
-        axes.set(xlim=(tokens[0] * 0.7, tokens[-1] * 8), ylim=(floor, 2 * longest))
-        axes.set(xlabel="tokens N", ylabel="time [ms], median", title="Eight cells per token instead of all pairs")
-    return figure
 
 
 def plot_offsets(offsets: Mapping[str, Float[Tensor, "_ 3"]], shown: int = 3000, tolerance: Real = 1e-3) -> Figure:
@@ -233,7 +229,7 @@ def plot_offsets(offsets: Mapping[str, Float[Tensor, "_ 3"]], shown: int = 3000,
 def plot_wrong_shares(shares: Float[Tensor, " d"], pooled: Real, interval: Sequence[Real]) -> Figure:
     """Share of wrong pairs of each draw as a histogram, the pooled share and its interval as a line and a band."""
     with figure_grid(1, 1, size=(6.6, 3.6)) as (figure, ((axes,),)):
-        axes.hist(100 * shares.numpy(), bins=np.arange(0, 101, 5), color=PALETTE[1], edgecolor="white")
+        axes.hist(100 * shares.numpy(), bins=np.arange(0, 101, 5), color=SKY, edgecolor="white")
         axes.axvspan(*(100 * np.array(interval)), color=BAD, alpha=0.25)
         axes.axvline(100 * pooled, color=BAD)
         low, high = (100 * np.array(interval)).tolist()
@@ -251,8 +247,9 @@ def plot_arrows(
     ends: Float[Tensor, "p 2"],
     wrong: Shaped[Tensor, " p"],
     patch: Integral,
+    title: str = "From the published partner to the true place",
 ) -> Figure:
-    """V' in plane with its token grid: an arrow from each published partner to where the patch really went.
+    """V' in plane with its grid of patches: an arrow from each published partner to where the patch really went.
 
     Coordinates in voxels of the picture. A wrong pair fails at least one of the two boxes of equation 2.
     """
@@ -260,14 +257,14 @@ def plot_arrows(
     with figure_grid(1, 1, size=(6.4, 6.4)) as (figure, ((axes,),)):
         drawn = show_slice(axes, picture[:, :, None], spacing, "axial", scale_bar=False)  # in voxels
         _grid_lines(axes, drawn.slice, spacing, (*picture.shape, 1), (patch, patch, 1), "axial")
-        for rows, colour, name in ((~wrong, PALETTE[1], "right"), (wrong, BAD, "wrong")):
+        for rows, colour, width, name in ((~wrong, "white", 0.003, "right"), (wrong, BAD, 0.008, "wrong")):
             at, move = starts[rows].numpy(), (ends - starts)[rows].numpy()
-            style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006, "color": colour}
-            axes.quiver(*at.T, *move.T, label=f"{name}: {int(rows.sum())}", **style)
-            axes.plot(*at.T, ".", color=colour, markersize=5)
-        axes.set_title("From the published partner to the true place")
+            style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": width, "color": colour}
+            axes.quiver(*at.T, *move.T, label=f"{name}: {int(rows.sum())}", edgecolor="black", linewidth=0.5, **style)
+            axes.plot(*at.T, ".", color=colour, markersize=4)
+        axes.set_title(title)
         legend = axes.legend(loc="upper right", bbox_to_anchor=(1, 0.985), frameon=True, title="published pairs")
-        legend.get_frame().set_alpha(0.9)
+        legend.get_frame().set(alpha=0.9, facecolor="#CCCCCC")  # white arrows, too, can be seen on it
     return figure
 
 
@@ -284,20 +281,20 @@ def plot_rotations(
         for axes, (name, volume) in zip(panels, volumes.items(), strict=True):
             cut = show_slice(axes, volume, affine, plane, vmin=low, vmax=high).slice
             ends = [(affine @ [*point, 1.0])[:3] for point in sticks[name].tolist()]
-            axes.plot(*np.array([cut.project(end)[:2] for end in ends]).T, "o-", color=PALETTE[0], linewidth=3)
+            axes.plot(*np.array([cut.project(end)[:2] for end in ends]).T, "o-", color=ORANGE, linewidth=3)
             length = np.linalg.norm(ends[1] - ends[0])
             axes.set_title(f"{name}\nstick: {length:.0f} mm")
     return figure
 
 
 def plot_equivariance(levels: Sequence[int], errors: Mapping[str, Sequence[Real]], strides: Sequence[int]) -> Figure:
-    """Equivariance error per token level, a line a motion: 0 is perfect, 1 no better than random partners."""
+    """Equivariance error per level, a line a motion: 0 is perfect, 1 no better than random partners."""
     with figure_grid(1, 1, size=(7.6, 4.2)) as (figure, ((axes,),)):
         axes.axhline(1, color=NEUTRAL, linestyle=":", linewidth=1.4)
         axes.text(levels[0] - 0.2, 1.02, "no better than random partners", color=NEUTRAL, va="bottom")
         markers = "osD^v"
         for place, (name, error) in enumerate(errors.items()):
-            colour = (GOOD, PALETTE[0], BAD, OTHER)[place % 4]
+            colour = (GOOD, ORANGE, BAD, OTHER)[place % 4]
             axes.plot(levels, error, f"{markers[place % 5]}-", color=colour, label=name, clip_on=False)
         labels = [f"level {level}\n{stride} voxels" for level, stride in zip(levels, strides, strict=True)]
         axes.set(xticks=list(levels), xticklabels=labels, ylim=(-0.02, 1.15), ylabel="equivariance error")

@@ -1,68 +1,107 @@
-"""Figures of lesson 02: what the losses hold and cost as the number of tokens grows."""
+"""Figures of lesson 02b: what the clamp does, and what the losses hold, as the number of tokens grows."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter
 
-from s2dc_core.plots.assignment import GREY, LINES
+from s2dc_core.plots.assignment import GREY, LINES, plain_ticks
 from s2dc_core.plots.slices import figure_grid
+
+
+def plot_clamped_confidences(
+    curves: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
+    clamped: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
+    pull: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
+    clamp: Real,
+    grids: Sequence[int] = (),
+) -> Figure:
+    """Against the number of tokens N: confidence of a true pair, share of true pairs clamped, pull on a token.
+
+    Args:
+        curves: name to (N, confidence of a true pair), closed forms.
+        clamped: name to (N, share of true pairs below the clamp), measured.
+        pull: name to (N, gradient norm), measured.
+        clamp: smallest confidence that the published loss lets through.
+        grids: numbers of tokens to mark by a line, in the panels that reach so far.
+    """
+    with figure_grid(1, 3, size=(4.0, 4.2)) as (figure, axes):
+        for ax, lines in zip(axes[0], (curves, clamped, pull), strict=True):
+            for number, (name, (tokens, values)) in enumerate(lines.items()):
+                colour, marker, style = LINES[number]
+                look = {} if lines is curves else {"marker": marker, "markersize": 5}
+                look |= {"linewidth": 5, "alpha": 0.6} if lines is pull and number == 0 else {}
+                ax.plot(tokens, values, linestyle=style, color=colour, label=name, **look)
+            ax.set(xscale="log", xlabel="tokens $N$")
+            ax.legend(fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+        first, second, third = axes[0]
+        first.set(yscale="log", ylabel="confidence of a true pair", title="Below the clamp: no gradient")
+        first.set_ylim(bottom=clamp**2)
+        first.axhspan(clamp**2, clamp, color=GREY, alpha=0.2, linewidth=0)
+        first.text(0.2, clamp / 50, "clamped", transform=first.get_yaxis_transform(), va="top", fontsize=10)
+        second.set(ylabel="true pairs clamped (%)", ylim=(-4, 104), title="How many are below it")
+        third.set(
+            ylabel="$N\\,|\\partial L/\\partial t_i|$, mean", title="Pull left on distinct tokens", ylim=(0, None)
+        )
+        for ax in axes[0]:
+            _mark_grids(ax, grids)
+    return figure
+
+
+def _mark_grids(ax: Axes, grids: Sequence[int]) -> None:
+    """A labelled line at each number of tokens that the panel's own lines reach."""
+    low, high = ax.get_xlim()
+    for grid in grids:
+        if low <= grid <= high:
+            ax.axvline(grid, color=GREY, linestyle=":", linewidth=1, zorder=0)
+            place = {"transform": ax.get_xaxis_transform(), "rotation": 90, "ha": "right", "va": "bottom"}
+            ax.text(grid, 0.03, f"{grid:,} ", fontsize=10, color=GREY, **place)
+    ticks = (100, 1000, 10000) if high > 100 * low else (100, 200, 500, 1000, 2000, 5000, 10000)
+    plain_ticks(ax, [tick for tick in ticks if low <= tick <= high])
+    ax.set_xlim(low, high)
 
 
 def plot_memory_against_tokens(
     sizes: Sequence[int],
     memory: Mapping[str, Sequence[Real]],
-    predicted: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
+    extended: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
     regions: Mapping[str, int],
     devices: Mapping[str, Real],
 ) -> Figure:
-    """Bytes against the number of tokens N, measured as points and predicted as dashed lines, in GB.
+    """Bytes against the number of tokens N, measured as points and extended by dashed lines, in MB and GB.
 
     Args:
         sizes: N of the measurements.
         memory: name to bytes at each size.
-        predicted: the same names to (N, bytes).
+        extended: the same names to (N, bytes).
         regions: name to N, marked on the axis of N.
         devices: name to bytes, marked on the axis of memory.
     """
-    with figure_grid(1, 1, size=(9.2, 5.2)) as (figure, axes):
+    with figure_grid(1, 1, size=(8.6, 4.6)) as (figure, axes):
         ax = axes[0, 0]
         for (name, values), (colour, marker, _) in zip(memory.items(), LINES, strict=False):
-            ax.plot(sizes, np.divide(values, 1e9), marker, color=colour, markersize=8, label=f"{name}: measured")
-            at, held = predicted[name]
-            ax.plot(at, np.divide(held, 1e9), "--", color=colour, label=f"{name}: predicted")
-        ax.set(xscale="log", yscale="log", xlabel="tokens N of V and of V'", ylabel="memory, forward and backward (GB)")
+            ax.plot(sizes, values, marker, color=colour, markersize=8, label=f"{name}: measured")
+            at, held = (np.asarray(part, dtype=float) for part in extended[name])
+            ax.plot(at, held, "--", color=colour, label=f"{name}: extended")
+            beside = {"textcoords": "offset points", "color": colour, "va": "center"}
+            ax.annotate(name, (at[-1], held[-1]), (6, 0), annotation_clip=False, **beside)
+        ax.set(xscale="log", yscale="log", xlabel="tokens N of V and of V'", ylabel="memory, forward and backward")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda held, _: bytes_in_words(held)))
         for name, count in regions.items():
             ax.axvline(count, color=GREY, linestyle=":", linewidth=1, zorder=0)
-            ax.annotate(
-                name, (count, 0.02), xycoords=("data", "axes fraction"), xytext=(-4, 0), textcoords="offset points",
-                rotation=90, ha="right", va="bottom", fontsize=10, color=GREY,
-            )  # fmt: skip
+            place = {"transform": ax.get_xaxis_transform(), "rotation": 90, "ha": "right", "va": "top"}
+            ax.text(count, 0.98, f"{name} ", fontsize=10, color=GREY, **place)
         for name, held in devices.items():
-            ax.axhline(held / 1e9, color=GREY, linestyle=":", linewidth=1, zorder=0)
-            ax.annotate(
-                name, (0.01, held / 1e9), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                textcoords="offset points", fontsize=10, color=GREY,
-            )  # fmt: skip
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+            ax.axhline(held, color=GREY, linestyle=":", linewidth=1, zorder=0)
+            ax.text(0.01, held, name, transform=ax.get_yaxis_transform(), va="bottom", fontsize=10, color=GREY)
+        ax.set_title("points: measured; dashed: extended from the smaller ones")
     return figure
 
 
-def plot_cost_of_ways(seconds: Mapping[str, Real], memory: Mapping[str, Real]) -> Figure:
-    """Seconds and megabytes of several ways to one result, as dots on logarithmic axes, one row per way."""
-    names = list(seconds)
-    rows = np.arange(len(names))[::-1]
-    with figure_grid(1, 2, size=(4.6, 0.5 * len(names) + 1.3)) as (figure, axes):
-        panels = ((seconds, 1.0, "seconds", "{:.2g} s"), (memory, 1e-6, "memory (MB)", "{:.3g} MB"))
-        for ax, (values, unit, label, text) in zip(axes[0], panels, strict=True):
-            found = [values[name] * unit for name in names]
-            ax.set(xscale="log", xlabel=label, ylim=(-0.6, len(names) - 0.4), xlim=(min(found) / 2, max(found) * 6))
-            for row, value, (colour, marker, _) in zip(rows, found, LINES, strict=False):
-                ax.plot(value, row, marker, color=colour, markersize=9)
-                ax.annotate(text.format(value), (value, row), xytext=(9, -4), textcoords="offset points", fontsize=10)
-            ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.set_yticks(rows, names if ax is axes[0, 0] else [])
-            ax.grid(axis="x", alpha=0.3)
-    return figure
+def bytes_in_words(held: Real) -> str:
+    """Bytes as MB, GB or TB, of 10^6, 10^9 and 10^12."""
+    unit, size = next(((unit, size) for unit, size in (("TB", 1e12), ("GB", 1e9)) if held >= size), ("MB", 1e6))
+    return f"{held / size:.3g} {unit}"

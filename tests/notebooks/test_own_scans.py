@@ -17,7 +17,7 @@ ORGANS = re.compile(
     r"\b(liver|spleen|kidneys?|gallbladder|stomach|aorta|pancreas|adrenal|vertebrae?|ribs)\b", re.IGNORECASE
 )
 SPOKEN = {
-    "00": {"start-c1dfd96e", "start-4d134bc0"},
+    "00": set(),
     "05": {"heat-29", "heat-48", "heat-53", "heat-62"},
     "06": {"c45"},
     "07": {"pca-33", "ex-07-explore"},

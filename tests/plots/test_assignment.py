@@ -29,17 +29,17 @@ def test_matched_pair_frames_the_token_round_its_centre():
         assert frame.get_x() + frame.get_width() / 2 == pytest.approx(11)
 
 
-def test_assignment_maps_shows_values_and_true_pairs():
+def test_assignment_maps_show_values_and_true_pairs_and_share_the_range_of_logarithms():
     cosine = torch.linspace(-1, 1, 20).reshape(4, 5)
-    maps = {"cosine": cosine, "log": log_dual_softmax(cosine, 0.5)}
+    maps = {"cosine": cosine, "log": log_dual_softmax(cosine, 0.5), "another log": log_dual_softmax(cosine, 5.0)}
     source, target = torch.tensor([0, 2]), torch.tensor([1, 4])
-    figure = assignment.plot_assignment_maps(maps, source, target, ["log"], truth="truth")
-    truth, plain, logarithmic = [ax for ax in figure.axes if ax.get_xlabel()]
-    np.testing.assert_array_equal(truth.get_lines()[0].get_xydata(), [[1, 0], [4, 2]])
+    figure = assignment.plot_assignment_maps(maps, source, target, ["log", "another log"])
+    plain, logarithmic, another = [ax for ax in figure.axes if ax.get_xlabel()]
+    np.testing.assert_array_equal(plain.get_lines()[0].get_xydata(), [[1, 0], [4, 2]])
     np.testing.assert_allclose(plain.images[0].get_array(), cosine)
     np.testing.assert_allclose(logarithmic.images[0].get_array(), maps["log"] / np.log(10), rtol=1e-6)
     low, high = logarithmic.images[0].get_clim()
-    assert high - low == pytest.approx(assignment.DECADES)
+    assert high - low == pytest.approx(assignment.DECADES) and another.images[0].get_clim() == (low, high)
 
 
 def test_numbered_matrices_writes_each_number_and_frames_the_best():
@@ -58,25 +58,22 @@ def test_marginals_sorts_the_row_sums():
     np.testing.assert_allclose(right.get_lines()[0].get_xydata(), [[1, 0.5], [10, 0.01]])
 
 
-def test_mass_of_partners_counts_every_token_once():
-    mass, partner = torch.tensor([0.1, 0.9, 1.0, 0.2]), torch.tensor([False, True, True, True])
-    (ax,) = assignment.plot_mass_of_partners({"dual-softmax": (mass, partner)}).axes
-    assert sum(patch.get_height() for patch in ax.patches) == 4
-
-
-def test_quality_against_cost_draws_each_operator():
-    cost = {("alone", 0): 0.0, ("dual-softmax", 0): 1.0, ("Sinkhorn", 1): 1.5, ("Sinkhorn", 100): 90.0}
-    values = dict(zip(cost, (0.5, 0.7, 0.8, 0.9), strict=True))
-    (ax,) = assignment.plot_quality_against_cost(cost, {"hard": values}).axes
-    np.testing.assert_allclose(line(ax, "Sinkhorn").get_xydata(), [[1.5, 0.8], [90, 0.9]])
-    np.testing.assert_allclose(line(ax, "dual-softmax").get_xydata(), [[1, 0.7]])
-    assert set(line(ax, "alone").get_ydata()) == {0.5} and texts(ax) == ["1", "100"]
+def test_gains_are_drawn_in_points_on_one_scale():
+    gains = {"hard": {"Sinkhorn": {1: (0.1, 0.08, 0.13), 100: (0.2, 0.1, 0.3)}}, "easy": {"Sinkhorn": {1: (0, 0, 0)}}}
+    figure = assignment.plot_gain_by_iterations(gains, "the dual-softmax")
+    (bars, *_), _ = figure.axes[0].containers, figure.axes
+    np.testing.assert_allclose(bars.lines[0].get_xydata(), [[1, 10], [100, 20]])
+    segments = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
+    np.testing.assert_allclose(segments, [[8, 13], [10, 30]])
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert "points" in figure.axes[0].get_ylabel() and "dual-softmax" in figure.axes[0].get_ylabel()
 
 
 def test_quality_against_temperature_draws_each_operator():
-    figure = assignment.plot_quality_against_temperature([0.1, 1], {"hard": {"dual-softmax": [0.9, 0.4]}, "easy": {}})
+    values = {"dual-softmax": [(0.9, 0.8, 1.0), (0.4, 0.3, 0.5)]}
+    figure = assignment.plot_quality_against_temperature([0.1, 1], {"hard": values, "easy": {}})
     np.testing.assert_allclose(line(figure.axes[0], "dual-softmax").get_xydata(), [[0.1, 0.9], [1, 0.4]])
-    assert len(figure.axes) == 2
+    assert len(figure.axes) == 2 and len(figure.axes[0].collections) == 1
 
 
 def test_training_curves_shows_means_and_leaves_step_0_out_of_the_logarithm():
@@ -86,19 +83,10 @@ def test_training_curves_shows_means_and_leaves_step_0_out_of_the_logarithm():
     np.testing.assert_allclose(line(right, "dual-softmax").get_xydata(), [[1, 0.3], [2, 0.7]], rtol=1e-6)
 
 
-def test_loss_against_temperature_draws_curves_and_points():
-    tau = torch.tensor([0.1, 1.0])
-    points = {"measured": ([0.1], [2.0])}
-    figure = assignment.plot_loss_against_temperature(tau, {"floor": tau * 8}, points, {"pull": ([0.1], [3.0])}, [0.1])
+def test_loss_against_temperature_names_its_lines():
+    tau, pulls = torch.tensor([0.1, 1.0]), {"pull": ([0.1, 0.2], [3.0, 1.0])}
+    figure = assignment.plot_loss_against_temperature(tau, {"floor": tau * 8}, pulls, {"ours": 0.1})
     loss, pull = figure.axes
     np.testing.assert_allclose(line(loss, "floor").get_ydata(), [0.8, 8], rtol=1e-6)
-    np.testing.assert_allclose(line(loss, "measured").get_xydata(), [[0.1, 2]])
-    np.testing.assert_allclose(line(pull, "pull").get_xydata(), [[0.1, 3]])
-
-
-def test_clamped_confidences_draws_its_three_panels():
-    lines = {"equal": ([100, 1000], [1e-4, 1e-7])}
-    figure = assignment.plot_clamped_confidences(lines, {"a": ([100], [40.0])}, {"b": ([100], [0.9])}, 1e-6, [144])
-    for ax, label, values in zip(figure.axes, ("equal", "a", "b"), ([1e-4, 1e-7], [40], [0.9]), strict=True):
-        np.testing.assert_allclose(line(ax, label).get_ydata(), values)
-    assert [text.strip() for text in texts(figure.axes[0])] == ["clamped", "144"]
+    np.testing.assert_allclose(line(pull, "pull").get_xydata(), [[0.1, 3], [0.2, 1]])
+    assert [text.strip() for text in texts(loss)] == ["floor", "ours"] and texts(pull) == ["pull"]

@@ -24,7 +24,7 @@ def boxes(axes):
 def test_matched_tokens_carry_the_same_number_on_both_sides(volume):
     H = affine_about_centre(SHAPE, (1, 1, 1), (0, 0, 10))
     matches = ground_truth_matches(H, GRID, PATCH)
-    figure = plots.plot_matched_tokens(volume, volume, np.eye(4), PATCH, matches, count=5)
+    figure = plots.plot_matched_tokens(volume, volume, np.eye(4), PATCH, matches, ("axial", "coronal"), count=5)
     assert isinstance(figure, Figure) and len(figure.axes) == 4
     for axes in figure.axes:
         assert len(boxes(axes)) == 5
@@ -42,30 +42,26 @@ def test_a_token_is_drawn_where_it_lies_and_its_partner_where_it_went(volume):
     assert sum("(+1)" in text.get_text() for text in figure.axes[1].texts) == 3
 
 
+def test_how_far_each_patch_went_is_drawn_in_its_own_layers(volume):
+    shift = torch.eye(4, dtype=torch.float64)
+    shift[2, 3] = 6  # one layer and a half, which is on the border: both are partners
+    matches = ground_truth_matches(shift, GRID, PATCH)
+    figure = plots.plot_matched_tokens(volume, volume, np.eye(4), PATCH, matches, count=3, H=shift)
+    heights = [line.get_ydata()[0] for line in figure.axes[2].lines if line.get_marker() == "o"]
+    assert heights == pytest.approx([1.5] * 3)
+
+
 def test_matched_tokens_without_any_match(volume):
     far = torch.eye(4, dtype=torch.float64)
     far[0, 3] = 1000
-    figure = plots.plot_matched_tokens(volume, volume, np.eye(4), PATCH, ground_truth_matches(far, GRID, PATCH))
+    figure = plots.plot_matched_tokens(volume, volume, np.eye(4), PATCH, ground_truth_matches(far, GRID, PATCH), H=far)
     assert not any(boxes(axes) for axes in figure.axes)
 
 
 def test_two_boxes_say_how_many_points_fall_in():
     figure = plots.plot_two_boxes(torch.eye(4, dtype=torch.float64), (5, 5, 1), PATCH, 12)
     left, right = figure.axes
-    assert left.get_title().startswith("V: 1 of") and "box of 1 token" in right.get_title()
-
-
-def test_matches_per_token_adds_up_to_all_tokens():
-    counts = {"one": torch.tensor([1, 1, 1, 1]), "mixed": torch.tensor([0, 1, 2, 2])}
-    (axes,) = plots.plot_matches_per_token(counts).axes
-    heights = sorted(round(bar.get_height()) for bar in axes.patches if bar.get_height() > 0)
-    assert heights == [25, 25, 50, 100]
-
-
-def test_scaling_draws_a_method_that_stops_early():
-    (axes,) = plots.plot_scaling([8, 64, 512], {"slow": [0.1, 0.4], "fast": [0.1, 0.1, 0.2]}).axes
-    slow, fast = axes.lines[:2]
-    assert slow.get_ydata() == pytest.approx([100, 400]) and len(fast.get_xdata()) == 3
+    assert left.get_title().startswith("V: 1 of") and "box of 1 patch" in right.get_title()
 
 
 def test_offsets_count_what_lies_outside_along_any_axis():
