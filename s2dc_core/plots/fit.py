@@ -32,9 +32,9 @@ def least_ticks(figure: Figure, points: Real) -> None:
 
 
 def magnify(figure: Figure, factor: Real, below: Real) -> None:
-    """Words smaller than `below` points, whose size was given and not taken from the style, become larger."""
+    """Words smaller than `below` points become larger: their size was given and does not come from the style."""
     for text in figure.findobj(Text):
-        if text.get_fontsize() < below:
+        if text.get_fontsize() < below and text.get_gid() != "frame":
             text.set_fontsize(text.get_fontsize() * factor)
 
 

@@ -35,7 +35,7 @@ def draw_frame(axes: Axes, cut: OrientedSlice, title: str | None, layers: Sequen
     places += ((0.5, 0.02, "center", "bottom"), (0.5, 0.98, "center", "top"))
     for letter, (x, y, across, up) in zip(cut.letters, places, strict=True):
         text = axes.text(x, y, letter, transform=axes.transAxes, ha=across, va=up, fontweight="bold")
-        text.set_fontsize(small_type(axes) + 1)
+        text.set(fontsize=small_type(axes) + 1, gid="frame")
         _readable(text, layers, (x, y), 2)
     if bar:
         _scale_bar(axes, cut, layers)
@@ -76,7 +76,8 @@ def _scale_bar(axes: Axes, cut: OrientedSlice, layers: Sequence[AxesImage]) -> N
     drawn = AnchoredSizeBar(
         axes.transData, length, f"{length} mm", "lower right", pad=0.1, borderpad=0.35, sep=2, frameon=False, **size
     )
-    drawn.txt_label._text.set_path_effects([withStroke(linewidth=1.5, foreground=rim)])
+    words = drawn.txt_label.get_children()[0]
+    words.set(gid="frame", path_effects=[withStroke(linewidth=1.5, foreground=rim)])
     for child in drawn.size_bar.get_children():
         child.set(linewidth=0, path_effects=[withStroke(linewidth=1.5, foreground=rim)])
     drawn.set(in_layout=False, gid="scale bar")
