@@ -11,6 +11,7 @@ PARTS = {
     "the weights": silhouettes.weights,
     "silhouettes": silhouettes.silhouettes,
     "silhouettes in words": silhouettes.silhouettes_in_words,
+    "training length": silhouettes.training_length,
     "silhouettes on scans": silhouettes.real_silhouettes,
     "silhouettes on scans in words": silhouettes.real_in_words,
     "half scans": patients.half_scans,

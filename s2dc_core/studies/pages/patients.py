@@ -1,9 +1,9 @@
 """Parts about labels carried to another patient, and README's three numbers."""
 
 from s2dc_core.intervals import mean_interval
-from s2dc_core.library import ablation_results, match_results, patient_results
+from s2dc_core.library import LONG, TITLES, ablation_results, match_results, patient_results, shipped_record
+from s2dc_core.library.patients import compare, summary
 from s2dc_core.studies.ablation import DEFAULT, UNTRAINED, scores_of
-from s2dc_core.studies.another_patient import compare, summary
 from s2dc_core.studies.pages.words import Interval, between, count, prose, series, side, spread, table
 from s2dc_core.studies.published_matches import wrong_share
 
@@ -17,8 +17,10 @@ COLUMNS = {
     "raw patch": ("raw", "nearest"),
     "random weights": ("untrained", "nearest"),
     "S2DC": ("s2dc", "nearest"),
+    TITLES[LONG]: (LONG, "nearest"),
     "raw patch, deformed": ("raw", "deformed"),
     "S2DC, deformed": ("s2dc", "deformed"),
+    f"{TITLES[LONG]}, deformed": (LONG, "deformed"),
 }
 WHOLE = {"ct": "generated CT", "headneck_ct": "head and neck CT"}
 
@@ -40,14 +42,15 @@ def half_scans() -> str:
     return table(["half of the other scan", *COLUMNS], rows)
 
 
-def _against(arm: str, way: str) -> str:
+def _against(arm: str, way: str, ours: str = "s2dc") -> str:
     """S2DC minus other features in the same way: its range over the rows, and in how many it is clear."""
     groups, rows = patient_results()["groups"], []
     for group, condition in ROWS:
-        rows.append(compare(groups[group]["s2dc"], groups[group][arm], condition, way))
+        rows.append(compare(groups[group][ours], groups[group][arm], condition, way))
     means = [row["over pairs"][0] for row in rows]
     said = [f"over {over} {_in_rows([row[key] for row in rows])}" for key, over in
-            (("over pairs", "pairs"), ("over seeds", "trainings"))]  # fmt: skip
+            (("over pairs", "pairs"), ("over seeds", "trainings"))
+            if key in rows[0]]  # fmt: skip
     return f"{between(means, 2, signed=True)}, clearly above 0 {series(said)}"
 
 
@@ -72,6 +75,8 @@ def half_scans_in_words() -> str:
         f"- S2DC minus random weights, plain tokens: {_against('untrained', 'nearest')}.",
         "- S2DC minus raw patches, both *deformed* by an alignment of their own mutual matches:"
         f" {_against('raw', 'deformed')}.",
+        f"- The one training of {shipped_record(LONG)['steps']:,} steps minus S2DC, plain tokens:"
+        f" {_against('s2dc', 'nearest', LONG)}; both deformed: {_against('s2dc', 'deformed', LONG)}.",
         f"- In the *whole* scan, raw patches with a hint of place and plain S2DC have {series(hints)}.",
     )
 

@@ -5,8 +5,18 @@ from collections.abc import Mapping
 from statistics import mean
 
 from s2dc_core.intervals import mean_interval
-from s2dc_core.library import ARMS, TITLES, real_results, shipped_record, study_results
+from s2dc_core.library import (
+    ARMS,
+    LONG,
+    TITLES,
+    length_results,
+    patient_results,
+    real_results,
+    shipped_record,
+    study_results,
+)
 from s2dc_core.library.arms import RATES
+from s2dc_core.library.patients import summary
 from s2dc_core.library.results import WEIGHTS
 from s2dc_core.losses import PRESETS
 from s2dc_core.studies.pages.words import Interval, between, compared, count, prose, series, spread, standing, table
@@ -53,21 +63,23 @@ def _own(recipe: Mapping) -> Mapping:
 
 def weights() -> str:
     """What the shipped weights are and how they came about."""
-    record = shipped_record("s2dc")
+    record, long = shipped_record("s2dc"), shipped_record(LONG)
     own, default, bodies = _own(record["recipe"]), PRESETS["default"], len(record["trained_on"]["bodies"])
     size = sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) / 1e6
     moments = [str(step) for step in record["snapshots"] if 0 < step < record["steps"]]
     voxels = " x ".join(map(str, record["recipe"]["encoder"]["sub_volume"]))
     loss, levels = own["loss_options"], series(list(map(str, own["levels"])))
     return prose(
-        f"There are {count(len(ARMS))} encoders, the arms of the paper's table 7, and {count(len(moments))} earlier"
-        f" moments of the S2DC arm (steps {series(moments)}): float16, {size:.0f} MB together, each arm with a record.",
-        f"All were trained by the recipe `{study_results()['recipe']}`: {record['steps']} steps of"
+        f"There are {count(len(ARMS))} encoders, the arms of the paper's table 7; {count(len(moments))} earlier"
+        f" moments of the S2DC arm (steps {series(moments)}); and `{LONG}`, a longer training: float16, {size:.0f} MB"
+        " together, each with a record.",
+        f"The arms were trained by the recipe `{study_results()['recipe']}`: {record['steps']} steps of"
         f" {count(math.prod(own['views']['counts']))} sub-volumes of {voxels} voxels, on {count(bodies)} generated"
         " bodies in CT, PET and MR.",
         f"The loss is {loss['contrast_weight']:g} $L_g$ + $L_{{p2p}}$ + $L_{{p2s}}$ at temperature"
         f" {loss['temperature']:g}, on tokens of the levels {levels} joined; the preset `default`, which the lessons"
         f" start from, has temperature {default.temperature:g} and weighs $L_g$ by {default.contrast_weight:g}.",
+        f"`{LONG}` is S2DC again, {long['steps']:,} steps on {count(len(long['trained_on']['bodies']))} bodies.",
         f"$L_g$ alone is trained at {RATES['contrast']:g} of the others' learning rate, the best that was tried: at"
         " theirs it does not learn.",
     )
@@ -102,6 +114,26 @@ def silhouettes_in_words() -> str:
         f" loss falls, from {math.log(1 + _own(contrast['recipe'])['queue']):.1f} (chance) to {mean(losses[-4:]):.1f}"
         " (one training, mean of its last records).",
     )
+
+
+def training_length() -> str:
+    """Table: what one longer training was on the way, by silhouette, probe and labels carried to another body."""
+    measured, rows = length_results()["steps"], []
+    last = max(measured, key=int)
+    carried = {condition: summary(patient_results(), "ct", condition) for condition in ("whole", "half")}
+    for steps, found in measured.items():
+        arm = LONG if steps == last else f"long_at_{int(steps):05d}"
+        rows.append(
+            [
+                f"{int(steps):,}",
+                *(f"{of_scans(found['silhouettes'][image]):.3f}" for image in IMAGES),
+                *(f"{mean(organs.values()):.2f}" for organs in found["probe"].values()),
+                *(f"{carried[condition][arm]['nearest'][0]:.2f}" for condition in carried),
+            ]
+        )
+    probes = [f"probe, {bodies} labelled" for bodies in measured[last]["probe"]]
+    silhouette = [f"silhouette, {title}" for title in IMAGES.values()]
+    return table(["steps", *silhouette, *probes, "nearest token, whole CT", "half CT"], rows)
 
 
 def real_silhouettes() -> str:
