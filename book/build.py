@@ -99,7 +99,7 @@ def lay_out(notebooks: dict[str, nbformat.NotebookNode], folder: Path, texts: Pa
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
     (folder / "notebooks" / "exercises").mkdir(parents=True)
-    shutil.copyfile(ROOT / "docs" / "first_look.png", folder / "first_look.png")
+    shutil.copyfile(ROOT / "docs" / "another_patient.png", folder / "another_patient.png")
     solutions = exercises.solutions_page(exercises.numbers())
     (folder / "notebooks" / "exercises" / "solutions.md").write_text(solutions, encoding="utf-8")
     pages = {f"{name}.ipynb" for name in notebooks} | {"exercises/solutions.md"}

@@ -34,7 +34,7 @@ The rooms around it; tests/test_imports.py says who may import from whom:
 | downstream/ | fine-tuning for four tasks, and its scores | tables 1, 3-6 |
 | evaluation/ | what frozen features know: silhouettes, linear probes, carried labels; token maps in files | figs. 4-5 |
 | library/ | the weights and the numbers that come with the course | |
-| studies/ | trainings over seeds whose numbers the course shows | tables 7-8 |
+| studies/ | trainings over seeds whose numbers the course shows, and the parts of pages made from them | tables 7-8 |
 | data/ | phantoms, scans, manifests | |
 | explorer/ | click a voxel and see what encoders hold alike | fig. 1B |
 | exercises/ | how an exercise is checked, and the cells and pages made from it | |

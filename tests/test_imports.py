@@ -156,14 +156,14 @@ def listed(text: str) -> list[tuple[str, str, str]]:
 
 
 def test_there_is_one_list_of_files():
-    """What __init__ says each holds is what README and book say, of every file and room there is."""
+    """What __init__ says each holds is what docs/core.md and the book say, of every file and room there is."""
     rows = listed(s2dc_core.__doc__)
     there = {path.name + "/" * path.is_dir() for path in PACKAGE.iterdir() if not path.name.startswith("_")}
     assert {name for name, _, _ in rows} == {name.removesuffix(".py") for name in there}
     assert [name.removesuffix("/") for name, _, _ in rows][: len(METHOD)] == list(METHOD)
-    readme, book = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "book/api/index.md"))
-    in_readme, in_book = listed(readme), listed(book.replace("{doc}", ""))
-    assert [row for row in rows if row not in in_readme] == []
+    page, book = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/core.md", "book/api/index.md"))
+    on_page, in_book = listed(page), listed(book.replace("{doc}", ""))
+    assert [row for row in rows if row not in on_page] == []
     pages = {row[0]: row for row in in_book}
     for name, holds, paper in rows:
         if (page := pages.get(name.removesuffix("/"))) is not None:

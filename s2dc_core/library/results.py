@@ -8,7 +8,7 @@ from s2dc_core.training.records import read_json, with_nan
 
 WEIGHTS = Path(str(resources.files("s2dc_core.library").joinpath("weights")))
 TRANSFER, ABLATION, FEW_LABELS = "transfer.json", "ablation.json", "few_labels.json"
-PATIENTS, LENGTH = "another_patient.json", "training_length.json"
+PATIENTS, LENGTH, MATCHES = "another_patient.json", "training_length.json", "published_matches.json"
 
 
 def study_results() -> dict:
@@ -44,6 +44,11 @@ def patient_results() -> dict:
 def length_results() -> dict:
     """Silhouettes and a linear probe of one training after 400, 800, ... steps, as `trainings` measured them."""
     return read_result(LENGTH)
+
+
+def match_results() -> dict:
+    """Wrong and listed pairs of every random motion, by setting, as `published_matches` counted them."""
+    return read_result(MATCHES)
 
 
 def _with_nan(results: dict, part: str, *scores: str) -> dict:

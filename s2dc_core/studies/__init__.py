@@ -1,6 +1,15 @@
 """The studies whose numbers the course shows: trainings over seeds, each with its record."""
 
-from s2dc_core.studies import ablation, another_patient, arms, few_labels, real_scans, trainings, transfer
+from s2dc_core.studies import (
+    ablation,
+    another_patient,
+    arms,
+    few_labels,
+    published_matches,
+    real_scans,
+    trainings,
+    transfer,
+)
 
 STUDIES = {
     "arms": arms.STUDY,
@@ -10,6 +19,7 @@ STUDIES = {
     "few_labels": few_labels.STUDY,
     "trainings": trainings.STUDY,
     "another_patient": another_patient.STUDY,
+    "published_matches": published_matches.STUDY,
 }
 """By the name that ``python -m s2dc_core.studies`` takes."""
 

@@ -38,10 +38,10 @@ def test_the_step_on_one_page_is_the_step():
         torch.testing.assert_close(method.state_dict()[name], value, atol=1e-6, rtol=1e-5)
 
 
-def test_readme_and_notebook_show_that_step():
+def test_docs_and_notebook_show_that_step():
     step = s2dc.__doc__.partition("::\n\n")[2]
     lines = [line.strip() for line in step.splitlines() if line.strip()]
     notebook = json.loads((ROOT / "notebooks" / "04_gpu_pretraining.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"]]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "\n".join(lines) in readme and sum("\n".join(lines) in cell for cell in cells) == 1
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) in page and sum("\n".join(lines) in cell for cell in cells) == 1
