@@ -1,5 +1,6 @@
 """Sphinx's settings for the book. book/build.py lays the pages out and calls Sphinx with them."""
 
+import os
 from typing import Any
 
 import s2dc_core
@@ -13,7 +14,12 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",  # MathJax beside the pages, not from a server
+    "sphinx_copybutton",
+    "sphinx_design",  # the gallery's grid
+    "sphinxext.opengraph",  # what a link to a page looks like where it is shared
+    "book.extension",
 ]
+exclude_patterns = ["downloads"]
 
 # The notebooks arrive executed. Widgets live in JupyterLab alone: their state and scripts stay out.
 nb_execution_mode = "off"
@@ -33,6 +39,13 @@ smartquotes = False  # --option is not a dash
 add_module_names = False
 python_use_unqualified_type_names = True
 
+copybutton_selector = ":not(.output) > div.highlight pre"  # what can be run, not what came of it
+
+# A card for who gets a link needs the site's address, which only those who put it on a server know.
+ogp_site_url = os.environ.get("BOOK_URL", "")
+ogp_social_cards = {"enable": bool(ogp_site_url), "line_color": "#4c72b0"}
+ogp_description_length = 160
+
 html_theme = "furo"
 html_title = project
 html_static_path = ["static"]
@@ -41,12 +54,3 @@ html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
 
-
-def skip_aliases(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out a NamedTuple's fields, "Alias for field number 0": its docstring lists them."""
-    return True if type(obj).__name__ == "_tuplegetter" else None
-
-
-def setup(app: Any) -> None:
-    """Called by Sphinx."""
-    app.connect("autodoc-skip-member", skip_aliases)
