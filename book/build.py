@@ -138,9 +138,14 @@ def show(figures: dict[str, list[gallery.Picture]], notebooks: dict[str, nbforma
     """Write the gallery, and what the figures show in words."""
     alts = {gallery.key_of(one.png): one.alt for found in figures.values() for one in found}
     put(folder / ALTS, json.dumps(alts))
-    titles = {name: notebook["cells"][0]["source"].partition("\n")[0].lstrip("# ") for name, notebook in notebooks.items()}
+    titles = {
+        name: notebook["cells"][0]["source"].partition("\n")[0].lstrip("# ") for name, notebook in notebooks.items()
+    }
     text, small = gallery.page({name: (titles[name], found) for name, found in figures.items()})
-    for name, content in {"gallery.md": text, **{f"gallery/{name}": picture for name, picture in small.items()}}.items():
+    for name, content in {
+        "gallery.md": text,
+        **{f"gallery/{name}": picture for name, picture in small.items()},
+    }.items():
         put(folder / name, content)
 
 

@@ -1,4 +1,4 @@
-"""Checks the finished book: links lead somewhere, nothing comes from the network, notebooks have their figures."""
+"""Checks the finished book: links lead somewhere, nothing comes from the network, figures are there and have words."""
 
 import json
 import re
@@ -16,13 +16,14 @@ ABROAD = re.compile(r"(?:https?:)?//[\w-]+\.")
 
 @dataclass
 class Page(HTMLParser):
-    """What a page holds: places to link to, links, files that it loads, and its notebook's pictures."""
+    """What a page holds: places to link to, links, files that it loads, its pictures, and those that say nothing."""
 
     text: str
     places: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
     images: int = 0
+    silent: list[str] = field(default_factory=list)
     widgets: int = 0
     _inline: str = ""
 
@@ -42,6 +43,8 @@ class Page(HTMLParser):
         if given.get(LOADED.get(tag, "")):
             self.loads.append(given[LOADED[tag]])
         self.images += tag == "img"
+        if tag == "img" and re.fullmatch(r"(\S+\.(png|jpe?g|svg|webp))?", given.get("alt", "").strip()):
+            self.silent.append(given.get("src", ""))
         self.widgets += "jupyter.widget" in given.get("type", "")
         self.loads += STYLE_URL.findall(given.get("style", ""))
 
@@ -69,6 +72,7 @@ def site_problems(html: Path, images: dict[str, int]) -> list[str]:
     problems = [] if pages else [f"there is no page in {html}"]
     for file, page in pages.items():
         found = [*_link_problems(file, page, pages), *_load_problems(file, page.loads)]
+        found += [f"the picture {name[:80]} has no words for those who cannot see it" for name in page.silent]
         if page.widgets:
             found.append("holds a widget, which is empty without JupyterLab")
         problems += [f"{file.relative_to(html.resolve())}: {problem}" for problem in found]

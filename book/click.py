@@ -35,7 +35,7 @@ SCANS = {
 }
 """Title, modality and seed of the body; the seeds of notebook 12, on which no encoder was trained."""
 
-ENCODERS = {"untrained": ("untrained", 48), "contrast": ("L<sub>g</sub> alone", 40), "s2dc": ("S2DC", 40)}
+ENCODERS = {"untrained": ("untrained", 48), "contrast": ("L<sub>g</sub> alone", 36), "s2dc": ("S2DC", 36)}
 """Title, and directions kept: so many that of 100 patches of a body 99 have a map that correlates with the full one by
 0.99 or more, and 99 of 100 means over an organ are right to 0.02. Random features need the most."""
 
@@ -129,7 +129,7 @@ def places(body: Body, box: tuple = BOX) -> dict[int, list[int]]:
 
 
 def packed(values: np.ndarray) -> str:
-    """Bytes as text: the first axis fastest, compressed, in base85 (RFC 1924: no letter needs an escape in a script)."""
+    """Bytes as text: the first axis fastest, compressed, in base85 (RFC 1924, no letter of which needs an escape)."""
     return base64.b85encode(gzip.compress(values.tobytes(order="F"), 9, mtime=0)).decode()
 
 

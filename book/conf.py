@@ -53,4 +53,3 @@ html_css_files = ["book.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
-

@@ -22,7 +22,7 @@ def describe_pictures(app: Any, doctree: nodes.document) -> None:
 
 
 def explain_terms(app: Any, doctree: nodes.document, page: str) -> None:
-    """Give every link to a word of the glossary its meaning as title, which browsers show when the mouse rests on it."""
+    """Give every link to a word of the glossary its meaning as title, which is shown where the mouse rests on it."""
     file = Path(app.srcdir) / GLOSSARY
     meanings = definitions(file) if file.is_file() else {}
     places = {nodes.make_id(f"term-{word}"): meaning for word, meaning in meanings.items()}

@@ -101,6 +101,6 @@ def page(found: Mapping[str, tuple[str, list[Picture]]]) -> tuple[str, dict[str,
 
 def _cards(figures: list[Picture]) -> Iterator[str]:
     for one in figures:
-        alt = one.alt.replace("\n", " ")
-        yield f":::{{grid-item-card}}\n:img-top: gallery/{one.label}.jpg\n:img-alt: {alt}\n:link: {one.page}#{one.label}\n\n"
-        yield f"{NUMBER.sub(ESCAPED, one.section)}\n:::\n\n"
+        options = {"img-top": f"gallery/{one.label}.jpg", "img-alt": one.alt, "link": f"{one.page}#{one.label}"}
+        lines = [f":{name}: {value}" for name, value in options.items()]
+        yield "\n".join([":::{grid-item-card}", *lines, "", NUMBER.sub(ESCAPED, one.section), ":::", "", ""])

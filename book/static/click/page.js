@@ -27,11 +27,8 @@ class ClickPage {
       const canvas = figure.querySelector("canvas");
       const view = new View(canvas, this.space, this.layout);
       this.sides[side] = { figure, view, scan: side === "left" ? "one" : "two" };
+      this.hear(side, canvas, view);
       await view.open(this.scan(side).grey);
-      view.onPoint = (voxel) => this.ask(side, voxel);
-      canvas.addEventListener("pointermove", (event) => this.tellName(side, view.voxelAt(event)));
-      canvas.addEventListener("pointerleave", () => this.tellName(side, null));
-      canvas.addEventListener("keydown", (event) => this.step(side, event), true);
     }
     this.listen();
     this.look();
@@ -66,6 +63,26 @@ class ClickPage {
         this.maps[name][encoder] = new TokenMap(await unpack(scan.tokens[encoder]), directions, this.data.step);
       }
     }
+  }
+
+  // A mouse asks where it is pressed and dragged; a finger where it taps, so that it can scroll the page as well.
+  hear(side, canvas, view) {
+    const voxelAt = (event) => {
+      const box = canvas.getBoundingClientRect();
+      return view.voxelAt(event.clientX - box.left, event.clientY - box.top);
+    };
+    const point = (event) => {
+      const voxel = voxelAt(event);
+      if (voxel) this.ask(side, voxel);
+    };
+    canvas.addEventListener("pointerdown", (event) => event.pointerType === "mouse" && event.button === 0 && point(event));
+    canvas.addEventListener("click", (event) => event.pointerType !== "mouse" && point(event));
+    canvas.addEventListener("pointermove", (event) => {
+      if (event.pointerType === "mouse" && event.buttons === 1) point(event);
+      this.tellName(side, voxelAt(event));
+    });
+    canvas.addEventListener("pointerleave", () => this.tellName(side, null));
+    canvas.addEventListener("keydown", (event) => this.step(side, event), { capture: true });
   }
 
   listen() {
@@ -119,6 +136,7 @@ class ClickPage {
 
   // Arrow keys move by one patch as it looks on the screen: the patient's right is on the left.
   step(side, event) {
+    event.stopImmediatePropagation(); // NiiVue has keys of its own
     const moves = {
       ArrowLeft: [0, 1], ArrowRight: [0, -1], ArrowUp: [2, 1], ArrowDown: [2, -1], PageUp: [1, 1], PageDown: [1, -1],
     };
@@ -132,7 +150,6 @@ class ClickPage {
       this.root.querySelector(`[name=encoder][value=${encoders[event.key - 1]}]`).click();
     } else return;
     event.preventDefault();
-    event.stopImmediatePropagation();
   }
 
   tokenAt(voxel) {
@@ -177,10 +194,8 @@ class ClickPage {
     const shown = answers[this.encoder];
     this.found = shown.found;
     const [here, there] = [this.clicked, shown.other].map((side) => this.sides[side].view);
-    here.show(shown.here);
-    there.show(shown.there);
-    here.point(this.voxel, CLICKED);
-    if (shown.own !== AIR) there.point(shown.found, FOUND);
+    here.show(shown.here, this.voxel, CLICKED);
+    there.show(shown.there, shown.found, FOUND);
     this.tell(answers);
   }
 

@@ -4,26 +4,17 @@
 class SliceView {
   // layout: of each slice the axis that runs down it, and its place as fractions of the view: left, top, width, height.
   constructor(canvas, space, layout) {
-    Object.assign(this, { canvas, space, layout, map: null, threshold: 0, opacity: 1 });
+    Object.assign(this, { canvas, space, layout, map: null, threshold: 0, opacity: 1, colour: "#ffffff" });
     this.voxel = space.shape.map((side) => side >> 1);
-    this.colour = "#00e5ff";
-    this.onPoint = () => {};
-    const ask = (event) => {
-      const voxel = event.buttons ? this.voxelAt(event) : null;
-      if (voxel) this.onPoint(voxel);
-    };
-    canvas.addEventListener("pointerdown", ask);
-    canvas.addEventListener("pointermove", ask);
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
   async open(grey) {
     this.grey = grey;
-    this.draw();
   }
 
-  show(map) {
-    this.map = map;
+  show(map, voxel, colour) {
+    Object.assign(this, { map, voxel, colour });
     this.draw();
   }
 
@@ -32,15 +23,9 @@ class SliceView {
     this.draw();
   }
 
-  point(voxel, colour) {
-    Object.assign(this, { voxel, colour });
-    this.draw();
-  }
-
-  // The voxel under the mouse, or null beside the slices.
-  voxelAt(event) {
-    const box = this.canvas.getBoundingClientRect();
-    const at = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  // The voxel at a place of the view, in pixels of the page, or null beside the slices.
+  voxelAt(x, y) {
+    const at = [x / this.canvas.clientWidth, y / this.canvas.clientHeight];
     for (const tile of this.layout) {
       const [across, down] = [0, 1].map((axis) => (at[axis] - tile.place[axis]) / tile.place[axis + 2]);
       if (across < 0 || across >= 1 || down < 0 || down >= 1) continue;

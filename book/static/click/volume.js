@@ -35,24 +35,19 @@ function hasWebGL2() {
 class VolumeView {
   constructor(canvas, space, layout) {
     Object.assign(this, { canvas, space, layout });
-    this.onPoint = () => {};
-    // The wheel turns over slices in a view that was clicked; over any other it scrolls the page.
-    const keep = (event) => document.activeElement === canvas || event.stopImmediatePropagation();
-    canvas.addEventListener("wheel", keep, { capture: true });
+    // What is clicked is the page's concern. NiiVue would also keep a finger from scrolling the page.
+    for (const type of "mousedown mousemove mouseup touchstart touchmove touchend wheel dblclick keyup".split(" ")) {
+      canvas.addEventListener(type, (event) => event.stopImmediatePropagation(), { capture: true });
+    }
     this.viewer = new window.Niivue({
       backColor: [0, 0, 0, 1],
       crosshairGap: 4,
       crosshairWidth: 1,
       dragAndDropEnabled: false,
-      dragMode: 0,
       isRadiologicalConvention: true,
       logLevel: "error",
       multiplanarShowRender: 0,
     });
-    this.viewer.onLocationChange = ({ vox }) => {
-      const voxel = vox.slice(0, 3).map((v, axis) => Math.max(0, Math.min(space.shape[axis] - 1, v)));
-      if (!this.quiet) this.onPoint(voxel);
-    };
   }
 
   // Show a scan; the first time that loads two volumes, later only voxels are exchanged.
@@ -60,6 +55,7 @@ class VolumeView {
     const { viewer, space } = this;
     if (viewer.volumes.length) {
       viewer.volumes[0].img.set(grey);
+      viewer.refreshLayers(viewer.volumes[0], 0);
       return;
     }
     await viewer.attachToCanvas(this.canvas, false);
@@ -68,39 +64,37 @@ class VolumeView {
     await viewer.loadFromArrayBuffer(niftiOf(grey, space.shape, space.spacing, 0), "scan.nii");
     await viewer.loadFromArrayBuffer(niftiOf(blank, space.grid, space.spacing * space.patch, first), "map.nii");
     Object.assign(viewer.volumes[0], { cal_min: 0, cal_max: 255 });
-    Object.assign(viewer.volumes[1], { colormapType: 1 });
+    Object.assign(viewer.volumes[1], { cal_max: 1, colormapType: 1 });
     viewer.setColormap(viewer.volumes[1].id, "inferno");
     viewer.setSliceType(viewer.sliceTypeMultiplanar);
     const types = { 2: viewer.sliceTypeCoronal, 1: viewer.sliceTypeAxial };
     viewer.setCustomLayout(this.layout.map((tile) => ({ sliceType: types[tile.down], position: tile.place })));
   }
 
-  show(map) {
-    this.viewer.volumes[1].img.set(map);
-    this.viewer.updateGLVolume();
+  show(map, voxel, colour) {
+    const { viewer } = this;
+    const rgb = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255);
+    viewer.volumes[1].img.set(map);
+    viewer.opts.crosshairColor = [...rgb, 1];
+    viewer.scene.crosshairPos = viewer.vox2frac(voxel);
+    this.redraw();
   }
 
   look(threshold, opacity) {
-    Object.assign(this.viewer.volumes[1], { cal_min: threshold, cal_max: 1, opacity });
-    this.viewer.updateGLVolume();
+    Object.assign(this.viewer.volumes[1], { cal_min: threshold, opacity });
+    this.redraw();
   }
 
-  point(voxel, colour) {
-    const { viewer } = this;
-    const rgb = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255);
-    this.quiet = true;
-    viewer.opts.crosshairColor = [...rgb, 1];
-    viewer.scene.crosshairPos = viewer.vox2frac(voxel);
-    viewer.drawScene();
-    this.quiet = false;
+  redraw() {
+    this.viewer.refreshLayers(this.viewer.volumes[1], 1); // the map alone: the scan below it stays
+    this.viewer.drawScene();
   }
 
-  voxelAt(event) {
-    const { viewer } = this;
-    const box = this.canvas.getBoundingClientRect();
-    const at = [event.clientX - box.left, event.clientY - box.top].map((v) => v * viewer.uiData.dpr);
-    const part = viewer.canvasPos2frac(at);
+  // The voxel at a place of the view, in pixels of the page, or null beside the slices.
+  voxelAt(x, y) {
+    const { viewer, space } = this;
+    const part = viewer.canvasPos2frac([x * viewer.uiData.dpr, y * viewer.uiData.dpr]);
     if (part[0] < 0) return null;
-    return part.map((v, axis) => Math.max(0, Math.min(this.space.shape[axis] - 1, Math.floor(v * this.space.shape[axis]))));
+    return Array.from(part, (v, axis) => Math.max(0, Math.min(space.shape[axis] - 1, Math.floor(v * space.shape[axis]))));
   }
 }
