@@ -7,7 +7,9 @@ The site is left in outputs/book/html; open index.html there. It loads nothing f
 """
 
 import argparse
+import json
 import os
+import posixpath
 import shutil
 import subprocess
 import sys
@@ -17,14 +19,21 @@ from typing import Any
 
 import nbformat
 
+from book import click, gallery
 from book.check import site_problems
-from book.pages import count_images, own_cells, page_of, page_problems, parameters_of
+from book.citation import bibtex
+from book.extension import ALTS, GLOSSARY
+from book.glossary import TermLinks, definitions
+from book.guides import find_guides, find_pictures, link_finder
+from book.pages import count_images, mend_links, own_cells, page_of, page_problems, parameters_of
 from notebooks import run
 from s2dc_core import exercises
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-NOTEBOOKS, CORE = ROOT / "notebooks", ROOT / "s2dc_core"
+NOTEBOOKS, CORE, DOCS = ROOT / "notebooks", ROOT / "s2dc_core", ROOT / "docs"
+DOWNLOADS = "downloads"
+"""Folder of the notebooks as they are in the course, beside the pages made of their runs."""
 
 
 class BookError(Exception):
@@ -85,27 +94,65 @@ def gather(folder: Path, sources: Path = NOTEBOOKS) -> dict[str, nbformat.Notebo
     return found
 
 
-def lay_out(notebooks: dict[str, nbformat.NotebookNode], folder: Path, texts: Path = HERE) -> None:
-    """Write what Sphinx reads: the texts of book/, the pages of the notebooks, solutions, and the picture.
+def lay_out(
+    notebooks: dict[str, nbformat.NotebookNode],
+    folder: Path,
+    sources: Path = NOTEBOOKS,
+    texts: Path = HERE,
+    docs: Path = DOCS,
+) -> None:
+    """Write what Sphinx reads: texts, guides, solutions, and the pages that are made of notebooks.
 
     Args:
         notebooks: executed, by name.
         folder: replaced whole.
+        sources: the notebooks that they are runs of, to be downloaded.
         texts: the Markdown files, and those of its folder api.
+        docs: the guides, with their pictures.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    for file in [*texts.glob("*.md"), *texts.glob("api/*.md")]:
-        target = folder / file.relative_to(texts)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
-    (folder / "notebooks" / "exercises").mkdir(parents=True)
-    shutil.copyfile(ROOT / "docs" / "another_patient.png", folder / "another_patient.png")
-    solutions = exercises.solutions_page(exercises.numbers())
-    (folder / "notebooks" / "exercises" / "solutions.md").write_text(solutions, encoding="utf-8")
-    pages = {f"{name}.ipynb" for name in notebooks} | {"exercises/solutions.md"}
+    own = {file.relative_to(texts).as_posix(): file for file in [*texts.glob("*.md"), *texts.glob("api/*.md")]}
+    guides, pictures, solutions = find_guides(docs), find_pictures(docs), "notebooks/exercises/solutions.md"
+    pages = {*own, *guides, *pictures, solutions, *(f"notebooks/{name}.ipynb" for name in notebooks)}
+    words = list(definitions(texts / GLOSSARY)) if GLOSSARY in own else []
+    for name, file in own.items():
+        find = link_finder(posixpath.join("book", posixpath.dirname(name)), pages)
+        put(folder / name, mend_links(file.read_text(encoding="utf-8"), find))
+    for name, file in guides.items():
+        text = mend_links(file.read_text(encoding="utf-8"), link_finder("docs", pages))
+        put(folder / name, TermLinks(words).link(text))
+    for name, file in pictures.items():
+        put(folder / name, file.read_bytes())
+    put(folder / solutions, exercises.solutions_page(exercises.numbers()))
+    put(folder / "citation.bib", bibtex(ROOT / "CITATION.cff"))
+    figures = {name: gallery.pictures(name, notebook) for name, notebook in notebooks.items()}
     for name, notebook in notebooks.items():
-        page = page_of(notebook, pages.__contains__)
-        nbformat.write(nbformat.from_dict(page), folder / "notebooks" / f"{name}.ipynb")
+        put(folder / DOWNLOADS / f"{name}.ipynb", (sources / f"{name}.ipynb").read_bytes())
+        find, link = link_finder("notebooks", pages), TermLinks(words).link
+        page = page_of(notebook, find, link, f"../{DOWNLOADS}/{name}.ipynb", figures[name])
+        put(folder / "notebooks" / f"{name}.ipynb", nbformat.writes(nbformat.from_dict(page)))
+    show(figures, notebooks, folder)
+
+
+def show(figures: dict[str, list[gallery.Picture]], notebooks: dict[str, nbformat.NotebookNode], folder: Path) -> None:
+    """Write the gallery, and what the figures show in words."""
+    alts = {gallery.key_of(one.png): one.alt for found in figures.values() for one in found}
+    put(folder / ALTS, json.dumps(alts))
+    titles = {
+        name: notebook["cells"][0]["source"].partition("\n")[0].lstrip("# ") for name, notebook in notebooks.items()
+    }
+    text, small = gallery.page({name: (titles[name], found) for name, found in figures.items()})
+    for name, content in {
+        "gallery.md": text,
+        **{f"gallery/{name}": picture for name, picture in small.items()},
+    }.items():
+        put(folder / name, content)
+
+
+def put(file: Path, content: str | bytes) -> None:
+    """Write a file, and its folder if need be."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def call_sphinx(folder: Path, html: Path) -> None:
@@ -126,22 +173,24 @@ def call_sphinx(folder: Path, html: Path) -> None:
         raise BookError("Sphinx had warnings or errors, see above")
 
 
-def build(executed: Path, out: Path, sources: Path = NOTEBOOKS, texts: Path = HERE) -> Path:
+def build(executed: Path, out: Path, sources: Path = NOTEBOOKS, texts: Path = HERE, docs: Path = DOCS) -> Path:
     """Build and check the book; the folder of the site.
 
     Args:
         executed: folder of the executed notebooks.
         out: gets the folders source and html.
         sources: the notebooks that they are runs of.
-        texts: the other pages, see lay_out.
+        texts, docs: the other pages, see lay_out.
 
     Raises:
         BookError: if a notebook lacks something, Sphinx warns, or the finished site has a fault.
     """
     notebooks = gather(executed, sources)
     source, html = out / "source", out / "html"
-    lay_out(notebooks, source, texts)
+    lay_out(notebooks, source, sources, texts, docs)
     call_sphinx(source, html)
+    if (texts / "click.md").is_file():
+        click.write(html / "_static" / "click")
     images = {f"notebooks/{name}.html": count_images(notebook) for name, notebook in notebooks.items()}
     if problems := site_problems(html, images):
         raise BookError("\n".join(problems))

@@ -1,4 +1,4 @@
-"""Checks the finished book: links lead somewhere, nothing comes from the network, notebooks have their figures."""
+"""Checks the finished book: links lead somewhere, nothing comes from the network, figures are there and have words."""
 
 import json
 import re
@@ -16,14 +16,14 @@ ABROAD = re.compile(r"(?:https?:)?//[\w-]+\.")
 
 @dataclass
 class Page(HTMLParser):
-    """What a page holds: places to link to, links, files that it loads, and its pictures."""
+    """What a page holds: places to link to, links, files that it loads, its pictures, and those that say nothing."""
 
     text: str
     places: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
     images: int = 0
-    silent: int = 0
+    silent: list[str] = field(default_factory=list)
     widgets: int = 0
     _inline: str = ""
 
@@ -43,7 +43,8 @@ class Page(HTMLParser):
         if given.get(LOADED.get(tag, "")):
             self.loads.append(given[LOADED[tag]])
         self.images += tag == "img"
-        self.silent += tag == "img" and not given.get("alt", "").strip()
+        if tag == "img" and re.fullmatch(r"(\S+\.(png|jpe?g|svg|webp))?", given.get("alt", "").strip()):
+            self.silent.append(given.get("src", ""))
         self.widgets += "jupyter.widget" in given.get("type", "")
         self.loads += STYLE_URL.findall(given.get("style", ""))
 
@@ -71,10 +72,9 @@ def site_problems(html: Path, images: dict[str, int]) -> list[str]:
     problems = [] if pages else [f"there is no page in {html}"]
     for file, page in pages.items():
         found = [*_link_problems(file, page, pages), *_load_problems(file, page.loads)]
+        found += [f"the picture {name[:80]} has no words for those who cannot see it" for name in page.silent]
         if page.widgets:
             found.append("holds a widget, which is empty without JupyterLab")
-        if page.silent:
-            found.append(f"pictures without alternative text: {page.silent}")
         problems += [f"{file.relative_to(html.resolve())}: {problem}" for problem in found]
     for file in sorted(html.rglob("*.css")):
         found = _load_problems(file, STYLE_URL.findall(file.read_text(encoding="utf-8", errors="replace")))

@@ -1,13 +1,9 @@
 """Sphinx's settings for the book. book/build.py lays the pages out and calls Sphinx with them."""
 
-from pathlib import Path
+import os
 from typing import Any
 
-import nbformat
-from docutils import nodes
-
 import s2dc_core
-from book.pages import alt_texts
 
 project = "S2DC: a course and a lab"
 author = "the S2DC course"
@@ -18,7 +14,12 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",  # MathJax beside the pages, not from a server
+    "sphinx_copybutton",
+    "sphinx_design",  # the gallery's grid
+    "sphinxext.opengraph",  # what a link to a page looks like where it is shared
+    "book.extension",
 ]
+exclude_patterns = ["downloads"]
 
 # The notebooks arrive executed. Widgets live in JupyterLab alone: their state and scripts stay out.
 nb_execution_mode = "off"
@@ -38,6 +39,13 @@ smartquotes = False  # --option is not a dash
 add_module_names = False
 python_use_unqualified_type_names = True
 
+copybutton_selector = ":not(.output) > div.highlight pre"  # what can be run, not what came of it
+
+# A card for who gets a link needs the site's address, which only those who put it on a server know.
+ogp_site_url = os.environ.get("BOOK_URL", "")
+ogp_social_cards = {"enable": bool(ogp_site_url), "line_color": "#4c72b0"}
+ogp_description_length = 160
+
 html_theme = "furo"
 html_title = project
 html_static_path = ["static"]
@@ -45,24 +53,3 @@ html_css_files = ["book.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
-
-
-def skip_aliases(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out a NamedTuple's fields, "Alias for field number 0": its docstring lists them."""
-    return True if type(obj).__name__ == "_tuplegetter" else None
-
-
-def give_alt_texts(app: Any, doctree: Any) -> None:
-    """Pictures of a notebook's outputs get their alternative text, which MyST-NB does not take from the outputs."""
-    path = Path(app.env.doc2path(app.env.docname))
-    if path.suffix == ".ipynb":
-        texts = alt_texts(nbformat.read(path, as_version=nbformat.NO_CONVERT))
-        for image in doctree.findall(nodes.image):
-            if text := texts.get(Path(image["uri"]).stem):
-                image["alt"] = text
-
-
-def setup(app: Any) -> None:
-    """Called by Sphinx."""
-    app.connect("doctree-read", give_alt_texts)
-    app.connect("autodoc-skip-member", skip_aliases)

@@ -1,22 +1,19 @@
 """The pages that are made from notebooks: what an executed notebook must have, and what is changed in it."""
 
 import re
-from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from hashlib import sha256
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
 from nbformat.v4 import new_markdown_cell
 
+from book.gallery import Picture
 from notebooks.run import execution_problems
 from s2dc_core import exercises
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-LINK = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|(?<!!)\[([^\]]*)\]\(([^()\s]+)\)", re.DOTALL)
-"""A link; or code or mathematics, in which brackets mean something else."""
+LINK = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|(!?)\[([^\]]*)\]\(([^()\s]+)\)", re.DOTALL)
+"""A link or, with "!" before it, a picture; or code or mathematics, in which brackets mean something else."""
 
 SLIDERS = "*In JupyterLab, controls stand here.*"
 
@@ -38,18 +35,6 @@ def count_images(executed: dict[str, Any]) -> int:
     return sum(any(kind.startswith("image/") for kind in output.get("data", {})) for output in outputs)
 
 
-def alt_texts(executed: dict[str, Any]) -> dict[str, str]:
-    """Alternative text of each picture of a notebook, by the name, without ending, that MyST-NB gives its file."""
-    texts = {}
-    for cell in executed["cells"]:
-        for output in cell.get("outputs", []):
-            for kind, content in output.get("data", {}).items():
-                if kind.startswith("image/") and (text := output["metadata"].get(kind, {}).get("alt")):
-                    data = content.encode() if kind == "image/svg+xml" else b64decode(content)
-                    texts[sha256(data).hexdigest()] = text
-    return texts
-
-
 def page_problems(executed: dict[str, Any], source: dict[str, Any]) -> list[str]:
     """Why an executed notebook cannot become a page.
 
@@ -65,7 +50,13 @@ def page_problems(executed: dict[str, Any], source: dict[str, Any]) -> list[str]
     return problems
 
 
-def page_of(executed: dict[str, Any], knows: Callable[[str], bool]) -> dict[str, Any]:
+def page_of(
+    executed: dict[str, Any],
+    find: Callable[[str], str | None],
+    words: Callable[[str], str] = str,
+    download: str | None = None,
+    figures: Sequence[Picture] = (),
+) -> dict[str, Any]:
     """A copy of an executed notebook as the book shows it.
 
     Solutions are folded away below the checks, widgets are left out, the header has a line for each of its fields, and
@@ -73,20 +64,27 @@ def page_of(executed: dict[str, Any], knows: Callable[[str], bool]) -> dict[str,
 
     Args:
         executed: as nbformat reads it.
-        knows: whether the book has the page that a relative link from this notebook leads to.
+        find: what a relative link of this notebook becomes in the book, None without its page.
+        words: links words of the glossary in a text, one text after the other.
+        download: path of the notebook that readers may take with them.
+        figures: of this notebook; each becomes a place to link to.
     """
     page = deepcopy(executed)
     page["metadata"].pop("widgets", None)
     cells = []
-    for cell in page["cells"]:
+    for number, cell in enumerate(page["cells"]):
+        if labels := [f"({one.label})=" for one in figures if one.cell == number]:
+            cells.append(new_markdown_cell("\n".join(labels)))
         cells.append(cell)
         if cell["cell_type"] == "markdown":
-            cell["source"] = mend_links(cell["source"], knows)
+            cell["source"] = words(mend_links(cell["source"], find))
         else:
             cells += _below(cell)
     cells[0]["source"] = re.sub(r"(?<=\S)\n(?=\*\*\w+\*\* )", "\\\\\n", cells[0]["source"])
     if changed := parameters_of(executed):
         cells.insert(1, new_markdown_cell(_sizes(changed)))
+    if download:
+        cells.insert(1, new_markdown_cell(f"{{download}}`Download this notebook <{download}>`"))
     page["cells"] = cells
     return page
 
@@ -116,20 +114,20 @@ def _sizes(parameters: dict[str, Any]) -> str:
     return f":::{{note}}\nRun with other sizes than the notebook's own: {values}. Its texts speak of its own.\n:::"
 
 
-def mend_links(text: str, knows: Callable[[str], bool]) -> str:
-    """Markdown in which a link to a file that the book does not have is the words alone.
+def mend_links(text: str, find: Callable[[str], str | None]) -> str:
+    """Markdown in which links and pictures lead to files of the book; a link to what it does not have is words alone.
 
     Args:
         text: Markdown.
-        knows: whether the book has the page of a relative path.
+        find: what a relative link becomes in the book, None without its page.
     """
 
     def mend(match: re.Match) -> str:
-        words, target = match.groups()
+        mark, words, target = match.groups()
         if target is None or re.match(r"[a-z]+:|#", target):
             return match.group(0)
-        if knows(str(PurePosixPath(unquote(target.partition("#")[0])))):
-            return match.group(0)
-        return words
+        if (found := find(target)) is None:
+            return match.group(0) if mark else words
+        return f"{mark}[{words}]({found})"
 
     return LINK.sub(mend, text)

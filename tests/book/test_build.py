@@ -1,5 +1,6 @@
 """The book is made from whole, current runs of all notebooks, or not at all; a tiny one is built here."""
 
+import base64
 import os
 import re
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from tests.test_imports import APPENDIX, DOORS, METHOD
 
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGD4DwABBAEAX+XDSwAAAABJRU5ErkJggg=="
 needs_sphinx = pytest.mark.skipif(find_spec("sphinx") is None, reason="the extra book is not installed")
-TOCTREE = "# Tiny\n\n```{toctree}\n:glob:\n\nnotebooks/*\nnotebooks/exercises/solutions\n```\n"
+TOCTREE = "# Tiny\n\n```{toctree}\n:glob:\n\n*\nnotebooks/*\nnotebooks/exercises/solutions\ndocs/*\n```\n"
 
 
 def write_pair(sources, executed, name="01_trial", picture=True):
@@ -84,7 +85,7 @@ def test_a_book_that_cannot_be_built_ends_with_one_error(tmp_path, capsys):
 @pytest.mark.parametrize("page", ["index.md", "teachers.md"])
 def test_the_page_names_every_notebook(page):
     text = (book.HERE / page).read_text()
-    assert [name for name in find_notebooks(book.NOTEBOOKS) if f"<notebooks/{name}>" not in text] == []
+    assert [name for name in find_notebooks(book.NOTEBOOKS) if not re.search(rf"notebooks/{name}[>.]", text)] == []
 
 
 def test_the_reference_has_the_core_and_its_wings():
@@ -94,19 +95,46 @@ def test_the_reference_has_the_core_and_its_wings():
         assert f"\n{name}\n" in pages["index"].split("{toctree}")[1]
 
 
+def write_texts(texts, docs):
+    """A first page, a glossary of one word, and a guide with a picture and links to what the book has and has not."""
+    texts.mkdir()
+    docs.mkdir()
+    (texts / "index.md").write_text(TOCTREE)
+    (texts / "glossary.md").write_text("# Words\n\n```{glossary}\ntoken\n  What a patch\n  becomes.\n```\n")
+    (docs / "data.md").write_text("# Data\n\nTwo tokens, [a trial](../notebooks/01_trial.ipynb), ![dot](dot.png).\n")
+    (docs / "dot.png").write_bytes(base64.b64decode(DOT))
+
+
 @needs_sphinx
 def test_a_tiny_book(tmp_path):
-    """Pictures, mathematics and solutions arrive, and the finished site is whole."""
-    sources, executed, texts = (tmp_path / name for name in ("sources", "executed", "texts"))
+    """Pictures, mathematics, solutions, guides, words and the gallery arrive, and the finished site is whole."""
+    sources, executed, texts, docs = (tmp_path / name for name in ("sources", "executed", "texts", "docs"))
     write_pair(sources, executed)
-    texts.mkdir()
-    (texts / "index.md").write_text(TOCTREE)
-    html = book.build(executed, tmp_path / "out", sources, texts)
+    write_texts(texts, docs)
+    html = book.build(executed, tmp_path / "out", sources, texts, docs)
     page = (html / "notebooks" / "01_trial.html").read_text()
     assert 'alt="A dot, &quot;small&quot;"' in page
     assert "math notranslate" in page and "mathjax/tex-chtml.js" in page and 'src="../_images/' in page
+    assert 'alt="Figure 1 of notebook 01_trial: 01 Trial"' in page and 'id="figure-01-trial-1"' in page
     assert (html / "_static" / "mathjax" / "tex-chtml.js").is_file()
     assert "<summary>Solution</summary>" in (html / "notebooks" / "exercises" / "solutions.html").read_text()
+    guide = (html / "docs" / "data.html").read_text()
+    assert 'href="../notebooks/01_trial.html"' in guide and 'title="What a patch becomes."' in guide
+    assert 'href="notebooks/01_trial.html#figure-01-trial-1"' in (html / "gallery.html").read_text()
+    (taken,) = html.rglob("_downloads/*/01_trial.ipynb")
+    assert taken.read_bytes() == (sources / "01_trial.ipynb").read_bytes()
+    assert "copybutton.js" in page and 'property="og:title"' in page
+
+
+@needs_sphinx
+def test_with_an_address_each_page_has_a_card(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOK_URL", "https://example.org/book/")
+    (tmp_path / "index.md").write_text("# Tiny\n\nA book.\n")
+    book.call_sphinx(tmp_path, tmp_path / "html")
+    (card,) = re.findall(
+        r'"og:image" content="https://example.org/book/([^"]*)"', (tmp_path / "html/index.html").read_text()
+    )
+    assert (tmp_path / "html" / card).is_file()
 
 
 @needs_sphinx

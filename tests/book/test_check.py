@@ -6,7 +6,7 @@ from book.check import site_problems
 
 INDEX = """<link rel="stylesheet" href="style.css"><script src="app.js"></script>
 <h1 id="top">A</h1><a href="page.html#there">on</a><a href="#top">up</a><a href="https://example.org">out</a>"""
-PAGE = '<h1 id="there">B</h1><img src="figure.png" alt="a curve"><img src="data:image/png;base64,AAAA" alt="a map">'
+PAGE = '<h1 id="there">B</h1><img src="figure.png" alt="A curve."><img src="data:image/png;base64,AAAA" alt="A map.">'
 
 
 def write_site(folder, **changed):
@@ -36,16 +36,16 @@ def test_a_whole_site_has_no_problem(tmp_path):
         ("index.html", '<a href="page.html#elsewhere">x</a>', "no place on its page"),
         ("index.html", '<script src="https://cdn.example.org/a.js"></script>', "from the network"),
         ("index.html", '<link rel="stylesheet" href="//fonts.example.org/a.css">', "from the network"),
-        ("index.html", '<img src="https://example.org/a.png" alt="a">', "from the network"),
+        ("index.html", '<img src="https://example.org/a.png" alt="A.">', "from the network"),
         ("index.html", '<b style="background: url(https://example.org/a.png)">x</b>', "from the network"),
         ("index.html", "<style>@import 'https://example.org/a.css';</style>", "from the network"),
         ("index.html", '<script>load("https://cdn.example.org/a.js")</script>', "from the network"),
         ("index.html", '<script src="gone.js"></script>', "which is not there"),
         ("index.html", '<script type="application/vnd.jupyter.widget-view+json">{}</script>', "holds a widget"),
         ("style.css", "@import url('https://fonts.example.org/a.css');", "from the network"),
-        ("page.html", '<h1 id="there">B</h1><img src="figure.png" alt="a curve">', "1 of its 2 figures"),
-        ("page.html", PAGE.replace(' alt="a curve"', ""), "without alternative text: 1"),
-        ("page.html", PAGE.replace("a map", " "), "without alternative text: 1"),
+        ("page.html", '<h1 id="there">B</h1><img src="figure.png" alt="A curve.">', "1 of its 2 figures"),
+        ("page.html", PAGE.replace(' alt="A curve."', ""), "the picture figure.png has no words"),
+        ("page.html", PAGE.replace("A curve.", "_images/figure.png"), "the picture figure.png has no words"),
         ("searchindex.js", None, "no search index"),
         ("searchindex.js", 'Search.setIndex({"docnames":["index"]})', "does not know page"),
     ],
