@@ -3,10 +3,13 @@
 ``python -m s2dc_core.studies.pages write`` fills them in; a test holds the pages equal to what it makes.
 """
 
-from s2dc_core.studies.pages import choices, downstream, patients, silhouettes
+from s2dc_core.studies.pages import another_patient, choices, downstream, patients, silhouettes
 from s2dc_core.studies.pages.markers import fill, names_in, without_parts
 
 PARTS = {
+    "pairs": another_patient.pair_tables,
+    "pairs compared": another_patient.pair_differences,
+    "places in mm": another_patient.places,
     "three numbers": patients.three_numbers,
     "the weights": silhouettes.weights,
     "silhouettes": silhouettes.silhouettes,
