@@ -26,7 +26,8 @@ def plot_whose_organs(
         dice: kind of features to its Dice, written below.
         strong: the kind that is written bold.
     """
-    columns = [_labels_over(labelled, "one labelled body", "labels are copied from here", labelled.owner)]
+    first = _labels_over(labelled, "one labelled body", "labels are copied from here", labelled.owner)
+    columns = [first._replace(names=labelled.scan.names)]
     for name, (side, labels) in found.items():
         column = _labels_over(side, name, f"Dice {dice[name]:.2f}", labels)
         columns.append(column._replace(outline=side.scan.label, strong=name == strong))

@@ -40,12 +40,15 @@ def test_guessing_is_drawn_dashed_and_losses_start_at_zero():
 def test_whose_organs_stand_between_the_labelled_body_and_the_truth():
     label = torch.zeros(16, 16, 16, dtype=torch.int32)
     label[4:12, 4:12, 4:12] = 6
-    scan = SimpleNamespace(raw=torch.rand(16, 16, 16), affine=AFFINE, label=label, modality="ct")
+    look = {"raw": torch.rand(16, 16, 16), "affine": AFFINE, "modality": "ct"}
+    scan = SimpleNamespace(**look, label=label, names={6: "liver"})
     tokens = SimpleNamespace(affine=np.diag([8.0, 8, 8, 1]))
     side = SimpleNamespace(scan=scan, tokens=tokens, owner=label[::4, ::4, ::4])
     figure = plot_whose_organs(side, {"raw": (side, side.owner * 0), "ours": (side, side.owner)}, {"raw": 0, "ours": 1})
     assert [axes.get_title() for axes in figure.axes[:4]] == ["one labelled body", "raw", "ours", "truth"]
     assert [axes.get_xlabel() for axes in figure.axes[5:7]] == ["Dice 0.00", "Dice 1.00"]
+    named = ["liver" in [text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert any(named) and not any(named[column] for column in (1, 2, 3, 5, 6, 7)), "names stand in the first column"
 
 
 def test_the_rank_of_the_match_is_told():
