@@ -10,6 +10,13 @@ LEVELS = {"easy": 1, "medium": 2, "hard": 3}
 """The points that an exercise of each level is worth."""
 
 
+class Style(NamedTuple):
+    """A right answer that looks unlike the solution: its name, and the answer."""
+
+    name: str
+    answer: Callable
+
+
 class Mistake(NamedTuple):
     """A wrong answer: what is wrong with it, what the check must say of it, and the answer."""
 
@@ -42,6 +49,7 @@ class Exercise:
     behind: str = ""
     identity: str = ""
     answers: dict[str, Callable] = field(default_factory=dict, repr=False)
+    styles: list[Style] = field(default_factory=list, repr=False)
     mistakes: list[Mistake] = field(default_factory=list, repr=False)
     checker: Callable | None = field(default=None, repr=False)
 
@@ -69,6 +77,19 @@ class Exercise:
         """Decorator: takes an answer and raises an AssertionError that says what is wrong with it."""
         self.checker = function
         return function
+
+    def accepted(self, name: str) -> Callable[[Callable], Callable]:
+        """Decorator: a right answer in another style, which the check must take.
+
+        Args:
+            name: of the style, for the table: "with numpy".
+        """
+
+        def keep(function: Callable) -> Callable:
+            self.styles.append(Style(name, function))
+            return function
+
+        return keep
 
     def mistake(self, name: str, says: str) -> Callable[[Callable], Callable]:
         """Decorator: a wrong answer.
@@ -109,12 +130,34 @@ class Exercise:
         except AssertionError as error:
             return False, f"not yet: {error}"
         except Exception as error:
-            return False, f"not yet: your code ended with {type(error).__name__}: {error}"
+            cause = behind(error)
+            return False, f"not yet: your code ended with {type(error).__name__}: {error}" + (cause and f". {cause}")
         return True, f"right. {note}" if note else "right"
 
 
+def behind(error: Exception) -> str:
+    """What is behind an error of torch that says little to whoever meets it first; "" for any other."""
+    told = str(error).lower()
+    if "float" in told and "double" in told:
+        return "float32 met float64: make what you add with the dtype of what came in, torch.eye(4, dtype=A.dtype)"
+    return ""
+
+
 class Points(float):
-    """Points as a number that a notebook shows plainly, which is what nbgrader reads as a score."""
+    """Points as a number: nbgrader reads the plain text as a score, and a notebook shows a sentence.
+
+    Attributes:
+        most: the points of a right answer.
+    """
+
+    def __new__(cls, value: float | int, most: float | int) -> "Points":
+        points = super().__new__(cls, value)
+        points.most = most
+        return points
 
     def __repr__(self) -> str:
         return f"{float(self):g}"
+
+    def _repr_html_(self) -> str:
+        yet = "" if self else " so far"
+        return f"<small>{self!r} of {self.most:g} point{'s' * (self.most != 1)}{yet}</small>"

@@ -5,16 +5,18 @@ from copy import deepcopy
 from typing import Any
 
 from s2dc_core.exercises.exercise import Exercise
-from s2dc_core.exercises.sources import find, load, module_of
+from s2dc_core.exercises.sources import explore, find, load
 
 START, END = "## Exercise", "## What to take away"
 """The headings between which those exercises stand that are behind no cell of the lesson."""
 
 WORDS = (
-    "## Exercises\n\nWrite each function in place of its `raise NotImplementedError`, then run the cell below it: it "
-    "says what is wrong, or gives the points. Others stand above, behind what they ask about. "
-    "Solutions: [exercises/solutions.md](exercises/solutions.md)."
+    "Write each function in place of its `raise NotImplementedError`, then run the cell below it: it says what is "
+    "wrong, or gives the points."
 )
+HOW = "*Write it in place of `raise NotImplementedError`, then run the check below; or skip it and read on.*"
+ABOVE = "{} above, behind what they ask about."
+WHERE = "Solutions: [exercises/solutions.md](exercises/solutions.md)."
 
 
 def cells_of(number: str) -> list[dict[str, Any]]:
@@ -27,12 +29,20 @@ def _placed(number: str) -> dict[str, list[dict[str, Any]]]:
     placed: dict[str, list] = {}
     for exercise in load(number):
         placed.setdefault(exercise.behind, []).extend(_cells(exercise))
-    start = _markdown(f"ex-{number}", WORDS, {"exercise": {"id": number, "part": "start"}})
-    last = [start, *placed.pop("", [])]
-    if more := getattr(module_of(number), "EXPLORE", ""):
+    end = placed.pop("", [])
+    above = [ABOVE.format("Others stand" if end else "The exercises stand")] if placed else []
+    words = " ".join(([WORDS] if end else []) + above + [WHERE])
+    last = [_markdown(f"ex-{number}", f"## Exercises\n\n{words}", {"exercise": {"id": number, "part": "start"}}), *end]
+    if more := explore(number):
         part = {"exercise": {"id": number, "part": "explore"}}
-        last.append(_markdown(f"ex-{number}-explore", f"**To explore**\n\n{more.strip()}", part))
+        last.append(_markdown(f"ex-{number}-explore", _explored(more), part))
     return placed | {"": last}
+
+
+def _explored(items: list[tuple[str, str]]) -> str:
+    """Questions, each with its answer folded away, Markdown."""
+    asked = [f"{place}. {question}\n\n{_folded('Answer', answer)}" for place, (question, answer) in enumerate(items, 1)]
+    return "\n\n".join(["**To explore**", *asked])
 
 
 def _cells(exercise: Exercise) -> list[dict[str, Any]]:
@@ -41,7 +51,7 @@ def _cells(exercise: Exercise) -> list[dict[str, Any]]:
     stub, grade = _graded(f"{name}-stub", solution=True), _graded(f"{name}-check", solution=False)
     grade["points"] = exercise.points
     cells = [
-        _markdown(f"{name}-task", _task(exercise), _part(exercise, "task")),
+        _markdown(f"{name}-task", _task(exercise, HOW if exercise.behind else ""), _part(exercise, "task")),
         _code(f"{name}-stub", exercise.code("stub"), _part(exercise, "stub") | {"nbgrader": stub}),
         _code(
             f"{name}-check",
@@ -56,10 +66,11 @@ def _cells(exercise: Exercise) -> list[dict[str, Any]]:
     return cells
 
 
-def _task(exercise: Exercise) -> str:
+def _task(exercise: Exercise, how: str = "") -> str:
     number, points = exercise.identity.split(".")[1], exercise.points
     worth = f"{points} point" + "s" * (points > 1)
     text = f"**Exercise {number}. {exercise.title}** ({exercise.level}, {worth}). {exercise.task}"
+    text += f"\n\n{how}" if how else ""
     return text + "".join(f"\n\n{_folded('Hint', hint)}" for hint in exercise.hints)
 
 
@@ -103,9 +114,20 @@ def with_exercises(notebook: dict[str, Any], number: str) -> dict[str, Any]:
         places = [place for place, cell in enumerate(lesson) if cell.get("id") == behind]
         if not places:
             raise ValueError(f"notebook {number} has no cell {behind!r} for its exercise to stand behind")
-        lesson[places[0] + 1 : places[0] + 1] = cells
+        first, *rest = _apart(lesson[places[0]])
+        lesson[places[0] : places[0] + 1] = [first, *cells, *rest]
     changed["cells"] = lesson
     return changed
+
+
+def _apart(cell: dict[str, Any]) -> list[dict[str, Any]]:
+    """A cell in two where its text goes on with another section or a prediction, whose answer is the cell behind it."""
+    begins = re.search(r"\n+(?=## |\*\*Predict first)", cell["source"]) if cell["cell_type"] == "markdown" else None
+    if begins is None:
+        return [cell]
+    first, second = deepcopy(cell), deepcopy(cell)
+    first["source"], second["source"] = cell["source"][: begins.start()], cell["source"][begins.end() :]
+    return [first, second | {"id": f"{cell['id']}-on"}]
 
 
 def with_solutions(notebook: dict[str, Any]) -> dict[str, Any]:
@@ -119,11 +141,13 @@ def with_solutions(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def solutions_page(numbers: list[str]) -> str:
-    """All tasks, Markdown, each with its solution folded away."""
+    """All tasks and questions, Markdown, each with its solution or answer folded away."""
     lines = ["# Solutions", "", "Try first. Each notebook's cells say what is wrong with an answer."]
     for number in numbers:
         lines += ["", f"## Notebook {number}"]
         for exercise in load(number):
             code = f"```python\n{exercise.code('solution')}\n```"
             lines += ["", _task(exercise), "", _folded("Solution", code)]
+        if more := explore(number):
+            lines += ["", _explored(more)]
     return "\n".join(lines) + "\n"

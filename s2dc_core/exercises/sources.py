@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from textwrap import dedent
 from types import ModuleType
 
 from s2dc_core.exercises.exercise import Exercise, Points
@@ -73,7 +74,7 @@ def check(identity: str, answer: Callable) -> Points:
     right, message = exercise.verdict(answer)
     (_passed.add if right else _passed.discard)(identity)
     print(f"{identity}: {message}")
-    return Points(exercise.points if right else 0)
+    return Points(exercise.points if right else 0, exercise.points)
 
 
 def passed(identity: str) -> bool:
@@ -82,7 +83,7 @@ def passed(identity: str) -> bool:
 
 
 def faults(exercise: Exercise) -> list[str]:
-    """What is wrong with an exercise itself: its stub must fail, its solution pass, each mistake be named.
+    """What is wrong with an exercise itself: stub must fail, solution and other styles pass, each mistake be named.
 
     Stub and solution are tried as a student would have them: from their text, with nothing but its imports.
     """
@@ -95,6 +96,12 @@ def faults(exercise: Exercise) -> list[str]:
             found.append(f"{exercise.identity}: its {part} is {message}")
     if exercise.answers["solution"].__name__ != exercise.name:
         found.append(f"{exercise.identity}: stub and solution have different names")
+    if not exercise.styles:
+        found.append(f"{exercise.identity}: no right answer in another style")
+    for style in exercise.styles:
+        right, message = exercise.verdict(style.answer)
+        if not right:
+            found.append(f"{exercise.identity}: {style.name!r} is right, and the check says {message!r}")
     if len(exercise.mistakes) < 3:
         found.append(f"{exercise.identity}: {len(exercise.mistakes)} planted mistakes, fewer than three")
     for mistake in exercise.mistakes:
@@ -104,17 +111,34 @@ def faults(exercise: Exercise) -> list[str]:
     return found
 
 
+def explore(number: str) -> list[tuple[str, str]]:
+    """The questions without a check that a notebook ends with, each with its answer, Markdown.
+
+    Raises:
+        ValueError: if a question has no answer.
+    """
+    found = []
+    for question, answer in getattr(module_of(number), "EXPLORE", ()):
+        if not answer.strip():
+            raise ValueError(f"{number}: no answer to {question.strip()!r}")
+        found.append((dedent(question).strip(), dedent(answer).strip()))
+    return found
+
+
 def table() -> tuple[str, list[str]]:
-    """A Markdown table of all exercises and how many planted mistakes the checks name, and all faults."""
-    lines = ["| exercise | title | planted mistakes | caught |", "| --- | --- | --- | --- |"]
-    problems, totals = [], [0, 0, 0]
+    """A Markdown table of all exercises, of the right answers that the checks take and the mistakes that they name.
+
+    With it come all faults.
+    """
+    lines = ["| exercise | title | other styles | planted mistakes | caught |", "| --- | --- | --- | --- | --- |"]
+    problems, totals = [], [0, 0, 0, 0]
     for exercise in (exercise for number in numbers() for exercise in load(number)):
         wrong = faults(exercise)
-        planted = len(exercise.mistakes)
+        styles, planted = len(exercise.styles), len(exercise.mistakes)
         caught = planted - sum(line.startswith(f"{exercise.identity}, ") for line in wrong)
-        names = "; ".join(mistake.name for mistake in exercise.mistakes)
-        lines.append(f"| {exercise.identity} | {exercise.title} | {names} | {caught} of {planted} |")
-        totals = [a + b for a, b in zip(totals, (1, planted, caught), strict=True)]
+        listed = ("; ".join(each.name for each in group) for group in (exercise.styles, exercise.mistakes))
+        lines.append(f"| {exercise.identity} | {exercise.title} | {' | '.join(listed)} | {caught} of {planted} |")
+        totals = [a + b for a, b in zip(totals, (1, styles, planted, caught), strict=True)]
         problems += wrong
-    lines.append(f"| {totals[0]} exercises | | {totals[1]} | {totals[2]} of {totals[1]} |")
+    lines.append(f"| {totals[0]} exercises | | {totals[1]} | {totals[2]} | {totals[3]} of {totals[2]} |")
     return "\n".join(lines) + "\n", problems

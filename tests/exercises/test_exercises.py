@@ -1,10 +1,16 @@
-"""Exercises: stubs fail, solutions pass, planted mistakes are named, and the notebooks hold what their file says."""
+"""Exercises: stubs fail, solutions pass in any style, mistakes are named, and notebooks hold what their file says."""
 
+import ast
+import re
+import symtable
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 
 from s2dc_core import exercises
 from s2dc_core.exercises import Exercise, Points, __main__, pages, sources
@@ -14,13 +20,63 @@ ALL = [exercise for number in exercises.numbers() for exercise in exercises.load
 
 
 @pytest.mark.parametrize("exercise", ALL, ids=[exercise.identity for exercise in ALL])
-def test_stub_fails_solution_passes_and_each_planted_mistake_is_named(exercise):
+def test_stub_fails_solution_and_other_styles_pass_and_each_planted_mistake_is_named(exercise):
     assert exercises.faults(exercise) == []
 
 
-def test_every_notebook_from_01_on_has_two_to_four_exercises():
-    assert exercises.numbers() == [f"{number:02d}" for number in range(1, 13)]
-    assert all(2 <= len(exercises.load(number)) <= 4 for number in exercises.numbers())
+def test_notebook_00_has_one_exercise_every_other_one_two_to_four_and_all_have_questions_with_answers():
+    assert exercises.numbers() == [f"{number:02d}" for number in range(13)]
+    counts = {number: len(exercises.load(number)) for number in exercises.numbers()}
+    assert counts.pop("00") == 1
+    assert all(2 <= count <= 4 for count in counts.values())
+    assert all(len(exercises.explore(number)) >= 2 for number in exercises.numbers())
+
+
+def names_of(code):
+    """The names that code writes at its top level, and those that it reads from there."""
+
+    def read(table):
+        inner = set().union(*map(read, table.get_children()))
+        own = {symbol for symbol in table.get_symbols() if symbol.is_referenced()}
+        return inner | {symbol.get_name() for symbol in own if table.get_type() == "module" or symbol.is_global()}
+
+    whole = symtable.symtable(code, "cell", "exec")
+    written = {symbol.get_name() for symbol in whole.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    return written, read(whole)
+
+
+def needed(code, later):
+    """The names that must hold their values before code, if those of `later` must behind it."""
+    for statement in reversed(ast.parse(code).body):
+        written, read = names_of(ast.unparse(statement))
+        alone = isinstance(
+            statement, (ast.Assign, ast.AugAssign, ast.Expr, ast.Assert)
+        )  # a loop writes before it reads
+        later = (later - written) | (read if alone else read - written)
+    return later
+
+
+@pytest.mark.parametrize("number", exercises.numbers())
+def test_exercises_stand_in_their_order_and_leave_the_lessons_names_alone(number):
+    """A lesson that goes on below an exercise must find its variables as it left them."""
+    notebook = nbformat.read(__main__.notebook_of(number), as_version=4)
+    placed = [cell.metadata["exercise"] for cell in notebook.cells if "exercise" in cell.metadata]
+    tasks = [part["id"] for part in placed if part["part"] == "task"]
+    assert tasks == [exercise.identity for exercise in exercises.load(number)]
+    later, spoilt = set(), {}
+    for cell in reversed([cell for cell in notebook.cells if cell.cell_type == "code"]):
+        if "exercise" in cell.metadata:
+            code = re.sub(r"^(from|import) .*", "", cell.source, flags=re.M)  # what both import is the same
+            spoilt[cell.id] = names_of(code)[0] & later
+        else:
+            later = needed(cell.source, later)
+    assert not any(spoilt.values()), {name: names for name, names in spoilt.items() if names}
+
+
+def test_a_name_that_an_exercise_takes_from_the_lesson_is_noticed():
+    assert names_of("for k in range(3):\n    a = [b for b in c]")[0] == {"k", "a"}
+    assert needed("a = a + 1\nb = 2\nfor k in a:\n    print(k, b)", {"z"}) >= {"a", "z"}
+    assert not needed("b = 2\nfor k in range(b):\n    print(k)", {"b"}) & {"b", "k"}
 
 
 def test_the_table_is_kept_for_whoever_reads_the_run():
@@ -50,6 +106,10 @@ def square():
     @made.solution
     def my_square(x):
         return x * x
+
+    @made.accepted("a power")
+    def my_square(x):
+        return x**2
 
     @made.mistake("double", "doubled")
     def my_square(x):
@@ -84,6 +144,8 @@ def test_a_whole_exercise_has_no_fault():
         ("its stub is right", lambda e: e.answers.update(stub=e.answers["solution"])),
         ("its solution is not done yet", lambda e: e.answers.update(solution=e.answers["stub"])),
         ("2 planted mistakes", lambda e: e.mistakes.pop()),
+        ("no right answer in another style", lambda e: e.styles.clear()),
+        ("'a power' is right, and", lambda e: e.styles.append(e.styles[0]._replace(answer=lambda x: x + 6.001))),
         ("not 'tripled'", lambda e: e.mistakes.append(e.mistakes[0]._replace(says="tripled"))),
         ("the check says 'right", lambda e: e.mistakes.append(e.mistakes[0]._replace(answer=lambda x: x * x))),
         ("'tripled'", lambda e: e.mistakes.append(e.mistakes[0]._replace(says="tripled", answer=lambda x: {}[x]))),
@@ -117,8 +179,22 @@ def test_an_answer_gets_words_and_points(monkeypatch, capsys):
         exercises.check("99.2", lambda x: x)
 
 
-def test_points_are_shown_as_nbgrader_reads_them():
-    assert [repr(Points(value)) for value in (0, 1, 3)] == ["0", "1", "3"]
+def test_nbgrader_reads_points_as_a_number_and_a_reader_sees_a_sentence():
+    shown = [DisplayFormatter().format(points)[0] for points in (Points(0, 1), Points(2, 2))]
+    assert [float(formats["text/plain"]) for formats in shown] == [0, 2]
+    assert [formats["text/html"] for formats in shown] == [
+        "<small>0 of 1 point so far</small>",
+        "<small>2 of 2 points</small>",
+    ]
+
+
+def test_what_torch_says_of_two_dtypes_is_put_into_plain_words():
+    def mixed(x):
+        return torch.eye(2) @ torch.eye(2, dtype=torch.float64)
+
+    right, message = square().verdict(mixed)
+    assert not right and "your code ended with RuntimeError" in message and "float32 met float64" in message
+    assert "float32" not in square().verdict(lambda x: {}[x])[1]
 
 
 def test_what_is_no_exercise_is_refused():
@@ -140,7 +216,7 @@ def test_an_exercise_that_is_not_whole_is_named(monkeypatch, tmp_path):
 def lesson(monkeypatch):
     """A notebook with an old part of exercises."""
     monkeypatch.setattr(pages, "load", lambda number: [square()])
-    monkeypatch.setattr(pages, "module_of", lambda number: type("Module", (), {"EXPLORE": "- And 1.5?"}))
+    monkeypatch.setattr(pages, "explore", lambda number: [("And 1.5?", "2.25."), ("And 0?", "0.")])
     words = ["# Lesson", "## Exercise\n\nOld.", "**2** older", "## What to take away\n\n- It grows."]
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text) for text in words])
 
@@ -174,9 +250,37 @@ def test_an_exercise_stands_behind_the_cell_that_it_names(lesson, monkeypatch):
     changed = exercises.with_exercises(exercises.with_exercises(lesson, "99"), "99")
     parts = [cell["metadata"].get("exercise", {}).get("part") for cell in changed["cells"]]
     assert parts == [None, "task", "stub", "check", "start", "explore", None]
+    assert changed["cells"][4]["source"].startswith("## Exercises\n\nThe exercises stand above")
+    assert pages.HOW in changed["cells"][1]["source"]
     moved.behind = "nowhere"
     with pytest.raises(ValueError, match="notebook 99 has no cell 'nowhere'"):
         exercises.with_exercises(lesson, "99")
+
+
+@pytest.mark.parametrize("goes_on", ["## Next", "**Predict first.** How much?"])
+def test_no_exercise_stands_between_a_question_and_its_answer(lesson, monkeypatch, goes_on):
+    """A cell that reads a figure and goes on with the next section is cut in two, once."""
+    moved = square()
+    moved.behind = lesson["cells"][0]["id"]
+    lesson["cells"][0]["source"] = f"Read it so.\n\nAnd so.\n\n{goes_on}\n\nMore."
+    monkeypatch.setattr(pages, "load", lambda number: [moved])
+    changed = nbformat.from_dict(exercises.with_exercises(lesson, "99"))
+    assert [changed["cells"][place]["source"] for place in (0, 4)] == ["Read it so.\n\nAnd so.", f"{goes_on}\n\nMore."]
+    assert changed["cells"][4]["id"] == f"{moved.behind}-on"
+    assert exercises.with_exercises(changed, "99") == changed
+    nbformat.validate(changed)
+
+
+def test_answers_to_questions_are_folded_away(lesson):
+    text = exercises.with_exercises(lesson, "99")["cells"][-2]["source"]
+    assert text.startswith("**To explore**\n\n1. And 1.5?\n\n<details><summary>Answer</summary>\n\n2.25.\n\n</details>")
+    assert "2. And 0?" in text and text in exercises.solutions_page(["99"])
+
+
+def test_a_question_without_an_answer_is_refused(monkeypatch):
+    monkeypatch.setattr(sources, "module_of", lambda number: type("Module", (), {"EXPLORE": [("Why?", " ")]}))
+    with pytest.raises(ValueError, match=r"99: no answer to 'Why\?'"):
+        exercises.explore("99")
 
 
 def test_a_teachers_copy_holds_the_solutions(lesson, monkeypatch):
@@ -231,3 +335,34 @@ def test_an_answer_of_two_parts_is_one_or_is_told():
 def test_what_is_no_number_is_told(found, says):
     with pytest.raises(AssertionError, match=says):
         exercises.as_number(found, "a Dice")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {3, 1},
+        (torch.tensor(1), torch.tensor(3.0)),
+        [np.float32(1), 3],
+        np.array([3, 1])[::-1],
+        pd.Series([1, 3], index=["a", "b"]),
+    ],
+    ids=["set", "tensors", "list", "turned", "pandas"],
+)
+def test_a_tensor_may_come_in_any_dress(given):
+    assert exercises.as_tensor(given, (2,), "a vector").tolist() == [1, 3]
+
+
+def test_none_in_a_list_is_nan_where_there_may_be_one():
+    assert exercises.as_tensor([1, None], (2,), "a vector", nan=True).isnan().tolist() == [False, True]
+    with pytest.raises(AssertionError, match="yours holds None"):
+        exercises.as_tensor([1, None], (2,), "a vector")
+
+
+def test_an_error_of_torch_is_explained_where_its_cause_is_known():
+    with (
+        pytest.raises(AssertionError, match="lies across .*must match the size"),
+        exercises.explained("match", "lies across"),
+    ):
+        torch.ones(2, 3) + torch.ones(3, 2)
+    with pytest.raises(RuntimeError, match="must match the size"), exercises.explained("dtype", "lies across"):
+        torch.ones(2, 3) + torch.ones(3, 2)
