@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -32,6 +33,7 @@ making = Exercise(
     mine = torch.as_tensor(my_heatmap(token_map.features, voxel, token_map.patch))
     print(f"off the core's map by at most {float((mine - similarity_heatmap(token_map, voxel)).abs().max()):.1e}")
     """,
+    behind="heat-20",
 )
 
 
@@ -58,6 +60,34 @@ def anchored(features, cell, lengths=True):
 def cells(voxel, patch):
     """The token that holds a voxel."""
     return [v // p for v, p in zip(voxel, patch, strict=True)]
+
+
+@making.accepted("numpy, einsum")
+def my_heatmap(features, voxel, patch):
+    tokens = features.numpy()
+    anchor = tokens[tuple(np.array(voxel) // np.array(patch))]
+    return np.einsum("xyzc,c->xyz", tokens, anchor) / (np.linalg.norm(tokens, axis=-1) * np.linalg.norm(anchor))
+
+
+@making.accepted("cosine_similarity in float32")
+def my_heatmap(features, voxel, patch):
+    x, y, z = (int(v / p) for v, p in zip(voxel, patch, strict=True))
+    return F.cosine_similarity(features.float(), features[x, y, z].float().view(1, 1, 1, -1), dim=-1)
+
+
+@making.mistake("anchor not brought to length 1", "the anchor's")
+def my_heatmap(features, voxel, patch):
+    return F.normalize(features, dim=-1) @ features[tuple(cells(voxel, patch))]
+
+
+@making.mistake("the anchor alone of length 1", "the tokens'")
+def my_heatmap(features, voxel, patch):
+    return features @ F.normalize(features[tuple(cells(voxel, patch))], dim=-1)
+
+
+@making.mistake("0 to 1", "(1 + cos) / 2")
+def my_heatmap(features, voxel, patch):
+    return (1 + anchored(features, cells(voxel, patch))) / 2
 
 
 @making.mistake("lengths left in", "not cosines")
@@ -113,6 +143,11 @@ def check_making(answer):
 
         lengths = "these are products, not cosines: a long feature is bright whatever it points to"
         assert not same(anchored(features, cell, lengths=False)), lengths
+        length, all_lengths = features[tuple(cell)].norm(), features.norm(dim=-1)
+        halves = "one of the two lengths is still in it, the {}: bring both to length 1"
+        assert not same(right * length), halves.format("anchor's")
+        assert not same(right * all_lengths), halves.format("tokens'")
+        assert not same((1 + right) / 2), "this is (1 + cos) / 2, from 0 to 1: the cosine itself, from -1 to 1"
         unit = F.normalize(features, dim=0)
         wrong = "brought to length 1 along the wrong axis: the channels are the last one"
         assert not same(unit @ unit[tuple(cell)]), wrong
@@ -148,6 +183,7 @@ reading = Exercise(
         told = {name: f"{float(my_hits(m, inside, body)):.0%}" for name, m in maps.items()} if inside.any() else {}
         print(title, told or "has no labelled token in the body")
     """,
+    behind="heat-24",
 )
 
 
@@ -167,6 +203,25 @@ def my_hits(similarity, inside, body):
 def best(similarity, inside, k=None, largest=True):
     """Share of the k most similar tokens that lie in the organ, from flat tensors."""
     return float(inside[similarity.topk(k or int(inside.sum()), largest=largest).indices].double().mean())
+
+
+@reading.accepted("air at minus infinity, sorted by numpy")
+def my_hits(similarity, inside, body):
+    values = np.where(body, similarity, -np.inf).ravel()
+    count = int(inside.sum())
+    return inside.numpy().ravel()[np.argsort(values)[::-1][:count]].mean()
+
+
+@reading.accepted("a threshold at the k-th value")
+def my_hits(similarity, inside, body):
+    count = int((inside & body).sum())
+    least = sorted(similarity[body].tolist())[-count]
+    return int(((similarity >= least) & inside & body).sum()) / count
+
+
+@reading.mistake("air set to 0", "0 is above")
+def my_hits(similarity, inside, body):
+    return best((similarity * body).flatten(), inside.flatten())
 
 
 @reading.mistake("air counted", "tokens in air")
@@ -234,6 +289,9 @@ def check_reading(answer):
         assert same(right), f"it is {right:.4f}, yours is {found:.4f}"
         again = as_number(answer(similarity**3, inside.clone(), body.clone()), "a share")
         assert math.isclose(again, right, abs_tol=1e-6), "another scale with the same order must give the same hits"
+        low = as_number(answer(similarity - 0.9, inside.clone(), body.clone()), "a share")
+        zero = "where all cosines are negative yours is {:.4f}, not {:.4f}: 0 is above them all, so air set to 0 wins"
+        assert math.isclose(low, right, abs_tol=1e-6), zero.format(low, right)
 
 
 prototype = Exercise(
@@ -282,6 +340,19 @@ def asked(features, inside, directions=True, own=False, scaled=True):
         return F.cosine_similarity(unit, others, dim=-1)
     count = int(inside.sum()) - (0 if own else inside[..., None].double())
     return (unit * others / count).sum(-1)
+
+
+@prototype.accepted("numpy, token by token, with means")
+def my_prototype(features, inside):
+    tokens, organ = features.numpy(), inside.numpy()
+    unit = tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)
+    found = np.empty(organ.shape)
+    for cell in np.ndindex(organ.shape):
+        others = organ.copy()
+        others[cell] = False
+        mean = unit[others].mean(axis=0)
+        found[cell] = unit[cell] @ mean / np.linalg.norm(mean)
+    return found
 
 
 @prototype.mistake("itself in the mean", "left out of its own")
@@ -337,8 +408,28 @@ def check_prototype(answer):
     return f"With itself in the mean, eight tokens of noise would look {gain:+.2f} more alike."
 
 
-EXPLORE = """
-- Set `image = "phantom_pet"`, or a scan of your own with its `modality`. Which organ stands out most, and for which
-  encoder?
-- The prototype uses labels. Why is a comparison with it no fair test of an encoder that was trained without any?
-"""
+EXPLORE = [
+    (
+        """
+        Set `image = "phantom_pet"`, or a scan of your own with its `modality`. Which organ stands out most (*inside -
+        others*), and for which encoder?
+        """,
+        """
+        In PET of body 1000, with anchors at the deepest voxels: the stomach, by $\\mathcal{L}_g$ (0.59); S2DC has 0.42
+        there and its own best is the gallbladder (0.45). The vena cava stands out for none of the three (0.03 to
+        0.06). Mind the measure: *inside - others* rewards an encoder that spreads all tokens, and by the silhouette
+        (notebook 06) $\\mathcal{L}_g$ is the last of the three in PET.
+        """,
+    ),
+    (
+        """
+        The prototype uses labels. Why is a comparison with it no fair test of an encoder that was trained without any?
+        """,
+        """
+        It tells the answer beforehand: which tokens belong to the organ. A map from one token has to find that out by
+        itself. It is fair to ask two *encoders* with the same prototype; it is not fair to hold a prototype's map of
+        one against an anchor's map of the other. And on the labelled body itself it is a fit: ask on another body
+        ([notebook 12](12_another_patient.ipynb)).
+        """,
+    ),
+]

@@ -3,8 +3,11 @@
 import math
 from itertools import combinations
 
+import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy.spatial.distance import cdist
 from sklearn.metrics import silhouette_samples, silhouette_score
 
 from s2dc_core.exercises import Exercise, as_number, as_tensor
@@ -24,7 +27,8 @@ def bodies(seed=0):
 def distances(features, how="cosine"):
     """Of all pairs of tokens, [T, T]."""
     unit = F.normalize(features, dim=1)
-    return {"cosine": 1 - unit @ unit.T, "euclidean": torch.cdist(features, features)}[how]
+    kinds = {"cosine": 1 - unit @ unit.T, "euclidean": torch.cdist(features, features)}
+    return (kinds | {"chord": torch.cdist(unit, unit), "similarity": unit @ unit.T})[how]
 
 
 def silhouettes(apart, organ, own=None, other=torch.Tensor.mean, nearest=min, among=None, over=max):
@@ -36,6 +40,23 @@ def silhouettes(apart, organ, own=None, other=torch.Tensor.mean, nearest=min, am
         b = nearest([other(row[theirs]) for each, theirs in members.items() if among == "all" or each != label])
         found.append((b - a) / over(a, b))
     return torch.stack(found)
+
+
+def pooled(apart, organ):
+    """Silhouettes whose b is the mean over all tokens of other organs, whichever organ they belong to."""
+    same = organ[:, None] == organ
+    a = (apart * same).sum(1) / (same.sum(1) - 1)
+    b = (apart * ~same).sum(1) / (~same).sum(1)
+    return (b - a) / torch.maximum(a, b)
+
+
+def to_centroids(features, organ):
+    """Silhouettes from the cosine distance to the mean of each organ's unit vectors."""
+    unit, labels = F.normalize(features, dim=1), organ.unique()
+    means = torch.stack([unit[organ == label].mean(0) for label in labels])
+    apart, own = 1 - unit @ F.normalize(means, dim=1).T, organ[:, None] == labels
+    a, b = apart[own], apart.masked_fill(own, torch.inf).amin(1)
+    return (b - a) / torch.maximum(a, b)
 
 
 token = Exercise(
@@ -52,10 +73,11 @@ token = Exercise(
     ],
     imports="import torch\nimport torch.nn.functional as F",
     use="""
-    mine = torch.as_tensor(my_silhouettes(seen["s2dc"].features.double(), organ))
-    lowest = {n: float(mine[organ == n].min()) for n in kept}
-    print("the worst token of each organ:", {names[n]: round(v, 2) for n, v in lowest.items()})
+    mine = torch.as_tensor(my_silhouettes(everything, torch.tensor([1, 1, 1, 1, 2, 2, 2])))
+    print("the seven tokens of the figure:", [round(float(value), 2) for value in mine])
+    print("off scikit-learn by at most", f"{float(np.abs(mine.numpy() - samples).max()):.1e}")
     """,
+    behind="c08",
 )
 
 
@@ -76,6 +98,47 @@ def my_silhouettes(features, organ):
     a = sums[own] / (counts - 1).expand_as(sums)[own]
     b = (sums / counts).masked_fill(own, torch.inf).amin(1)
     return (b - a) / torch.maximum(a, b)
+
+
+@token.accepted("scipy, token by token")
+def my_silhouettes(features, organ):
+    apart, labels, found = cdist(features, features, "cosine"), organ.numpy(), []
+    for row, label in zip(apart, labels, strict=True):
+        a = row[labels == label].sum() / ((labels == label).sum() - 1)
+        b = min(row[labels == other].mean() for other in set(labels) - {label})
+        found.append((b - a) / max(a, b))
+    return found
+
+
+@token.accepted("pandas, in float32")
+def my_silhouettes(features, organ):
+    unit = F.normalize(features.float(), dim=1)
+    table = pd.DataFrame((1 - unit @ unit.T).numpy()).groupby(organ.numpy()).sum().T
+    sizes, rows = pd.Series(organ.numpy()).value_counts(), range(len(organ))
+    a = pd.Series([table.loc[k, label] / (sizes[label] - 1) for k, label in zip(rows, organ.tolist(), strict=True)])
+    others = table / sizes
+    b = pd.Series([others.loc[k].drop(label).min() for k, label in zip(rows, organ.tolist(), strict=True)])
+    return (b - a) / pd.concat([a, b], axis=1).max(axis=1)
+
+
+@token.mistake("distance to the centroid", "the centroid")
+def my_silhouettes(features, organ):
+    return to_centroids(features, organ)
+
+
+@token.mistake("mean over all other tokens", "all tokens of other organs")
+def my_silhouettes(features, organ):
+    return pooled(distances(features), organ)
+
+
+@token.mistake("Euclidean distance of unit vectors", "the straight distance")
+def my_silhouettes(features, organ):
+    return silhouettes(distances(features, "chord"), organ)
+
+
+@token.mistake("cosines for distances", "cosines, not distances")
+def my_silhouettes(features, organ):
+    return silhouettes(distances(features, "similarity"), organ)
 
 
 @token.mistake("itself counted", "the token itself")
@@ -136,6 +199,13 @@ def check_token(answer):
         assert not exchanged(own=lambda n: n), itself
         straight = "this is the Euclidean distance, in which long vectors are far from everything: 1 - cos"
         assert not exchanged(apart=distances(features, "euclidean")), straight
+        chord = "the straight distance of unit vectors, the root of 2 (1 - cos): take 1 - cos itself"
+        assert not exchanged(apart=distances(features, "chord")), chord
+        alike = "these are cosines, not distances: 1 - cos, so that near tokens are at 0"
+        assert not exchanged(apart=distances(features, "similarity")), alike
+        assert not same(to_centroids(features, organ)), "the distance to the centroid: the mean distance to its tokens"
+        every = "b is the mean over all tokens of other organs: one mean for each organ, then the smallest"
+        assert not same(pooled(apart, organ)), every
         one = "b is the distance to the nearest token, not the mean to the nearest organ's"
         assert not exchanged(other=torch.Tensor.min), one
         mean = "b is the mean over all other organs: only the nearest one counts"
@@ -163,6 +233,7 @@ whose = Exercise(
     print(f"over organs {float(my_mean(samples, organ)):+.3f}, over tokens {float(samples.mean()):+.3f};", end=" ")
     print(f"{names[biggest]} holds {kept[biggest] / len(organ):.0%} of the tokens")
     """,
+    behind="c25",
 )
 
 
@@ -181,6 +252,23 @@ def my_mean(samples, organ):
 def per_organ(samples, organ):
     """The mean of each organ."""
     return torch.stack([samples[organ == label].mean() for label in organ.unique()])
+
+
+@whose.accepted("pandas")
+def my_mean(samples, organ):
+    return pd.Series(samples.numpy()).groupby(organ.numpy()).mean().mean()
+
+
+@whose.accepted("counts by numpy")
+def my_mean(samples, organ):
+    sums = np.bincount(organ.numpy(), weights=samples.numpy())
+    counts = np.bincount(organ.numpy())
+    return np.mean(sums[counts > 0] / counts[counts > 0])
+
+
+@whose.mistake("the elements of a tensor as a set", "a set of a tensor's elements")
+def my_mean(samples, organ):
+    return sum(samples[organ == label].mean() for label in set(organ)) / len(set(organ))
 
 
 @whose.mistake("mean over tokens", "mean over tokens")
@@ -229,7 +317,11 @@ def check_whose(answer):
         def same(other, found=found):
             return math.isclose(found, float(other), abs_tol=1e-5)
 
-        assert not same(samples.mean()), "this is the mean over tokens: the largest organ decides it"
+        tokens = "this is the mean over tokens: the largest organ decides it"
+        every = (
+            "a set of a tensor's elements holds every token by itself, as numbers they would be equal: organ.unique()"
+        )
+        assert not same(samples.mean()), f"{tokens} ({every})"
         labels = "divided by the largest label; labels may have gaps, so count the organs that are there"
         assert not same(means.sum() / organ.max()), labels
         assert not same(means.sum()), "this is a sum over organs, not their mean"
@@ -244,7 +336,7 @@ merging = Exercise(
     "Which two organs merge?",
     "medium",
     task="""
-    Find the two organs that an encoder tells apart least. The distance $d_{AB}$ between two organs (section 7) does not
+    Find the two organs that an encoder tells apart least. The distance $d_{AB}$ between two organs does not
     say it alone: two compact organs may lie close and yet apart, two wide ones far and yet in each other. So take the
     pair with the smallest $2 d_{AB} / (d_{AA} + d_{BB})$, where $d$ is the mean cosine distance of a token of the one
     and *another* token of the other. At 1 they are one cluster. Do not use `organ_distances`.
@@ -260,6 +352,7 @@ merging = Exercise(
         pair = my_merging_pair(found.features[coloured], organ[coloured])
         print(f"{plain[arm]}: " + " and ".join(names[int(n)] for n in pair))
     """,
+    behind="c38",
 )
 
 
@@ -308,23 +401,81 @@ def seven(seed):
     return (lengths * features)[mixed], labels[which][mixed]
 
 
-def pair_of(apart, organ, own=1, between=torch.Tensor.mean, relative=True, pick=min, twins=False):
-    """The pair of labels of the smallest ratio, with one of its parts exchanged."""
+def uneven(seed):
+    """Features [T, C] of several lengths, the organ [T] of each token: six organs of very different widths."""
+    draw = torch.Generator().manual_seed(seed)
+    widths = 0.15 + 1.2 * torch.rand(6, generator=draw, dtype=torch.float64)
+    which = torch.arange(6).repeat_interleave(torch.randint(4, 15, (6,), generator=draw))
+    centres = F.pad(F.normalize(torch.randn(6, 6, generator=draw, dtype=torch.float64), dim=1), (0, 26))
+    noise = F.normalize(torch.randn(len(which), 32, generator=draw, dtype=torch.float64), dim=1)
+    features = F.normalize(centres[which] + widths[which, None] * noise, dim=1)
+    return features * (0.6 + torch.rand(len(which), 1, generator=draw)), which + 2
+
+
+SCORES = {
+    "right": lambda d, a, b: 2 * d / (a + b),
+    "distance": lambda d, a, b: d,
+    "geometric": lambda d, a, b: d / (a * b) ** 0.5,
+    "larger": lambda d, a, b: d / max(a, b),
+    "smaller": lambda d, a, b: d / min(a, b),
+    "difference": lambda d, a, b: d - (a + b) / 2,
+}
+"""What may be asked of a pair, of its distance and of the distances within."""
+
+
+def pair_of(apart, organ, own=1, between=torch.Tensor.mean, score="right", pick=min, twins=False):
+    """The pair of labels of the smallest score, with one of its parts exchanged."""
     labels = organ.unique().tolist()
     blocks = {(a, b): apart[organ == a][:, organ == b] for a in labels for b in labels}
     within = {a: blocks[a, a].sum() / (len(blocks[a, a]) * (len(blocks[a, a]) - own)) for a in labels}
 
-    def ratio(pair):
+    def of(pair):
         a, b = pair
-        d = within[a] if a == b else between(blocks[pair])
-        return 2 * d / (within[a] + within[b]) if relative else d
+        return SCORES[score](within[a] if a == b else between(blocks[pair]), within[a], within[b])
 
-    return pick([*combinations(labels, 2), *(zip(labels, labels, strict=True) if twins else ())], key=ratio)
+    return pick([*combinations(labels, 2), *(zip(labels, labels, strict=True) if twins else ())], key=of)
+
+
+@merging.accepted("a set, in numpy")
+def my_merging_pair(features, organ):
+    apart, labels = cdist(features, features, "cosine"), organ.numpy()
+    kinds = np.unique(labels)
+    d = np.array([[apart[labels == a][:, labels == b].sum() for b in kinds] for a in kinds])
+    sizes = np.array([(labels == a).sum() for a in kinds])
+    d /= np.outer(sizes, sizes) - np.diag(sizes)
+    ratio = 2 * d / np.add.outer(d.diagonal(), d.diagonal()) + np.diag(np.full(len(kinds), np.inf))
+    return {int(kinds[k]) for k in np.unravel_index(ratio.argmin(), ratio.shape)}
+
+
+@merging.accepted("two tensors of one label")
+def my_merging_pair(features, organ):
+    first, second = pair_of(distances(features.float()), organ)
+    return torch.tensor(second), torch.tensor(first)
+
+
+@merging.mistake("geometric mean below", "the root of d_AA d_BB")
+def my_merging_pair(features, organ):
+    return pair_of(distances(features), organ, score="geometric")
+
+
+@merging.mistake("the larger width below", "the larger of")
+def my_merging_pair(features, organ):
+    return pair_of(distances(features), organ, score="larger")
+
+
+@merging.mistake("the smaller width below", "the smaller of")
+def my_merging_pair(features, organ):
+    return pair_of(distances(features), organ, score="smaller")
+
+
+@merging.mistake("difference for ratio", "a difference")
+def my_merging_pair(features, organ):
+    return pair_of(distances(features), organ, score="difference")
 
 
 @merging.mistake("distance between alone", "whatever their width")
 def my_merging_pair(features, organ):
-    return pair_of(distances(features), organ, relative=False)
+    return pair_of(distances(features), organ, score="distance")
 
 
 @merging.mistake("itself counted", "the token itself")
@@ -360,28 +511,36 @@ def my_merging_pair(features, organ):
 
 @merging.check
 def check_merging(answer):
-    for seed in (0, 1, 2):
-        features, organ = seven(seed)
+    for features, organ in (*map(seven, (0, 1, 2)), *map(uneven, (57, 51))):
         given = as_tensor(answer(features.clone(), organ.clone()), (2,), "a pair of labels")
         found, apart = sorted(given.tolist()), distances(features)
+        right = sorted(pair_of(apart, organ))
 
-        def same(apart=apart, found=found, organ=organ, **parts):
-            return found == sorted(pair_of(apart, organ, **parts))
+        def same(apart=apart, found=found, organ=organ, right=right, **parts):
+            return found == sorted(pair_of(apart, organ, **parts)) and found != right
 
         assert found[0] != found[1], "an organ merges with itself, of course: two different organs are wanted"
-        right = sorted(pair_of(apart, organ))
         places = [organ.unique().tolist().index(label) for label in right]
         assert found != places or found == right, "these are places in the list of labels: give the labels themselves"
         wide = "these are the nearest two on average, whatever their width: divide by the mean of d_AA and d_BB"
-        assert not same(relative=False), wide
+        assert not same(score="distance"), wide
+        below = "divided by {}: with two widths that differ much that is not the mean of d_AA and d_BB"
+        assert not same(score="larger"), below.format("the larger of d_AA and d_BB")
+        rooted = same(score="geometric") or same(score="smaller")
+        assert not rooted, below.format("the root of d_AA d_BB, or by the smaller of the two")
+        less = (
+            "a difference d_AB - (d_AA + d_BB) / 2: it is small for compact organs, however far apart; take the ratio"
+        )
+        assert not same(score="difference"), less
         assert not same(own=0), "the token itself is counted in d_AA, at distance 0, and a small organ looks compact"
         assert not same(between=torch.Tensor.min), "one stray token decides it: the mean of all pairs, not the nearest"
         assert not same(pick=max), "these two are told apart best: the smallest ratio is wanted"
         long = "features of any length come in: bring them to length 1 before the product is a cosine"
         assert not same(apart=1 - features @ features.T), long
-        assert found == right, (
-            f"of seven organs {right[0]} and {right[1]} merge; yours are {found[0]:g} and {found[1]:g}"
+        several = (
+            f"of {len(organ.unique())} organs {right[0]} and {right[1]} merge; yours are {found[0]:g} and {found[1]:g}"
         )
+        assert found == right, several
 
 
 far = Exercise(
@@ -389,7 +548,7 @@ far = Exercise(
     "hard",
     task="""
     Neighbours next door agree cheaply. Write the share of tokens whose *most similar* token, among those at least
-    `away` mm off, is of the same organ. How much of the agreement of section 8 is left at 40 mm?
+    `away` mm off, is of the same organ. How much of the agreement of the nearest neighbours is left at 40 mm?
     """,
     hints=[
         "`torch.cdist(points, points)` has the distances in mm; pairs that are too near get a similarity of -inf.",
@@ -432,6 +591,23 @@ def parts_of(features, points, away):
     return unit @ unit.T, mm, mm < away
 
 
+@far.accepted("numpy, token by token")
+def my_agreement(features, organ, points, away):
+    unit = features.numpy() / np.linalg.norm(features.numpy(), axis=1, keepdims=True)
+    labels, agreed = organ.numpy(), 0
+    for k, place in enumerate(points.numpy()):
+        distant = np.flatnonzero(np.linalg.norm(points.numpy() - place, axis=1) >= away)
+        agreed += labels[distant[np.argmax(unit[distant] @ unit[k])]] == labels[k]
+    return agreed / len(labels)
+
+
+@far.mistake("near ones at 0", "0 is above")
+def my_agreement(features, organ, points, away):
+    cosines, _, near = parts_of(features, points, away)
+    best = (cosines * ~near).argmax(1)
+    return (organ[best] == organ).double().mean()
+
+
 @far.mistake("itself the most similar", "itself")
 def my_agreement(features, organ, points, away):
     return share_of(parts_of(features, points, away)[0], organ, torch.zeros(len(organ), len(organ), dtype=torch.bool))
@@ -469,8 +645,9 @@ def my_agreement(features, organ, points, away):
 
 @far.check
 def check_far(answer):
-    for seed, away in ((2, 22.0), (3, 20.0)):
+    for seed, away, spread in ((2, 22.0, 0), (3, 20.0, 0), (3, 30.0, 1)):
         features, organ = bodies(seed)
+        features = features - spread * features.mean(0)  # of spread tokens many have cosines below 0 alone
         points = 30 * torch.rand(len(organ), 3, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
         points[:, 0] += 8 * organ
         cosines, mm, near = parts_of(features, points, away)
@@ -480,6 +657,10 @@ def check_far(answer):
             return math.isclose(found, float(other), abs_tol=1e-6)
 
         own = torch.eye(len(organ), dtype=torch.bool)
+        right = share_of(cosines, organ, near)
+        zeroed = (organ[cosines.masked_fill(near, 0).argmax(1)] == organ).double().mean()
+        above = "near ones are set to 0, and 0 is above a negative cosine: where all others are unlike, it wins; -inf"
+        assert not same(zeroed) or same(right), above
         others = "the near ones are kept and the far ones left out"
         assert not same(share_of(cosines, organ, ~near | own)), others
         assert not same(1), "all agree: each token is most similar to itself, so it has to be left out"
@@ -492,12 +673,29 @@ def check_far(answer):
         agreed = (organ[best] == organ) & distant
         later = "a token whose most similar one is too near has a next best: take the near ones out before you choose"
         assert not same(agreed.double().mean()) and not same(agreed.sum() / distant.sum()), later
-        right = share_of(cosines, organ, near)
         assert same(right), f"it is {right:.4f}, yours is {found:.4f}"
 
 
-EXPLORE = """
-- Give the left and the right one of a pair of organs one label. Does the silhouette of S2DC rise or fall, and which of
-  the two numbers would you publish?
-- Set `minimum = 1`: which organs come in, and what do they do to the mean?
-"""
+EXPLORE = [
+    (
+        """
+        Give the left and the right one of a pair of organs one label. Does the silhouette of S2DC rise or fall, and
+        which of the two numbers would you publish?
+        """,
+        """
+        It rises a little: on body 1000 from 0.090 to 0.103 in CT, 0.023 to 0.034 in PET and 0.084 to 0.094 in MR, The
+        kidneys themselves hardly change (CT -0.03 and -0.03, PET -0.03 and -0.01, MR 0.01 and -0.01, mean of the two
+        and joined): two low numbers became one. Either may be published, if the labels are named and were chosen
+        before the result was known.
+        """,
+    ),
+    (
+        "Set `minimum = 1`: which organs come in, and what do they do to the mean?",
+        """
+        On body 1000 in CT the two adrenal glands, with two tokens each. Two tokens side by side are alike, so they
+        score 0.36 and 0.75 and lift the mean from 0.090 to 0.112. And they are near everything: with them as the
+        nearest other organ the oesophagus falls from 0.27 to 0.00. A mean over organs is only as good as its smallest
+        organ.
+        """,
+    ),
+]
