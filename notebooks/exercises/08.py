@@ -1,7 +1,13 @@
 """Exercises of notebook 08: what a shift costs, Dice with organs that are not there, and choosing a step fairly."""
 
+import itertools
 import math
+import statistics
+import tracemalloc
+from functools import lru_cache
 
+import numpy as np
+import pandas as pd
 import torch
 
 from s2dc_core.downstream.scores import class_scores
@@ -19,9 +25,10 @@ shifted = Exercise(
         "If they miss each other along one axis, nothing overlaps: no side is shorter than 0.",
     ],
     use="""
-    for name, sides in {"a liver, about": (40, 45, 30), "an adrenal gland, about": (4, 3, 7)}.items():
-        print(f"{name} {sides} voxels, one voxel off along each axis: Dice {my_shifted_dice(sides, (1, 1, 1)):.2f}")
+    for name, box in {"a liver, about": (40, 45, 30), "an adrenal gland, about": (4, 3, 7)}.items():
+        print(f"{name} {box} voxels, one voxel off along each axis: Dice {my_shifted_dice(box, (1, 1, 1)):.2f}")
     """,
+    behind="s05",
 )
 
 
@@ -43,6 +50,36 @@ def my_shifted_dice(sides, shift):
 def boxes(sides, shift, kept=lambda side, moved: max(side - abs(moved), 0)):
     """Sides of the overlap and of the box."""
     return [kept(side, moved) for side, moved in zip(sides, shift, strict=True)], list(sides)
+
+
+@shifted.accepted("the ends of both boxes, with max and min")
+def my_shifted_dice(sides, shift):
+    overlap = [max(min(n, n + s) - max(0, s), 0) for n, s in zip(sides, shift, strict=True)]
+    return 2 * math.prod(overlap) / (math.prod(sides) + math.prod(sides))
+
+
+@shifted.accepted("three numbers in numpy")
+def my_shifted_dice(sides, shift):
+    return np.prod(np.clip(1 - np.abs(shift) / np.array(sides), 0, None))
+
+
+@shifted.mistake("two masks in torch", "makes masks")
+def my_shifted_dice(sides, shift):
+    truth, found = torch.zeros(2, *(3 * n for n in sides), dtype=torch.bool)
+    truth[tuple(slice(n, 2 * n) for n in sides)] = True
+    start = [min(max(n + s, 0), 2 * n) for n, s in zip(sides, shift, strict=True)]
+    found[tuple(slice(a, a + n) for a, n in zip(start, sides, strict=True))] = True
+    return 2 * (truth & found).sum() / (truth.sum() + found.sum())
+
+
+@shifted.mistake("two sets of voxels", "makes masks")
+def my_shifted_dice(sides, shift):
+    def voxels(moves):
+        spans = (range(m, m + n) for n, m in zip(sides, moves, strict=True))
+        return set(itertools.product(*spans))
+
+    truth, found = voxels((0, 0, 0)), voxels(shift)
+    return 2 * len(truth & found) / (len(truth) + len(found))
 
 
 @shifted.mistake("sign of the shift", "to the other side")
@@ -97,6 +134,18 @@ def check_shifted(answer):
     apart = "boxes that miss each other along one axis overlap nowhere: a side cannot be negative"
     assert found(sides, (7, 5, 1)) == 0, apart
     assert math.isclose(found(sides, (0, 0, 0)), 1), "no shift, no loss: 1"
+    masks = "right, but it makes masks: the sides and the shift alone say it"
+    tracemalloc.start()
+    found((60, 50, 40), shift)
+    _, most = tracemalloc.get_traced_memory()  # of Python and numpy
+    tracemalloc.stop()
+    assert most < 100_000, masks
+    long, value = (10**6, 10**6, 10**6), 0.0
+    try:
+        value = found(long, shift)
+    except (RuntimeError, MemoryError) as error:  # a box that no memory holds, in torch
+        raise AssertionError(masks) from error
+    assert math.isclose(value, dice(long, shift), rel_tol=1e-5), masks
 
 
 absent = Exercise(
@@ -113,12 +162,10 @@ absent = Exercise(
     ],
     imports="import torch",
     use="""
-    example = lesson.scored[0]
-    found = my_dice(predicted[example.name, "s2dc"], lesson.task.masks(example))
-    theirs = lesson.task.score(predicted[example.name, "s2dc"], example)
-    print({name: f"{float(mine):.3f}" for name, mine in zip(lesson.task.scored, found, strict=True)})
-    print(f"mean {float(found[~found.isnan()].mean()):.4f}, the core's {theirs['Dice']:.4f}")
+    for name, mine in zip(scores.dice, torch.as_tensor(my_dice(prediction, truth)).tolist(), strict=True):
+        print(f"{name}: yours {mine:.2f}, the core's {scores.dice[name]:.2f}")
     """,
+    behind="s07",
 )
 
 
@@ -143,6 +190,24 @@ def sizes(prediction, truth):
 def filled(values, there, value=torch.nan):
     """The values where the truth has the class."""
     return torch.where(there > 0, values, value)
+
+
+@absent.accepted("a list with None, class by class")
+def my_dice(prediction, truth):
+    found = []
+    for said, there in zip(prediction, truth, strict=True):
+        size = int(said.sum() + there.sum())
+        found.append(2 * int((said & there).sum()) / size if there.any() else None)
+    return found
+
+
+@absent.accepted("numpy, 0 / 0 where the class is absent")
+def my_dice(prediction, truth):
+    said, there = prediction.numpy(), truth.numpy()
+    axes = (1, 2, 3)
+    with np.errstate(invalid="ignore"):
+        exists = there.any(axes) / there.any(axes).astype(float)
+    return exists * 2 * (said & there).sum(axes) / np.maximum(said.sum(axes) + there.sum(axes), 1)
 
 
 @absent.mistake("0 for an absent class", "counts 0")
@@ -231,10 +296,10 @@ def check_absent(answer):
 
 
 def run(seed=0):
-    """Dice of eight cases at five steps, {step: {case: Dice}}, and which cases choose and which are scored."""
+    """Dice of eight cases at sixteen steps, {step: {case: Dice}}, and which cases choose and which are scored."""
     draw = torch.Generator().manual_seed(seed)
     scores = {}
-    for step, row in enumerate(torch.rand(5, 8, generator=draw, dtype=torch.float64).tolist(), start=1):
+    for step, row in enumerate(torch.rand(16, 8, generator=draw, dtype=torch.float64).tolist(), start=1):
         scores[100 * step] = {f"case {n}": row[n] for n in torch.randperm(8, generator=draw).tolist()}
     names = [f"case {n}" for n in range(8)]
     return scores, names[:3], names[3:]
@@ -245,9 +310,9 @@ def mean_at(scores, step, names):
     return sum(scores[step][name] for name in names) / len(names)
 
 
-def best_at(scores, names):
-    """The step at which their mean is highest."""
-    return max(scores, key=lambda step: mean_at(scores, step, names))
+def best_at(scores, names, of=statistics.fmean):
+    """The step at which their mean, or another number of them, is highest."""
+    return max(scores, key=lambda step: of([scores[step][name] for name in names]))
 
 
 fair = Exercise(
@@ -278,6 +343,35 @@ def my_choice(scores, selection, scored):
     return step, mean(step, scored)
 
 
+@fair.accepted("pandas")
+def my_choice(scores, selection, scored):
+    table = pd.DataFrame(scores)
+    step = table.loc[selection].mean().idxmax()
+    return step, table.loc[scored, step].mean()
+
+
+@fair.accepted("a loop over the steps, numpy means")
+def my_choice(scores, selection, scored):
+    best, chosen = -1, None
+    for step, cases in scores.items():
+        mean = np.mean([cases[name] for name in selection])
+        if mean > best:
+            best, chosen = mean, step
+    return [chosen, np.float32(np.mean([scores[chosen][name] for name in scored]))]
+
+
+@fair.mistake("median of the selection", "the median")
+def my_choice(scores, selection, scored):
+    step = best_at(scores, selection, statistics.median)
+    return step, mean_at(scores, step, scored)
+
+
+@fair.mistake("the worst case of the selection", "worst case")
+def my_choice(scores, selection, scored):
+    step = best_at(scores, selection, min)
+    return step, mean_at(scores, step, scored)
+
+
 @fair.mistake("chosen on the scored cases", "on the scored cases")
 def my_choice(scores, selection, scored):
     step = best_at(scores, scored)
@@ -304,7 +398,7 @@ def my_choice(scores, selection, scored):
 
 @fair.mistake("the best single case", "one lucky case")
 def my_choice(scores, selection, scored):
-    step = max(scores, key=lambda step: max(scores[step][case] for case in selection))
+    step = best_at(scores, selection, max)
     return step, mean_at(scores, step, scored)
 
 
@@ -314,33 +408,48 @@ def my_choice(scores, selection, scored):
     return step, mean_at(scores, step, scored)
 
 
-def telling_runs():
-    """Runs in which every wrong way of choosing takes another step than the right one."""
-    for seed in range(1000):
-        scores, selection, scored = run(seed)
-        lucky = max(scores, key=lambda step: max(scores[step][case] for case in selection))
-        wrong = (best_at(scores, scored), best_at(scores, [*selection, *scored]), lucky, max(scores))
-        if len(set(wrong)) == len(wrong) and best_at(scores, selection) not in wrong:
-            yield scores, selection, scored
+WAYS = {
+    "the step is chosen on the scored cases: their Dice is then too high": lambda s, c, scored: best_at(s, scored),
+    "the step is chosen on all cases, the scored among them": lambda s, c, scored: best_at(s, [*c, *scored]),
+    "one lucky case decides: take the mean over the selection": lambda s, c, scored: best_at(s, c, max),
+    "the worst case of the selection decides: take its mean": lambda s, c, scored: best_at(s, c, min),
+    "this is the median of the selection; asked is its mean": lambda s, c, scored: best_at(s, c, statistics.median),
+    "this is the last step, whatever the selection says": lambda s, c, scored: max(s),
+    "this is the first step, whatever the selection says": lambda s, c, scored: min(s),
+    "the selection is worst at this step": lambda s, c, scored: min(s, key=lambda step: mean_at(s, step, c)),
+}
+"""Wrong ways to choose a step, each with what to tell of it."""
+
+
+@lru_cache
+def telling_runs(count=3):
+    """Runs in which every wrong way of choosing takes a step of its own, and none the right one."""
+    found = []
+    for seed in itertools.count():
+        choosing = run(seed)
+        steps = [best_at(*choosing[:2]), *(way(*choosing) for way in WAYS.values())]
+        if len(set(steps)) == len(steps):
+            found.append(choosing)
+        if len(found) == count:
+            return found
 
 
 @fair.check
 def check_fair(answer):
-    for (scores, selection, scored), _ in zip(telling_runs(), range(3), strict=False):
+    for scores, selection, scored in telling_runs():
         given = answer({step: dict(cases) for step, cases in scores.items()}, list(selection), list(scored))
         step, dice = as_pair(given, "things are wanted: the step, and a Dice score")
-        lucky = max(scores, key=lambda step: max(scores[step][case] for case in selection))
         assert step in scores, f"there is no step {step!r}; there are {', '.join(map(str, scores))}"
-        assert step != best_at(scores, scored), "the step is chosen on the scored cases: their Dice is then too high"
-        assert step != best_at(scores, [*selection, *scored]), "the step is chosen on all cases, the scored among them"
-        assert step != lucky, "one lucky case decides: take the mean over the selection"
-        assert step != max(scores), "this is the last step, whatever the selection says"
+        for told, way in WAYS.items():
+            assert step != way(scores, selection, scored), told
         assert step == best_at(scores, selection), f"the selection is best at step {best_at(scores, selection)}"
         dice, right = as_number(dice, "a Dice score"), mean_at(scores, step, scored)
         own = "this is the selection's own Dice, which was highest by choice: report the scored cases"
-        assert not math.isclose(dice, mean_at(scores, step, selection)), own
+        assert not math.isclose(dice, mean_at(scores, step, selection), rel_tol=1e-5), own
         each = sum(max(scores[s][case] for s in scores) for case in scored) / len(scored)
-        assert not math.isclose(dice, each), "every scored case has its own best step: one network for all"
+        assert not math.isclose(dice, each, rel_tol=1e-5), (
+            "every scored case has its own best step: one network for all"
+        )
         assert math.isclose(dice, right, abs_tol=1e-6), f"the scored cases' mean is {right:.4f}, yours {dice:.4f}"
     gap = [
         mean_at(s, best_at(s, scored), scored) - mean_at(s, best_at(s, c), scored)
@@ -349,8 +458,28 @@ def check_fair(answer):
     return f"Chosen on the scored cases, pure noise would gain {100 * sum(gap) / len(gap):.0f} points here."
 
 
-EXPLORE = """
-- Leave the encoder as it is (`encoder_rate=0`), so that only the linear layer learns. Which start loses more, and why?
-- Give both starts four times the steps. How much of the gain lasts?
-- Set `head = "unetr"`: what do a hundred steps of the paper's network find?
-"""
+EXPLORE = [
+    (
+        """
+        Leave the encoder as it is (`encoder_rate = 0`), so that only the linear layer learns. Which start loses more,
+        and why?
+        """,
+        """
+        The one from scratch: its features stay those of random weights. The study of notebook 11 has both, three
+        trainings of each and three labelled bodies: a linear layer on frozen tokens reaches a Dice of 0.39 with S2DC
+        and 0.21 with the weights that it started from; fine-tuned they reach 0.50 and 0.42. So the gap is 18 points
+        frozen and 8 fine-tuned.
+        """,
+    ),
+    (
+        """
+        With 3, 6 and 12 labelled bodies the start from scratch has 44, 43 and 46 % Dice in the study. What limits it,
+        and which training would tell?
+        """,
+        """
+        Not the labels: four times as many do nothing. It has 100 steps of one crop each, whatever the number of
+        bodies. Train both starts for longer at 12 labelled bodies: what is left of the gain then is worth labels, what
+        is gone was speed. Choose the step fairly, on bodies that you do not score.
+        """,
+    ),
+]

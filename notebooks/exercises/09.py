@@ -3,14 +3,26 @@
 import math
 import random
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
-from scipy.stats import binomtest, norm
+import pandas as pd
+from scipy.stats import beta, binomtest, chi2, norm, ttest_rel
 
 from s2dc_core.exercises import Exercise, as_number, as_pair
 from s2dc_core.intervals import accuracy_interval
 
 CLASSES = ["normal"] * 40 + ["focal"] * 25 + ["diffuse"] * 5
+
+
+class Salted(str):
+    """A string whose hash is another one in each session, as those of Python's strings are."""
+
+    salt = 0
+
+    def __hash__(self):
+        return hash((self.salt, str(self)))
+
 
 drawing = Exercise(
     "A share of the labels",
@@ -27,9 +39,10 @@ drawing = Exercise(
     use="""
     classes = [entry["target"] for entry in lesson.training.entries]
     for part in (0.1, 0.5, 1.0):
-        drawn = my_share(classes, part, seed)
-        print(f"{part:.0%}: {len(drawn)} cases of", {n: sum(classes[k] == c for k in drawn) for c, n in names.items()})
+        mine = my_share(classes, part, seed)
+        print(f"{part:.0%}: {len(mine)} cases of", {n: sum(classes[k] == c for k in mine) for c, n in names.items()})
     """,
+    behind="c07",
 )
 
 
@@ -57,6 +70,32 @@ def by_class(classes, part, seed, count=math.ceil, pick=random.Random.sample):
         places = [k for k, each in enumerate(classes) if each == name]
         ordered = pick(draw, places, k=len(places))
         chosen += ordered[: count(part * len(places))]
+    return chosen
+
+
+@drawing.accepted("a generator for each class, in numpy")
+def my_share(classes, part, seed):
+    classes, chosen = np.array(classes), []
+    for number, name in enumerate(np.unique(classes)):
+        places = np.random.default_rng([seed, number]).permutation(np.flatnonzero(classes == name))
+        chosen.append(places[: -int(-part * len(places) // 1)])
+    return np.concatenate(chosen)
+
+
+@drawing.accepted("a score for every case, pandas")
+def my_share(classes, part, seed):
+    table = pd.DataFrame({"class": classes, "score": np.random.default_rng(seed).random(len(classes))})
+    rank = table.groupby("class")["score"].rank(method="first")
+    size = table.groupby("class")["score"].transform("size")
+    return set(table.index[rank <= np.ceil(part * size)])
+
+
+@drawing.mistake("classes in the order of a set", "the order of a set")
+def my_share(classes, part, seed):
+    draw, chosen = random.Random(seed), []
+    for name in set(classes):
+        places = [k for k, each in enumerate(classes) if each == name]
+        chosen += draw.sample(places, len(places))[: math.ceil(part * len(places))]
     return chosen
 
 
@@ -120,6 +159,14 @@ def check_drawing(answer):
     assert len({frozenset(drawn[seed][0.1]) for seed in seeds}) > 1, "the same cases whatever the seed"
     inside = all(set(drawn[s][a]) <= set(drawn[s][b]) for s in seeds for a, b in zip(parts, parts[1:], strict=False))
     assert inside, "a smaller share must be part of a larger one of the same seed: one order, cut at another place"
+    sessions = []
+    for Salted.salt in range(8):
+        with suppress(KeyError):  # of an answer that holds the three names itself
+            sessions.append(set(map(int, answer([Salted(name) for name in CLASSES], 0.1, 1))))
+    order = (
+        "the order of a set of strings is another one in every session of Python, and so is your draw: sorted(set())"
+    )
+    assert all(found == sessions[0] for found in sessions), order
 
 
 interval = Exercise(
@@ -140,6 +187,7 @@ interval = Exercise(
         low, high = my_interval(right, len(result.scores.cases))
         print(f"{start}: {right} of {len(result.scores.cases)} right, {low:.0%} to {high:.0%}")
     """,
+    behind="c13",
 )
 
 
@@ -172,6 +220,46 @@ def plain(right, cases, z=1.96):
     p = right / cases
     half = z * math.sqrt(p * (1 - p) / cases)
     return p - half, p + half
+
+
+@interval.accepted("scipy")
+def my_interval(right, cases):
+    found = binomtest(right, cases).proportion_ci(0.95, method="wilson")
+    return np.array([found.low, found.high], dtype=np.float32)
+
+
+@interval.accepted("the roots of a quadratic equation")
+def my_interval(right, cases):
+    # |p - q| = z sqrt(q (1 - q) / n), solved for q.
+    p, z = right / cases, 1.96
+    return sorted(np.roots([1 + z**2 / cases, -(2 * p + z**2 / cases), p**2]).real.tolist())
+
+
+def exact(right, cases):
+    """Clopper and Pearson's interval."""
+    low = beta.ppf(0.025, right, cases - right + 1) if right else 0.0
+    return low, beta.ppf(0.975, right + 1, cases - right) if right < cases else 1.0
+
+
+def clipped(right, cases):
+    """Wald's interval within 0 and 1."""
+    low, high = plain(right, cases)
+    return max(low, 0.0), min(high, 1.0)
+
+
+@interval.mistake("Wald's, clipped", "no doubt at all")
+def my_interval(right, cases):
+    return clipped(right, cases)
+
+
+@interval.mistake("Clopper and Pearson's", "Clopper and Pearson")
+def my_interval(right, cases):
+    return exact(right, cases)
+
+
+@interval.mistake("the upper end first", "the low end first")
+def my_interval(right, cases):
+    return wilson(right, cases)[::-1]
 
 
 @interval.mistake("plus and minus two standard errors", "no doubt at all")
@@ -219,6 +307,12 @@ def check_interval(answer):
     spread = "1.96 standard deviations of a single case: the mean of n cases scatters less, by the root of n"
     single = [k / n + s * 1.96 * math.sqrt(k / n * (1 - k / n)) for k, n in asked for s in (-1, 1)]
     assert not np.allclose(np.ravel(found), single, atol=2e-4), spread
+    turned = "the high end comes first in yours: the low end first"
+    assert not same(lambda k, n: wilson(k, n)[::-1]), turned
+    cut = "20 of 20 right leave no doubt at all in yours: this is the plain interval (Wald), cut off at 0 and 1"
+    assert not same(clipped), cut
+    counted = "this is the interval of Clopper and Pearson, from the binomial itself: right more often, and wider"
+    assert not same(exact), counted
     assert not same(plain), "20 of 20 right leave no doubt at all in yours, 1 to 1: this is the plain interval (Wald)"
     assert not same(lambda k, n: wilson(k, n, z=norm.ppf(0.95))), "this is the 90 % interval: z = 1.96"
     assert not same(lambda k, n: wilson(k, n, divided=False)), "the whole is not divided by 1 + z^2 / n"
@@ -283,6 +377,41 @@ def unpaired(first, second):
     return fisher_exact([[sum(x), len(x) - sum(x)] for x in (first, second)]).pvalue
 
 
+@same_cases.accepted("the tail added up")
+def my_p_value(first, second):
+    first, second = np.array(first), np.array(second)
+    a, b = int((first & ~second).sum()), int((second & ~first).sum())
+    tail = sum(math.comb(a + b, k) for k in range(min(a, b) + 1)) / 2 ** (a + b)
+    return np.float64(min(1, 2 * tail))
+
+
+@same_cases.accepted("pandas, a table of two by two")
+def my_p_value(first, second):
+    table = pd.crosstab(pd.Categorical(first, [False, True]), pd.Categorical(second, [False, True]), dropna=False)
+    a, b = int(table.loc[True, False]), int(table.loc[False, True])
+    return binomtest(min(a, b), a + b).pvalue if a + b else 1
+
+
+def chi_square(a, b, corrected):
+    """McNemar's approximation."""
+    return chi2.sf((abs(a - b) - corrected) ** 2 / (a + b), 1) if a + b else 1.0
+
+
+@same_cases.mistake("chi-square", "approximation")
+def my_p_value(first, second):
+    return chi_square(*apart(first, second), 0)
+
+
+@same_cases.mistake("chi-square, corrected", "approximation")
+def my_p_value(first, second):
+    return chi_square(*apart(first, second), 1)
+
+
+@same_cases.mistake("paired t-test", "t-test")
+def my_p_value(first, second):
+    return ttest_rel(np.array(first, float), np.array(second, float)).pvalue
+
+
 @same_cases.mistake("as if of different cases", "not other cases")
 def my_p_value(first, second):
     return unpaired(first, second)
@@ -330,6 +459,10 @@ def check_same_cases(answer):
 
     others = "these are the same, not other cases: only those on which the two differ count"
     assert not same(unpaired(first, second)), others
+    near = "the chi-square approximation, for many cases: of 18 the binomial itself, binomtest"
+    assert not same(chi_square(14, 4, 0)) and not same(chi_square(14, 4, 1)), near
+    student = ttest_rel(np.array(first, float), np.array(second, float)).pvalue
+    assert not same(student), "this is a paired t-test, of normal differences; these are -1, 0 or 1: count them"
     assert not same(right / 2), "this is one-sided: before the trial you did not know which would be ahead"
     agreed = "cases that both have right or wrong do not tell them apart: they are in your n"
     assert not same(binomtest(14, len(first), 0.5).pvalue) and not same(binomtest(4, len(first), 0.5).pvalue), agreed
@@ -348,8 +481,29 @@ def check_same_cases(answer):
     return f"As if of other cases it would be {unpaired(first, second):.2f}."
 
 
-EXPLORE = """
-- Pool level 4 alone, which the structure losses have not trained ([notebook 04](04_gpu_pretraining.ipynb)): what
-  becomes of the gain?
-- With `share = 0.1` and five values of `seed`: how far apart are five accuracies of one and the same start?
-"""
+EXPLORE = [
+    (
+        """
+        Pool level 4 alone instead of levels 1 to 4. Which of the pre-training's losses has trained it ([notebook
+        04](04_gpu_pretraining.ipynb))? What do you expect of the gain?
+        """,
+        """
+        $\\mathcal{L}_g$ alone, with a weight of 0.1 in the recipe: the structure losses read levels 1 to 3, and no
+        gradient of theirs arrives at the last stage, which holds three quarters of the weights. So expect less gain.
+        If there is none, that says nothing against structure losses: they were never asked to make one vector of a
+        whole body.
+        """,
+    ),
+    (
+        """
+        Five trainings of one and the same start are scored on 60 cases each, and get 50 to 68 % right. Is that more
+        than the cases alone would do?
+        """,
+        """
+        No. If each had a true accuracy of 60 %, an accuracy on 60 cases would scatter by $\\sqrt{0.6 \\cdot 0.4 / 60}
+        = 6$ points (one standard deviation), and the range of five such draws is 2.3 of these on average, 15 points.
+        These are 18 apart. And if the five see the *same* 60 cases, their accuracies scatter less than that by the
+        cases: then what is left is the training.
+        """,
+    ),
+]

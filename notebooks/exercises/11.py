@@ -3,15 +3,16 @@
 import math
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from s2dc_core.exercises import Exercise, as_number, as_tensor
 from s2dc_core.intervals import mean_interval
 
 
-def fewest(half_width):
-    """The smallest number of seeds, 2 or more, whose half width, a share of the difference, is below 1."""
-    return next(n for n in range(2, 10_000) if half_width(n) < 1)
+def fewest(half_width, first=2):
+    """The smallest number of seeds, from a first one on, whose half width, a share of the difference, is below 1."""
+    return next(n for n in range(first, 10_000) if half_width(n) < 1)
 
 
 seeds = Exercise(
@@ -33,6 +34,7 @@ seeds = Exercise(
     needed = my_seeds(abs(np.mean(values)), np.std(values, ddof=1))
     print(f"wrong matches: {np.mean(values):+.1f} points; {needed} seeds would decide it; we had {len(values)}")
     """,
+    behind="abl06",
 )
 
 
@@ -46,6 +48,33 @@ def my_seeds(difference, sd):
 def my_seeds(difference, sd):
     """The smallest number of seeds, an int of 2 or more; difference, above 0, and sd in points."""
     n = 2
+    while stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n) >= difference:
+        n += 1
+    return n
+
+
+@seeds.accepted("all numbers at once, in numpy")
+def my_seeds(difference, sd):
+    n = np.arange(2, 5000)
+    return n[np.argmax(stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n) < difference)]
+
+
+@seeds.accepted("by the p-value, a float")
+def my_seeds(difference, sd):
+    n = 2.0
+    while 2 * stats.t.sf(difference * math.sqrt(n) / sd, n - 1) >= 0.05:
+        n += 1
+    return n
+
+
+@seeds.mistake("from three seeds on", "two seeds")
+def my_seeds(difference, sd):
+    return fewest(lambda n: stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) / difference, first=3)
+
+
+@seeds.mistake("from one seed on", "one seed has no scatter")
+def my_seeds(difference, sd):
+    n = 1
     while stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n) >= difference:
         n += 1
     return n
@@ -91,6 +120,7 @@ def check_seeds(answer):
     cases = [(1.0, 1.2), (0.7, 1.0), (2.0, 5.0), (1.0, 0.7)]
     found = [as_number(answer(*case), "a number of seeds") for case in cases]
     assert all(n == int(n) for n in found), f"{found[0]:.2f} seeds cannot be trained: a whole number, 2 or more"
+    assert min(found) >= 2, "one seed has no scatter, and t no degrees of freedom: two or more"
 
     def same(half_width, less=0):
         return found == [fewest(lambda n, d=d, sd=sd: half_width(n, sd) / d) - less for d, sd in cases]
@@ -111,6 +141,10 @@ def check_seeds(answer):
     for (difference, sd), n in zip(cases, found, strict=True):
         wanted = fewest(lambda n, d=difference, sd=sd: right(n, sd) / d)
         assert n == wanted, f"for {difference} points with sd {sd} yours is {n:g}; {wanted} is the first that suffices"
+    clear = as_number(answer(10.0, 1.0), "a number of seeds")
+    assert clear == 2, (
+        f"10 points with sd 1: two seeds are enough, 12.7 / 1.41 = 9.0 points to each side; yours is {clear:g}"
+    )
     return "Halving the scatter, by pairing, is worth four times the seeds."
 
 
@@ -134,6 +168,7 @@ pairing = Exercise(
     wide = 2 * stats.t.ppf(0.975, 4) * np.hypot(*apart) / 3**0.5
     print(f"paired: {100 * (high - low):.1f} points wide; unpaired about {100 * wide:.1f}")
     """,
+    behind="abl08",
 )
 
 
@@ -169,6 +204,43 @@ def unpaired(a, b, equal=False):
     """The interval of two independent groups (Welch's, or Student's of equal variances)."""
     found = stats.ttest_ind(a, b, equal_var=equal).confidence_interval(0.95)
     return np.mean(a) - np.mean(b), found.low, found.high
+
+
+@pairing.accepted("pandas and scipy")
+def my_paired_interval(first, second):
+    both = pd.DataFrame({"first": first, "second": second}).dropna()
+    found = stats.ttest_rel(both["first"], both["second"])
+    return ((both["first"] - both["second"]).mean(), *found.confidence_interval(0.95))
+
+
+@pairing.accepted("sums by hand, an array")
+def my_paired_interval(first, second):
+    gains = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+    n, mean = len(gains), sum(gains) / len(gains)
+    error = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / (n - 1) / n)
+    return mean + error * np.array([0, stats.t.ppf(0.025, n - 1), stats.t.ppf(0.975, n - 1)])
+
+
+@pairing.mistake("a missing seed as 0", "counts 0")
+def my_paired_interval(first, second):
+    return interval([first[seed] - second.get(seed, 0) for seed in first])
+
+
+@pairing.mistake("a missing difference as 0", "counts 0")
+def my_paired_interval(first, second):
+    return interval((pd.Series(first) - pd.Series(second)).fillna(0))
+
+
+@pairing.mistake("n degrees of freedom", "n - 1 degrees of freedom")
+def my_paired_interval(first, second):
+    a, b = common(first, second)
+    return interval(a - b, quantile=stats.t.ppf(0.975, len(a)))
+
+
+@pairing.mistake("one-sided quantile", "both sides")
+def my_paired_interval(first, second):
+    a, b = common(first, second)
+    return interval(a - b, quantile=stats.t.ppf(0.95, len(a) - 1))
 
 
 @pairing.mistake("unpaired", "two unrelated groups")
@@ -237,6 +309,12 @@ def check_pairing(answer):
     assert not apart, "this takes them for two unrelated groups: subtract seed by seed first"
     assert not np.isclose(found[0], np.mean(places)), "scores are paired by their place in the dictionary, not by seed"
     assert not same(interval(b - a)), "this is second minus first"
+    zeros = [interval([first[s] - second.get(s, 0) for s in first]), interval([*(a - b), 0])]
+    assert not any(map(same, zeros)), "a seed that only one of them has counts 0 in yours: leave it out, dropna"
+    freedom = "t has n - 1 degrees of freedom: the mean was taken from the same n numbers"
+    assert not same(interval(a - b, quantile=stats.t.ppf(0.975, len(a)))), freedom
+    sided = "0.95 leaves 5 % on one side; the interval leaves 2.5 % on both sides: 0.975"
+    assert not same(interval(a - b, quantile=stats.t.ppf(0.95, len(a) - 1))), sided
     assert not same(interval(a - b, quantile=1.96)), "1.96 is for a scatter that is known: Student's t, n - 1"
     assert not same(interval(a - b, ddof=0)), "the scatter was measured about its own mean: ddof=1"
     assert not same(interval(a - b, root=False)), "this is the scatter of one seed, not of the mean: the root of n"
@@ -249,6 +327,7 @@ def check_pairing(answer):
 many = Exercise(
     "Many comparisons",
     "hard",
+    behind="abl12",
     task="""
     Eighteen rows are compared with the default, and each has a p-value. Correct them with Holm's method: the names of
     the comparisons that remain, so that the chance of even *one* false finding among all is at most `level`.
@@ -279,6 +358,16 @@ def my_holm(p, level):
     remaining = set()
     for rank, name in enumerate(sorted(p, key=p.get)):
         if p[name] > level / (len(p) - rank):
+            break
+        remaining.add(name)
+    return remaining
+
+
+def sidak(p, level):
+    """Holm's steps with Sidak's lines, 1 - (1 - level)^(1 / k) for k that are left: a little above level / k."""
+    remaining = set()
+    for rank, name in enumerate(sorted(p, key=p.get)):
+        if p[name] > 1 - (1 - level) ** (1 / (len(p) - rank)):
             break
         remaining.add(name)
     return remaining
@@ -325,6 +414,27 @@ def in_order(p, level, order):
             break
         remaining.add(name)
     return remaining
+
+
+@many.accepted("p-values adjusted, then held against the level")
+def my_holm(p, level):
+    table = pd.Series(p).sort_values()
+    adjusted = (table * np.arange(len(table), 0, -1)).cummax()
+    return list(adjusted.index[adjusted <= level])
+
+
+@many.accepted("one after the other taken away, a frozenset")
+def my_holm(p, level):
+    left, remaining = dict(p), []
+    while left and min(left.values()) * len(left) <= level:
+        remaining.append(min(left, key=left.get))
+        del left[remaining[-1]]
+    return frozenset(remaining)
+
+
+@many.mistake("Holm and Sidak", "Sidak")
+def my_holm(p, level):
+    return sidak(p, level)
 
 
 @many.mistake("no correction", "no correction")
@@ -381,8 +491,11 @@ def check_many(answer):
     def asked(p, level=level):
         found = answer(dict(p), level)
         wanted = f"a set of names is wanted; yours is a {type(found).__name__}"
-        assert isinstance(found, (set, frozenset, list, tuple)), wanted
-        return set(found)
+        assert not isinstance(found, (str, dict)), wanted
+        try:
+            return set(found)
+        except TypeError:
+            raise AssertionError(wanted) from None
 
     found = asked(p)
     assert found != {name for name, value in p.items() if value <= level}, "there is no correction for their number"
@@ -398,10 +511,36 @@ def check_many(answer):
     assert found == right, f"of p = {p} remain {', '.join(sorted(right))}; yours are {', '.join(map(str, found))}"
     assert asked(p, 0.2) == in_order(p, 0.2, sorted(p, key=p.get)), "the level is not used: 0.2 lets more remain"
     assert asked({"a": 0.2, "b": 0.9}) == set(), "where no p is small nothing remains"
+    between = {"a": 0.0252, "b": 0.9}
+    assert asked(between) == in_order(between, 0.05, "ab"), (
+        "0.0252 of two does not pass level / 2 = 0.025; it passes Sidak's line, 0.0253, which wants independent tests"
+    )
     assert asked({"a": 0.01, "b": 0.02}) == {"a", "b"}, "p of 0.01 and 0.02 both remain: 0.025 and 0.05 are their lines"
 
 
-EXPLORE = """
-- Change `choice` and run section 6 again with more steps: from how many on does the order agree with the study's?
-- The study changes one factor at a time. Which two rows would you combine, and what would you expect of the pair?
-"""
+EXPLORE = [
+    (
+        """
+        Sinkhorn's silhouette and probe are the highest of the table, and not decided: with three labelled bodies +2.5
+        points, -0.4 to +5.4, three seeds. How many seeds would decide it?
+        """,
+        """
+        The half width, 2.9 points, is $t_{0.975}(2) / \\sqrt 3 = 2.48$ standard deviations, so these are 1.2 points,
+        and `my_seeds(2.5, 1.2)` says four, if mean and scatter stay what they are. But you look because the row is the
+        best of many: such a mean tends to fall when it is measured again. Take *new* seeds.
+        """,
+    ),
+    (
+        """
+        The study changes one factor at a time. Which two rows would you combine, and what would you expect of the
+        pair?
+        """,
+        """
+        If effects add up, the sum of both differences. They need not: temperature and assignment both decide how sharp
+        the assignment is, so the second may have nothing left to do; levels and matches have little to do with each
+        other and may add up. Four trainings for each seed (neither, one, the other, both) tell: the interaction is
+        both minus one minus the other plus neither, and its standard error is that of four runs, so it takes more
+        seeds than either.
+        """,
+    ),
+]
