@@ -180,8 +180,9 @@ reading = Exercise(
     for title, (number, voxel) in anchors.items():
         inside = (organs == (number or -1)) & body
         maps = {name: similarity_heatmap(token_map, voxel) for name, token_map in tokens.items()}
-        told = {name: f"{float(my_hits(m, inside, body)):.0%}" for name, m in maps.items()} if inside.any() else {}
-        print(title, told or "has no labelled token in the body")
+        mine = {name.strip("$"): my_hits(m, inside, body) for name, m in maps.items()} if inside.any() else {}
+        told = ", ".join(f"{name} {float(share):.0%}" for name, share in mine.items())
+        print(f"{title}: hits {told}" if told else f"{title} has no labelled token in the body")
     """,
     behind="heat-24",
 )

@@ -73,9 +73,10 @@ token = Exercise(
     ],
     imports="import torch\nimport torch.nn.functional as F",
     use="""
-    mine = torch.as_tensor(my_silhouettes(everything, torch.tensor([1, 1, 1, 1, 2, 2, 2])))
-    print("the seven tokens of the figure:", [round(float(value), 2) for value in mine])
-    print("off scikit-learn by at most", f"{float(np.abs(mine.numpy() - samples).max()):.1e}")
+    radians = torch.tensor([45, 0, 15, 30, 80, 95, 110], dtype=torch.float64).deg2rad()  # four of A, three of B
+    directions = torch.stack([radians.cos(), radians.sin()], 1)
+    mine = torch.as_tensor(my_silhouettes(directions, torch.tensor([1, 1, 1, 1, 2, 2, 2])))
+    print("the tokens of the figure, that at 45 degrees first:", [round(float(value), 2) for value in mine])
     """,
     behind="c08",
 )
@@ -683,7 +684,7 @@ EXPLORE = [
         which of the two numbers would you publish?
         """,
         """
-        It rises a little: on body 1000 from 0.090 to 0.103 in CT, 0.023 to 0.034 in PET and 0.084 to 0.094 in MR, The
+        It rises a little: on body 1000 from 0.090 to 0.103 in CT, 0.023 to 0.034 in PET and 0.084 to 0.094 in MR. The
         kidneys themselves hardly change (CT -0.03 and -0.03, PET -0.03 and -0.01, MR 0.01 and -0.01, mean of the two
         and joined): two low numbers became one. Either may be published, if the labels are named and were chosen
         before the result was known.

@@ -112,6 +112,17 @@ def my_shifted_dice(sides, shift):
     return overlap / (2 * box - overlap)
 
 
+class Largest(torch.overrides.TorchFunctionMode):
+    """Sees how many numbers the largest tensor holds that is made while it is open."""
+
+    numbers = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **kwargs or {})
+        self.numbers = max(self.numbers, made.numel() if isinstance(made, torch.Tensor) else 0)
+        return made
+
+
 @shifted.check
 def check_shifted(answer):
     def dice(sides, shift):
@@ -136,16 +147,11 @@ def check_shifted(answer):
     assert math.isclose(found(sides, (0, 0, 0)), 1), "no shift, no loss: 1"
     masks = "right, but it makes masks: the sides and the shift alone say it"
     tracemalloc.start()
-    found((60, 50, 40), shift)
+    with Largest() as tensors:
+        found((60, 50, 40), shift)
     _, most = tracemalloc.get_traced_memory()  # of Python and numpy
     tracemalloc.stop()
-    assert most < 100_000, masks
-    long, value = (10**6, 10**6, 10**6), 0.0
-    try:
-        value = found(long, shift)
-    except (RuntimeError, MemoryError) as error:  # a box that no memory holds, in torch
-        raise AssertionError(masks) from error
-    assert math.isclose(value, dice(long, shift), rel_tol=1e-5), masks
+    assert most < 100_000 and tensors.numbers < 10_000, masks
 
 
 absent = Exercise(

@@ -1,6 +1,7 @@
 """Exercises: stubs fail, solutions pass in any style, mistakes are named, and notebooks hold what their file says."""
 
 import ast
+import builtins
 import re
 import symtable
 from pathlib import Path
@@ -71,6 +72,16 @@ def test_exercises_stand_in_their_order_and_leave_the_lessons_names_alone(number
         else:
             later = needed(cell.source, later)
     assert not any(spoilt.values()), {name: names for name, names in spoilt.items() if names}
+
+
+@pytest.mark.parametrize("number", exercises.numbers())
+def test_what_an_exercise_uses_of_its_lesson_stands_above_it(number):
+    notebook, above = nbformat.read(__main__.notebook_of(number), as_version=4), {*vars(builtins), "display"}
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        written, read = names_of(cell.source)
+        if cell.metadata.get("exercise", {}).get("part") == "use":
+            assert read <= above | written, f"{cell.id}: {', '.join(read - above - written)}"
+        above |= written
 
 
 def test_a_name_that_an_exercise_takes_from_the_lesson_is_noticed():
