@@ -72,7 +72,7 @@ from s2dc_core.plots.pca import (
     plot_learning_order,
     plot_variance_shares,
 )
-from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_step_times
+from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_regions
 from s2dc_core.plots.scaling import plot_cost_of_ways, plot_memory_against_tokens
 from s2dc_core.plots.sheet import SheetEntry, contact_sheet
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, label_words, oriented_slice, show_slice
@@ -155,12 +155,12 @@ __all__ = [
     "plot_quality_against_cost",
     "plot_quality_against_temperature",
     "plot_ratios_by_tissue",
+    "plot_regions",
     "plot_rotations",
     "plot_rows_of_dots",
     "plot_scaling",
     "plot_sorted_weights",
     "plot_toy",
-    "plot_step_times",
     "plot_training_curves",
     "plot_two_boxes",
     "plot_variance_shares",
