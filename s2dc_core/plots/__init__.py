@@ -53,7 +53,7 @@ from s2dc_core.plots.heatmaps import (
     plot_organ_scores,
     plot_own_mirror_other,
 )
-from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method
+from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method, plot_whose_organs
 from s2dc_core.plots.pair import plot_pair
 from s2dc_core.plots.patients import (
     FoundLabels,
@@ -164,6 +164,7 @@ __all__ = [
     "plot_training_curves",
     "plot_two_boxes",
     "plot_variance_shares",
+    "plot_whose_organs",
     "plot_wrong_shares",
     "show_slice",
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method
+from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method, plot_whose_organs
 
 AFFINE = np.diag([2.0, 2, 2, 1])
 
@@ -27,6 +27,33 @@ def test_plot_losses_draw_each_column():
     figure = plot_losses(history, ["total", "contrast"])
     drawn = [axes.lines[0].get_ydata().tolist() for axes in figure.axes]
     assert drawn == [[3.0, 2.0, 1.5], [1.0, 0.5, 0.4]]
+
+
+def test_guessing_is_drawn_dashed_and_losses_start_at_zero():
+    figure = plot_losses([(3.0, 1.0), (2.0, 0.5)], ["falls", "rises"], (4.0, (0.0, 2.0)))
+    guesses = [axes.lines[1] for axes in figure.axes]
+    assert [line.get_ydata().tolist() for line in guesses] == [[4.0, 4.0], [0.0, 2.0]]
+    assert {line.get_linestyle() for line in guesses} == {"--"}
+    assert [axes.get_ylim()[0] for axes in figure.axes] == [0, 0]
+
+
+def test_whose_organs_stand_between_the_labelled_body_and_the_truth():
+    label = torch.zeros(16, 16, 16, dtype=torch.int32)
+    label[4:12, 4:12, 4:12] = 6
+    scan = SimpleNamespace(raw=torch.rand(16, 16, 16), affine=AFFINE, label=label, modality="ct")
+    tokens = SimpleNamespace(affine=np.diag([8.0, 8, 8, 1]))
+    side = SimpleNamespace(scan=scan, tokens=tokens, owner=label[::4, ::4, ::4])
+    figure = plot_whose_organs(side, {"raw": (side, side.owner * 0), "ours": (side, side.owner)}, {"raw": 0, "ours": 1})
+    assert [axes.get_title() for axes in figure.axes[:4]] == ["one labelled body", "raw", "ours", "truth"]
+    assert [axes.get_xlabel() for axes in figure.axes[5:7]] == ["Dice 0.00", "Dice 1.00"]
+
+
+def test_the_rank_of_the_match_is_told():
+    distribution = torch.linspace(0, 1, 64).view(4, 4, 4)
+    region = torch.rand(16, 16, 16)
+    places, grid = ([8.0, 8, 8], [10.0, 8, 8]), np.diag([8.0, 8, 8, 1])
+    figure = plot_method((region, region), AFFINE, places, distribution, grid, float(distribution.flatten()[-3]), 1.0)
+    assert "no. 3 of 64" in figure.axes[3].get_title()
 
 
 def test_plot_heatmaps_write_their_numbers():
