@@ -11,7 +11,7 @@ from s2dc_core.data.scans import Scan, open_scan
 
 GENERATED = tuple(f"phantom_{modality}" for modality in MODALITIES)
 AIR = 255
-"""Label of the air around a body in `with_tissues`; no tissue has it."""
+"""Label of the air around a body in `with_tissues`, unless a file of one's own has it already."""
 
 
 def open_at(
@@ -46,17 +46,20 @@ def stand_in(scan: Scan) -> str:
     return {"ct": "phantom_ct", "pet": "phantom_pet"}.get(kind_of(scan.modality), "phantom_mr_t1")
 
 
-def with_tissues(scan: Scan, seed: int) -> Scan:
-    """A generated body with every tissue that is known of it as a label, and the air around it as one more, `AIR`.
+def with_tissues(scan: Scan, seed: int | None = None) -> Scan:
+    """A scan with every tissue that is known of it as a label, and the air around the body as one more.
 
-    Its organs keep their labels. `open_scan` labels the 13 organs alone: a heatmap is then never asked whether it takes
-    a vertebra for a kidney.
+    Organs of a generated body keep their labels. `open_scan` labels the 13 organs alone: a heatmap is then never asked
+    whether it takes a vertebra for a kidney.
 
     Args:
         scan: of `open_at` or `open_scan`.
-        seed: that it was made of.
+        seed: of a generated body; None for a file, of which its own labels are all that is known.
     """
-    tissue = make_phantom(seed, shape=tuple(scan.raw.shape), spacing=scan.spacing).tissue
-    label = torch.from_numpy(tissue).to(scan.label.dtype)
-    label[(label == 0) & ~scan.foreground] = AIR
-    return scan._replace(label=label, names=dict(TISSUES) | {AIR: "air"})
+    label, names = scan.label, dict(scan.names)
+    if seed is not None:
+        tissue = make_phantom(seed, shape=tuple(scan.raw.shape), spacing=scan.spacing).tissue
+        label, names = torch.from_numpy(tissue).int(), dict(TISSUES)
+    label = torch.zeros(scan.raw.shape, dtype=torch.int32) if label is None else label
+    air = AIR if not (label == AIR).any() else int(label.max()) + 1
+    return scan._replace(label=label.where((label != 0) | scan.foreground, air), names=names | {air: "air"})

@@ -49,9 +49,9 @@ from s2dc_core.plots.heatmaps import (
     HeatmapRow,
     display_window,
     mean_note,
+    plot_by_tissue,
+    plot_comparisons,
     plot_heatmap_rows,
-    plot_organ_scores,
-    plot_own_mirror_other,
 )
 from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method, plot_whose_organs
 from s2dc_core.plots.pair import plot_pair
@@ -122,6 +122,8 @@ __all__ = [
     "plot_asked",
     "plot_assignment_maps",
     "plot_by_organ",
+    "plot_by_tissue",
+    "plot_comparisons",
     "plot_clamped_confidences",
     "plot_cosine_by_distance",
     "plot_colour_rows",
@@ -146,8 +148,6 @@ __all__ = [
     "plot_method",
     "plot_numbered_matrices",
     "plot_offsets",
-    "plot_organ_scores",
-    "plot_own_mirror_other",
     "plot_pair",
     "plot_peaks",
     "plot_pictures",

@@ -50,7 +50,7 @@ def plot_regions(
         f"one sub-volume $v$\n{mm[1]} mm": (scan[tuple(region)][tuple(part)], of_part),
         "its positive $v'$": (positive, of_part),
     }
-    with figure_grid(1, len(panels), size=(2.9, 3.3)) as (figure, axes):
+    with figure_grid(1, len(panels), size=(2.9, 3.6)) as (figure, axes):
         cuts = []
         for axis, (title, (volume, of_volume)) in zip(axes[0], panels.items(), strict=True):
             cuts.append(show_slice(axis, volume, of_volume, position=place, title=title, **view).slice)

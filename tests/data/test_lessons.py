@@ -30,6 +30,14 @@ def test_all_tissues_of_a_generated_body_are_labels_and_the_air_around_it():
     assert torch.equal(known.raw, body.raw)
 
 
+def test_of_a_file_the_labels_and_the_air_are_known(body):
+    mask = (body.label > 0).int() * AIR
+    known = with_tissues(body._replace(label=mask, names={AIR: "lesion"}))
+    assert known.names == {AIR: "lesion", AIR + 1: "air"} and torch.equal(known.label == AIR, mask == AIR)
+    unlabelled = with_tissues(body._replace(label=None, names={}))
+    assert torch.equal(unlabelled.label == AIR, ~body.foreground)
+
+
 @pytest.mark.parametrize(
     ("name", "modality", "generated"), [("PET", "pet", "phantom_pet"), ("MNI152", "mr", "phantom_mr_t1")]
 )
