@@ -321,6 +321,23 @@ def inside_outside(
     return float(inside.mean()), float(outside.mean())
 
 
+def structure_means(
+    similarity: Float[Tensor, "x y z"], structures: Int[Tensor, "x y z"], minimum: int = 1
+) -> dict[int, float]:
+    """Mean of a similarity heatmap over the tokens of each structure by its label, the most similar one first.
+
+    The first that is not the anchor's own is its rival: what a reader of the heatmap may take for it.
+
+    Args:
+        similarity: of similarity_heatmap.
+        structures: of organ_grid; 0 belongs to none.
+        minimum: tokens that a structure must have.
+    """
+    held = {int(label): similarity[structures == label] for label in structures.unique() if label > 0}
+    means = {label: float(values.mean()) for label, values in held.items() if len(values) >= minimum}
+    return dict(sorted(means.items(), key=lambda entry: -entry[1]))
+
+
 def organ_silhouettes(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) -> dict[int, float]:
     """Mean cosine silhouette of each organ's tokens, in [-1, 1] (Rousseeuw 1987; fig. 5).
 

@@ -23,6 +23,7 @@ from s2dc_core.features import (
     organ_tokens,
     pca_map,
     similarity_heatmap,
+    structure_means,
     structure_silhouette,
     token_features,
     token_maps,
@@ -570,6 +571,14 @@ def test_inside_outside_are_means_over_the_organ_and_the_other_organs():
     assert inside_outside(similarity, organs, 9) == pytest.approx((math.nan, 2.6), nan_ok=True), "none inside"
     alone = inside_outside(similarity, (organs == 1).long(), 1)
     assert alone == pytest.approx((0.5, math.nan), nan_ok=True), "there is no other organ"
+
+
+def test_structure_means_come_brightest_first():
+    similarity = torch.arange(8.0).reshape(2, 2, 2)
+    structures = torch.tensor([[[1, 1], [0, 2]], [[2, 3], [0, 0]]])
+    assert list(structure_means(similarity, structures).items()) == [(3, 5.0), (2, 3.5), (1, 0.5)]
+    assert structure_means(similarity, structures, minimum=2) == {2: 3.5, 1: 0.5}
+    assert structure_means(similarity, structures * 0) == {}
 
 
 def test_deepest_voxel_is_the_furthest_from_the_surface_in_millimetres():

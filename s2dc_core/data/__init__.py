@@ -9,7 +9,7 @@ from s2dc_core.data.folder import open_scans
 from s2dc_core.data.headers import check_files
 from s2dc_core.data.intensities import CT_WINDOW, RULES, normalise, suv_of
 from s2dc_core.data.layout import Case, Problem
-from s2dc_core.data.lessons import GENERATED, open_at, stand_in, title_of
+from s2dc_core.data.lessons import AIR, GENERATED, open_at, stand_in, title_of, with_tissues
 from s2dc_core.data.loading import LoadVolumesd, decathlon, items_of, labels_in, transforms_of
 from s2dc_core.data.manifests import SECTIONS, Manifest, describe, load_all, load_manifest, members_of, table
 from s2dc_core.data.overlaps import Overlap, exclude_overlaps, overlaps_of
@@ -32,6 +32,7 @@ from s2dc_core.data.structures import (
 )
 
 __all__ = [
+    "AIR",
     "CT_WINDOW",
     "CachedScans",
     "Outline",
@@ -100,4 +101,5 @@ __all__ = [
     "table",
     "title_of",
     "transforms_of",
+    "with_tissues",
 ]

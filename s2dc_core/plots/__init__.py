@@ -44,10 +44,8 @@ from s2dc_core.plots.distribution import (
     Anchor,
     effective_number,
     plot_anchors,
-    plot_loss_against_tokens,
+    plot_asked,
     plot_peaks,
-    plot_pushes_and_pulls,
-    plot_ratio_against_look_alikes,
     plot_ratios_by_tissue,
     plot_sorted_weights,
 )
@@ -57,9 +55,9 @@ from s2dc_core.plots.heatmaps import (
     HeatmapRow,
     display_window,
     mean_note,
+    plot_by_tissue,
+    plot_comparisons,
     plot_heatmap_rows,
-    plot_organ_scores,
-    plot_own_mirror_other,
 )
 from s2dc_core.plots.names import write_names
 from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method, plot_whose_organs
@@ -81,7 +79,7 @@ from s2dc_core.plots.pca import (
     plot_learning_order,
     plot_variance_shares,
 )
-from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_step_times
+from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_regions
 from s2dc_core.plots.scaling import bytes_in_words, plot_clamped_confidences, plot_memory_against_tokens
 from s2dc_core.plots.sheet import SheetEntry, contact_sheet
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, label_words, oriented_slice, show_slice
@@ -136,8 +134,11 @@ __all__ = [
     "plot_anchor",
     "plot_anchors",
     "plot_arrows",
+    "plot_asked",
     "plot_assignment_maps",
     "plot_by_organ",
+    "plot_by_tissue",
+    "plot_comparisons",
     "plot_clamped_confidences",
     "plot_cosine_by_distance",
     "plot_colour_rows",
@@ -151,7 +152,6 @@ __all__ = [
     "plot_intervals",
     "plot_learning_order",
     "plot_loss_against_temperature",
-    "plot_loss_against_tokens",
     "plot_losses",
     "plot_maps",
     "plot_marginals",
@@ -161,21 +161,17 @@ __all__ = [
     "plot_method",
     "plot_numbered_matrices",
     "plot_offsets",
-    "plot_organ_scores",
-    "plot_own_mirror_other",
     "plot_pair",
     "plot_peaks",
-    "plot_pushes_and_pulls",
     "plot_pictures",
     "plot_pretraining",
     "plot_quality_against_temperature",
-    "plot_ratio_against_look_alikes",
     "plot_ratios_by_tissue",
+    "plot_regions",
     "plot_rotations",
     "plot_rows_of_dots",
     "plot_sorted_weights",
     "plot_toy",
-    "plot_step_times",
     "plot_training_curves",
     "plot_two_boxes",
     "plot_variance_shares",

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from s2dc_core.features import token_affine
-from s2dc_core.plots.slices import PALETTE, Array, figure_grid, show_slice
+from s2dc_core.plots.slices import PALETTE, Array, figure_grid, oriented_slice, show_slice
 
 ORANGE, SKY, GREEN, YELLOW, PINK, RED, BLUE = PALETTE[:7]
 
@@ -52,14 +52,15 @@ def plot_anchors(
     values = [np.asarray(anchor.distribution) for anchor in anchors]
     low, high = min(np.quantile(D, 0.02) for D in values), max(D.max() for D in values)
     window = {"vmin": float(source.min()), "vmax": float(np.quantile(source, 0.995))}
-    with figure_grid(3, len(anchors), size=(3.7, 2.75)) as (figure, axes):
+    cut = oriented_slice(source, affine)
+    height = 3.2 * abs((cut.extent[3] - cut.extent[2]) / (cut.extent[1] - cut.extent[0])) + 0.35
+    with figure_grid(3, len(anchors), size=(3.7, min(height, 3.7))) as (figure, axes):
         for column, (anchor, D) in enumerate(zip(anchors, values, strict=True)):
             show_slice(axes[0, column], source, affine, mark=anchor.point, title=f"{anchor.name}: in V", **window)
             over = {"overlay": D, "overlay_affine": grid_affine, "overlay_alpha": 1.0}
             over |= {"overlay_vmin": float(low), "overlay_vmax": float(high)}
-            shown = show_slice(
-                axes[1, column], target, affine, mark=anchor.counterpart, title="similarity over V'", **over, **window
-            )
+            over |= {"mark": anchor.counterpart, "title": f"$D_n$ of {anchor.name}, over V'"}
+            shown = show_slice(axes[1, column], target, affine, **over, **window)
             _histogram(axes[2, column], D, anchor.ratio)
             axes[2, column].set_xlim(min(D.min() for D in values), float(high) + 0.03)
         axes[2, 0].set_ylabel("tokens of V'")
@@ -82,7 +83,12 @@ def _histogram(axes: Axes, distribution: Array, ratio: Real) -> None:
 
 
 def plot_peaks(
-    distribution: Array, peaks: int, counts: Sequence[int], curves: Mapping[str, Sequence[Real]], measured: Real
+    distribution: Array,
+    peaks: int,
+    counts: Sequence[int],
+    curves: Mapping[str, Array | Sequence[Real]],
+    measured: Real,
+    hidden: Real = 0,
 ) -> Figure:
     """Left: a D_n with a number of equal peaks; right: the Sharpe ratio against that number, log-log.
 
@@ -90,8 +96,10 @@ def plot_peaks(
         distribution: [N].
         peaks: how many peaks it has.
         counts: numbers of peaks at which the curves are given.
-        curves: name to ratio at each count.
+        curves: name to ratio at each count, [counts], or of several draws [draws, counts]: their mean and, as a band,
+            the middle nine tenths of them.
         measured: ratio of `distribution`, drawn as a dot.
+        hidden: number of peaks below which noise decides, drawn as a shade; 0 for none.
     """
     D = np.asarray(distribution)
     with figure_grid(1, 2, size=(5.4, 3.5)) as (figure, axes):
@@ -99,76 +107,74 @@ def plot_peaks(
         left.vlines(np.arange(len(D)), 0, D, color=SKY, linewidth=0.8)
         left.axhline(D.mean(), color="black")
         left.set(xlabel="token m of V'", ylabel="similarity $D_n(m)$", title=f"{peaks} of {len(D)} tokens are alike")
+        if hidden > 1:
+            right.axvspan(1, hidden, color="#EEEEEE", zorder=0)
+            right.text(1.15, 0.03, "noise decides", transform=right.get_xaxis_transform(), color="#666666")
         for (name, ratios), colour in zip(curves.items(), (BLUE, RED, GREEN, PINK), strict=False):
-            right.plot(counts, ratios, color=colour, label=name)
+            draws = np.atleast_2d(np.asarray(ratios, dtype=float))
+            right.plot(counts, draws.mean(0), color=colour, label=name)
+            right.fill_between(counts, *np.quantile(draws, (0.05, 0.95), axis=0), color=colour, alpha=0.2, linewidth=0)
         right.plot(peaks, measured, "o", color="black", markersize=9, label="the one on the left")
         right.set(xscale="log", yscale="log", xlabel="number of alike tokens k", ylabel="Sharpe ratio")
+        _whole_numbers(right.yaxis)
+        _whole_numbers(right.xaxis)
         right.set_title("Noise hides how many peaks there are")
-        right.legend(loc="lower left")
+        right.legend(loc="upper right")
     return figure
 
 
-def plot_ratios_by_tissue(panels: Mapping[str, Mapping[str, Array]], bold: Sequence[str] = ()) -> Figure:
-    """Sharpe ratios of the tokens of each tissue, a panel per encoder, each ordered by its own median.
+def _whole_numbers(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5, 10 ..., written as they are."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
 
-    Boxes hold the middle half of the tokens, whiskers 5 to 95 %; the number of tokens stands with the name.
+
+def plot_ratios_by_tissue(
+    panels: Mapping[str, Mapping[str, Array]],
+    look_alikes: Mapping[str, tuple[Real, Real]] | None = None,
+    bold: Sequence[str] = (),
+) -> Figure:
+    """Sharpe ratios of the tokens of each tissue, a panel per encoder; beside them how many tokens look like one.
+
+    Boxes hold the middle half of the tokens, whiskers 5 to 95 %; the number of tokens stands with the name. All panels
+    share their rows, which are ordered by the median in the last of them, and those of ratios their scale.
 
     Args:
-        panels: title to {tissue: ratios of its tokens}.
+        panels: title to {tissue: ratios of its tokens}, all of the same tissues.
+        look_alikes: tissue to (look-alikes, share of them that is of the same tissue) for the last panel.
         bold: tissues to colour.
     """
-    rows = max(len(tissues) for tissues in panels.values())
+    *_, last = panels.values()
+    rows = sorted(last, key=lambda name: np.median(np.asarray(last[name])))
     colours = dict(zip(bold, (RED, BLUE, GREEN, PINK), strict=False))
-    with figure_grid(1, len(panels), size=(5.6, 0.9 + 0.27 * rows)) as (figure, axes):
-        for axis, (title, tissues) in zip(axes[0], panels.items(), strict=True):
-            values = {name: np.asarray(ratios) for name, ratios in tissues.items()}
-            order = sorted(values, key=lambda name: np.median(values[name]))
-            boxes = axis.boxplot(
-                [values[name] for name in order],
-                orientation="horizontal",
-                whis=(5, 95),
-                showfliers=False,
-                patch_artist=True,
-                medianprops={"color": "black"},
-            )
-            for name, box in zip(order, boxes["boxes"], strict=True):
+    with figure_grid(1, len(panels) + bool(look_alikes), size=(4.2, 1.0 + 0.25 * len(rows))) as (figure, axes):
+        for axis, (title, tissues) in zip(axes[0], panels.items(), strict=False):
+            look = {"orientation": "horizontal", "whis": (5, 95), "showfliers": False, "patch_artist": True}
+            boxes = axis.boxplot([np.asarray(tissues[name]) for name in rows], medianprops={"color": "black"}, **look)
+            for name, box in zip(rows, boxes["boxes"], strict=True):
                 box.set_facecolor(colours.get(name, "#DDDDDD"))
-            axis.set_yticks(range(1, len(order) + 1), [f"{name} ({len(values[name])})" for name in order])
-            axis.tick_params(axis="y", labelsize=10)
             axis.set(xlabel="Sharpe ratio", title=title)
+        ends = np.array([axis.get_xlim() for axis in axes[0, : len(panels)]])
+        for axis in axes[0, : len(panels)]:
+            axis.set_xlim(ends[:, 0].min(), ends[:, 1].max())
+        if look_alikes:
+            _look_alikes(axes[0, -1], {name: look_alikes[name] for name in rows}, colours)
+        for axis in axes[0]:
+            axis.set(ylim=(0.4, len(rows) + 0.6), yticks=range(1, len(rows) + 1), yticklabels=[])
+        axes[0, 0].set_yticklabels([f"{name} ({len(last[name])})" for name in rows], fontsize=10)
     return figure
 
 
-def plot_ratio_against_look_alikes(
-    panels: Mapping[str, Mapping[str, tuple[Real, Real]]], bold: Sequence[str] = ()
-) -> Figure:
-    """Median Sharpe ratio of each tissue against its median number of look-alikes, a panel per encoder.
-
-    Args:
-        panels: title to {tissue: (look-alikes, ratio)}.
-        bold: tissues to colour and name in bold; the others are named where there is room.
-    """
-    colours = dict(zip(bold, (RED, BLUE, GREEN, PINK), strict=False))
-    with figure_grid(1, len(panels), size=(7.2, 4.4)) as (figure, axes):
-        for axis, (title, tissues) in zip(axes[0], panels.items(), strict=True):
-            points = {name: np.array([np.log(count), ratio]) for name, (count, ratio) in tissues.items()}
-            size = np.ptp(list(points.values()), axis=0).clip(1e-9)
-            named = []
-            for name in sorted(points, key=lambda name: name not in colours):
-                front = {"zorder": 3 if name in colours else 2}
-                axis.plot(*tissues[name], "o", color=colours.get(name, "#999999"), markersize=8, **front)
-                if all((np.abs(points[name] - points[other]) > size * (0.35, 0.06)).any() for other in named):
-                    weight = "bold" if name in colours else "normal"
-                    offset = {"xytext": (7, 4), "textcoords": "offset points", "zorder": 4}
-                    text = axis.annotate(name, tissues[name], fontsize=10, fontweight=weight, **offset)
-                    text.set_path_effects([withStroke(linewidth=3, foreground="white")])
-                    named.append(name)
-            axis.set(xscale="log", xlabel="look-alikes (median)", ylabel="Sharpe ratio (median)", title=title)
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-            axis.xaxis.set_minor_formatter(NullFormatter())
-            axis.margins(x=0.2, y=0.08)
-    return figure
+def _look_alikes(axes: Axes, rows: Mapping[str, tuple[Real, Real]], colours: Mapping[str, str]) -> None:
+    """A dot a tissue at the number of its look-alikes, and the share of them that is of the same tissue."""
+    for place, (name, (count, same)) in enumerate(rows.items(), start=1):
+        axes.plot(count, place, "o", color=colours.get(name, "#888888"), markersize=8)
+        axes.annotate(f"{same:.0%}", (count, place), (8, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set(xscale="log", xlabel="look-alikes of a token (median)")
+    axes.set_title("look-alikes,\nand how many are of the same tissue")
+    axes.margins(x=0.25)
+    _whole_numbers(axes.xaxis)
 
 
 def plot_sorted_weights(weights: Mapping[str, Array], title: str = "") -> Figure:
@@ -176,16 +182,16 @@ def plot_sorted_weights(weights: Mapping[str, Array], title: str = "") -> Figure
 
     The legend gives the effective number of tokens, exp of the entropy: N if all weigh the same, 1 if one has all.
     """
-    with figure_grid(1, 1, size=(7.2, 4.0)) as (figure, axes):
+    with figure_grid(1, 1, size=(8.6, 3.4)) as (figure, axes):
         axis, styles = axes[0, 0], ((BLUE, "-"), (SKY, "--"), (ORANGE, "-"), (RED, "-"))
         for (name, values), (colour, dash) in zip(weights.items(), styles, strict=False):
             values = np.sort(np.asarray(values, dtype=float))[::-1]
-            label = f"{name}: {effective_number(values):,.0f} of {len(values):,} tokens count"
+            label = f"{name}:\n{effective_number(values):,.0f} of {len(values):,} tokens count"
             axis.plot(np.arange(1, len(values) + 1), values * len(values), dash, color=colour, label=label)
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set(xscale="log", yscale="log", ylim=(1e-6, None), title=title)
         axis.set(xlabel="rank of the token", ylabel="weight x N  (1 = all equal)")
-        axis.legend(loc="lower left", fontsize=10)
+        figure.legend(loc="outside right center", fontsize=10, labelspacing=1.2)
     return figure
 
 
@@ -196,51 +202,19 @@ def effective_number(weights: Array) -> float:
     return float(np.exp(-(weights * np.log(weights)).sum()))
 
 
-def plot_loss_against_tokens(tokens: Sequence[int], losses: Mapping[str, Sequence[Real]], title: str = "") -> Figure:
-    """Measured losses against the number of tokens N, log-log."""
-    with figure_grid(1, 1, size=(7.2, 3.9)) as (figure, axes):
-        axis = axes[0, 0]
-        styles = ((SKY, "o-", 4), (BLUE, "s--", 1.5), (RED, "o-", 2), (ORANGE, "o-", 2))
-        for (name, values), (colour, style, width) in zip(losses.items(), styles, strict=False):
-            axis.plot(tokens, values, style, color=colour, label=name, markersize=5, linewidth=width)
-        axis.set(xscale="log", yscale="log", xlabel="tokens N of a region", ylabel="loss", title=title)
-        axis.set_xticks(tokens, [f"{count:,}" for count in tokens])
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.legend(loc="lower left")
-    return figure
-
-
-def plot_pushes_and_pulls(
-    mean_gradient: Mapping[str, Mapping[str, Real]], share: Mapping[str, tuple[Real, Real]], title: str = ""
-) -> Figure:
-    """Left: which pairs a loss pulls together and which it pushes apart; right: how much it asks of each tissue.
+def plot_asked(share: Mapping[str, tuple[Real, Real]], title: str = "") -> Figure:
+    """How much L_p2s asks of each tissue's matches, relative to the mean over all matches; a bar a tissue.
 
     Args:
-        mean_gradient: loss to {kind of pair: mean of dL / dM_t(n, m)}; negative pulls together.
         share: tissue to (its share of the matches, its share of the weight in L_p2s).
     """
-    with figure_grid(1, 2, size=(6.0, 3.9)) as (figure, axes):
-        left, right = axes[0]
-        kinds = list(next(iter(mean_gradient.values())))
-        height = 0.8 / len(mean_gradient)
-        for number, (loss, colour) in enumerate(zip(mean_gradient, (SKY, RED, PINK), strict=False)):
-            places = np.arange(len(kinds)) + (number - (len(mean_gradient) - 1) / 2) * height
-            values = [mean_gradient[loss][kind] for kind in kinds]
-            bars = left.barh(places, values, height * 0.9, color=colour, label=loss)
-            left.bar_label(bars, [f"{value:+.0e}" for value in values], padding=3, fontsize=10)
-        smallest = min(abs(value) for values in mean_gradient.values() for value in values.values() if value)
-        left.set_xscale("symlog", linthresh=smallest / 3)
-        left.set_xticks([])
-        left.margins(x=0.25)
-        left.axvline(0, color="black", linewidth=0.8)
-        left.set_yticks(range(len(kinds)), kinds)
-        left.invert_yaxis()
-        left.set(xlabel="pulled together  ←  mean gradient (log scale)  →  pushed apart", title=title)
-        left.legend(loc="lower left")
-        tissues = sorted(share, key=lambda name: share[name][1] / share[name][0])
-        relative = [share[name][1] / share[name][0] for name in tissues]
-        right.barh(range(len(tissues)), relative, color=BLUE)
-        right.axvline(1, color="black", linewidth=0.8)
-        right.set_yticks(range(len(tissues)), tissues)
-        right.set(xlabel="weight of its matches, relative to the mean", title="Who is asked less, who more")
+    relative = {name: weight / part for name, (part, weight) in share.items()}
+    tissues = sorted(relative, key=relative.get)
+    with figure_grid(1, 1, size=(7.2, 1.1 + 0.25 * len(tissues))) as (figure, axes):
+        axis = axes[0, 0]
+        bars = axis.barh(tissues, [relative[name] for name in tissues], color=BLUE)
+        axis.bar_label(bars, [f"{relative[name]:.2f}" for name in tissues], padding=3, fontsize=10)
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.set(xlabel="weight of its matches, relative to the mean", title=title)
+        axis.margins(x=0.08)
     return figure

@@ -1,16 +1,25 @@
 """Figures of lesson 05: what is similar to an anchor patch (fig. 1B), and how much of that is its organ."""
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Shaped
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from s2dc_core.plots.slices import PALETTE, figure_grid, label_words, oriented_slice, show_slice
+from s2dc_core.plots.slices import PALETTE, figure_grid, oriented_slice, show_slice
+
+HEAT = plt.get_cmap("inferno").with_extremes(bad="#5A5A5A")
+"""Colours of a map; where it has no value it is grey, so that no sliver of the scan shines through."""
+
+BLUE, RED, GREY = PALETTE[6], PALETTE[5], "#888888"
 
 ENCODER_COLOURS = ("#888888", PALETTE[1], PALETTE[5], PALETTE[2])
 """Of encoders in their order: grey for the untrained one, blue for L_g, red for S2DC, green for one of your own."""
@@ -24,11 +33,12 @@ class HeatmapRow(NamedTuple):
         raw, affine: of the scan.
         window: (low, high) of its intensities, or None for its percentiles.
         anchor: the anchor's place in mm.
-        outline: [X, Y, Z] whole numbers, outlined wherever they are not 0; or None.
-        maps: panel title to (values on the token grid, affine of that grid); NaN stays clear.
-        notes: panel title to a line below the panel; may be missing.
+        outline: [X, Y, Z], outlined wherever it is not 0; or None.
+        maps: panel title to (values on the token grid, affine of that grid); NaN is drawn grey.
+        notes: panel title to lines below the panel; may be missing.
         plane: of the slices, which go through the anchor unless `position` says otherwise.
         position: mm along the plane's normal, or None.
+        outlined_maps: whether the maps are outlined as the scan is; a thin sheet would be hidden by its own outline.
     """
 
     title: str
@@ -41,6 +51,7 @@ class HeatmapRow(NamedTuple):
     notes: Mapping[str, str] = {}
     plane: str = "axial"
     position: Real | None = None
+    outlined_maps: bool = True
 
 
 def display_window(modality: str) -> tuple[Real, Real] | None:
@@ -72,23 +83,51 @@ def plot_heatmap_rows(
     names = list(rows[0].maps)
     shape = oriented_slice(rows[0].raw, rows[0].affine, rows[0].plane, rows[0].anchor)
     width, height = abs(shape.extent[0] - shape.extent[1]), abs(shape.extent[3] - shape.extent[2])
-    size = (3.5, 3.5 * min(height / width, 1.3) + 0.55)
-    colours = {"overlay_vmin": limits[0], "overlay_vmax": limits[1], "overlay_alpha": 1.0}
+    titles = [wrapped(row.title) for row in rows]
+    lines = max(t.count("\n") for t in (*titles, *names)) + max(_lines(row.notes) for row in rows)
+    size = (3.5, 3.5 * min(height / width, 1.3) + 0.35 + 0.2 * lines)
+    colours = {"overlay_vmin": limits[0], "overlay_vmax": limits[1], "overlay_alpha": 1.0, "overlay_cmap": HEAT}
     with figure_grid(len(rows), 1 + len(names), size=size) as (figure, axes):
-        for line, row in zip(axes, rows, strict=True):
+        for panels, row, title_of_row in zip(axes, rows, titles, strict=True):
             low, high = row.window or (None, None)
             view = {"plane": row.plane, "position": row.position, "mark": row.anchor, "vmin": low, "vmax": high}
-            show_slice(line[0], row.raw, row.affine, labels=row.outline, title=wrapped(row.title), **view)
-            for panel, name in zip(line[1:], names, strict=True):
+            show_slice(panels[0], row.raw, row.affine, title=title_of_row, **view)
+            for panel, name in zip(panels[1:], names, strict=True):
                 values, token_affine = row.maps[name]
-                over = {"overlay": values, "overlay_affine": token_affine, "labels": row.outline, **colours}
-                shown = show_slice(panel, row.raw, row.affine, title=name, **over, **view)
+                over = {"overlay": values, "overlay_affine": token_affine, **colours}
+                shown = show_slice(panel, row.raw, row.affine, title=in_formulas(name), **over, **view)
                 panel.set_xlabel(row.notes.get(name, ""))
+            for panel in panels if row.outlined_maps else panels[:1]:
+                _white_outline(panel, row)
         low_end = "min" if any(float(np.nanmin(v)) < limits[0] for row in rows for v, _ in row.maps.values()) else None
         label = wrapped(bar, int(10 * size[1] * len(rows)))
-        figure.colorbar(shown.overlay, ax=axes, shrink=0.9, aspect=30, label=label, extend=low_end or "neither")
+        bar_of = {"shrink": 0.9, "aspect": 30, "pad": 0.01, "label": label, "extend": low_end or "neither"}
+        figure.colorbar(shown.overlay, ax=axes, **bar_of)
         figure.suptitle(title, fontsize=14)
     return figure
+
+
+def _lines(notes: Mapping[str, str]) -> int:
+    """Lines that the longest note takes."""
+    return max((note.count("\n") + 1 for note in notes.values() if note), default=0)
+
+
+def _white_outline(axes: Axes, row: HeatmapRow) -> None:
+    """A white line with a dark edge about the row's structure, which is seen on bright and on dark."""
+    if row.outline is None:
+        return
+    where = row.anchor if row.position is None else row.position
+    cut = oriented_slice(np.asarray(row.outline) != 0, row.affine, row.plane, where)
+    inside = np.pad(cut.image.astype(float), 1)  # the rim lets an outline at the picture's edge close
+    if inside.any():
+        x, y = cut.picture(np.arange(-1, inside.shape[1] - 1), np.arange(-1, inside.shape[0] - 1))
+        lines = axes.contour(x, y, inside, levels=[0.5], colors="white", linewidths=1.3)
+        lines.set_path_effects([withStroke(linewidth=2.8, foreground="#222222")])
+
+
+def in_formulas(name: str) -> str:
+    """A plain L_g, as printed lines and widgets write it, as a figure's formula; what is a formula already stays."""
+    return name if "$" in name else re.sub(r"\bL_(\w+)", r"$L_{\1}$", name)
 
 
 def wrapped(title: str, width: int = 24) -> str:
@@ -96,74 +135,63 @@ def wrapped(title: str, width: int = 24) -> str:
     return "\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, width) or [""])
 
 
-def plot_organ_scores(
-    scores: Mapping[str, Mapping[tuple[str, str, str], Sequence[Real]]],
-    title: str,
-    guess: Mapping[str, Mapping[tuple[str, str], Real]] | None = None,
+def plot_comparisons(
+    rows: Sequence[tuple[str, str, str, Real, Real, Real]], title: str = "", unit: str = "difference"
 ) -> Figure:
-    """A row a measure, a column a kind of scan: each organ's scores by each encoder, a dot a body, a bar at the mean.
+    """Differences with their intervals: a panel a measure, a line a comparison and kind of scan.
+
+    Blue where the whole interval lies above zero, red where it lies below, grey where it is not decided.
 
     Args:
-        scores: measure, which is the axis label, to (kind of scan, encoder, organ) to one value a body. Kinds, encoders
-            and organs are drawn in the order in which they come first.
-        title: the message.
-        guess: measure to (kind of scan, organ) to the score of a blind guess, drawn as a black dot; may be missing.
+        rows: (measure, comparison, kind of scan, mean, low, high); a NaN interval draws the mean alone.
+        unit: of the axes.
 
     Raises:
-        ValueError: without any organ.
+        ValueError: without any row.
     """
-    keys = list(next(iter(scores.values())))
-    if not keys:
-        raise ValueError("no organ has a score to draw: give a label map whose structures have tokens")
-    kinds, encoders, organs = (list(dict.fromkeys(key[place] for key in keys)) for place in range(3))
-    size = (4.2 if len(kinds) > 1 else 7.5, max(2.4, 0.4 * len(organs) + 0.9))
-    with figure_grid(len(scores), len(kinds), size=size) as (figure, axes):
-        for line, (measure, values) in zip(axes, scores.items(), strict=True):
-            for panel, kind in zip(line, kinds, strict=True):
-                for number, encoder in enumerate(encoders):
-                    colour = ENCODER_COLOURS[number % len(ENCODER_COLOURS)]
-                    rows = {organ: values.get((kind, encoder, organ), ()) for organ in organs}
-                    offset = 0.24 * (number - (len(encoders) - 1) / 2)
-                    dots = [(v, place + offset) for place, row in enumerate(rows.values()) for v in row]
-                    means = [(np.mean(row), place + offset) for place, row in enumerate(rows.values()) if len(row)]
-                    panel.plot(*zip(*dots, strict=True), "o", color=colour, markersize=3.5, alpha=0.45)
-                    bars = {"color": colour, "markersize": 10, "markeredgewidth": 3, "label": encoder}
-                    panel.plot(*zip(*means, strict=True), "|", **bars)
-                for (where, organ), value in (guess or {}).get(measure, {}).items():
-                    if where == kind:
-                        panel.plot(value, organs.index(organ), "ko", markersize=3)
-                panel.axvline(0, color="#BBBBBB", linewidth=1, zorder=0)
-                panel.set(xlabel=measure, ylim=(len(organs) - 0.5, -0.5))
-                names = list(map(label_words, organs)) if panel is line[0] else []
-                panel.set_yticks(range(len(organs)) if names else [], names)
-            ends = [panel.get_xlim() for panel in line]
-            for panel in line:  # one scale, so that columns can be compared
-                panel.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
-        for panel, kind in zip(axes[0], kinds, strict=True):
-            panel.set_title(kind)
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    if not rows:
+        raise ValueError("there is nothing to compare: give a label map whose structures have tokens")
+    measures, compared, kinds = (list(dict.fromkeys(row[place] for row in rows)) for place in range(3))
+    step = len(kinds) + 0.8  # a gap between comparisons
+    places = {(c, k): step * i + j for i, c in enumerate(compared) for j, k in enumerate(kinds)}
+    with figure_grid(1, len(measures), size=(3.9, 1.3 + 0.27 * step * len(compared))) as (figure, axes):
+        for panel, measure in zip(axes[0], measures, strict=True):
+            for name, comparison, kind, mean, low, high in rows:
+                if name == measure:
+                    colour = BLUE if low > 0 else RED if high < 0 else GREY
+                    place = places[comparison, kind]
+                    panel.plot([low, high], [place] * 2, color=colour, linewidth=3, solid_capstyle="butt", alpha=0.7)
+                    panel.plot(mean, place, "o", color=colour, markersize=7, markeredgecolor="black")
+            panel.axvline(0, color="black", linewidth=0.8)
+            panel.set(title=measure, xlabel=unit, ylim=(step * len(compared) - 0.8, -0.8))
+            panel.set_yticks(list(places.values()), [kind for _, kind in places] if panel is axes[0, 0] else [])
+            panel.tick_params(axis="y", length=0)
+        for number, comparison in enumerate(compared):
+            middle = step * number + (len(kinds) - 1) / 2
+            look = {"transform": axes[0, 0].get_yaxis_transform(), "va": "center", "ha": "right"}
+            axes[0, 0].text(-0.24, middle, wrapped(in_formulas(comparison), 20), **look)
         figure.suptitle(title, fontsize=14)
     return figure
 
 
-def plot_own_mirror_other(
-    scores: Mapping[str, Shaped[np.ndarray, "bodies 3"]], names: Sequence[str], title: str
+def plot_by_tissue(
+    scores: Mapping[str, Shaped[np.ndarray, "bodies tissues"]], names: Sequence[str], title: str
 ) -> Figure:
-    """A panel an encoder: mean cosine of an anchor with its own organ, the mirrored one and all others, a line a body.
+    """A panel an encoder: mean cosine of an anchor with each tissue, the anchor's own first; a line a body.
 
     Args:
-        scores: encoder to [bodies, 3].
-        names: of the three, for the axis.
+        scores: encoder to [bodies, tissues].
+        names: of the tissues, for the axis.
         title: the message.
     """
-    with figure_grid(1, len(scores), size=(3.6, 3.5)) as (figure, axes):
+    count = len(names)
+    with figure_grid(1, len(scores), size=(0.82 * count, 3.5)) as (figure, axes):
         for panel, (number, (encoder, values)) in zip(axes[0], enumerate(scores.items()), strict=True):
             colour = ENCODER_COLOURS[number % len(ENCODER_COLOURS)]
-            panel.plot(range(3), values.T, "o-", color=colour, markersize=5, linewidth=1, alpha=0.55)
-            panel.plot(range(3), values.mean(0), "_", color="black", markersize=26, markeredgewidth=3)
-            panel.set(title=encoder, xlim=(-0.4, 2.4))
-            panel.set_xticks(range(3), names)
+            panel.plot(range(count), values.T, "o-", color=colour, markersize=5, linewidth=1, alpha=0.55)
+            panel.plot(range(count), values.mean(0), "_", color="black", markersize=24, markeredgewidth=3)
+            panel.set(title=encoder, xlim=(-0.5, count - 0.5))
+            panel.set_xticks(range(count), names, fontsize=10)
         low = min(np.nanmin(values) for values in scores.values())
         for panel in axes[0]:
             panel.set_ylim(min(low, 0) - 0.05, 1.02)

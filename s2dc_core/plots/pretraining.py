@@ -1,17 +1,76 @@
-"""Figures of lesson 04: which stage learns from which loss, the curves of a run, the parts of a step."""
+"""Figures of lesson 04: what a step looks at, which stage learns from which loss, the curves of a run."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from s2dc_core.plots.slices import PALETTE, figure_grid
+from s2dc_core.plots.slices import PALETTE, Array, OrientedSlice, figure_grid, show_slice
 
 BLUE, RED, GREY = PALETTE[6], PALETTE[5], "#666666"
 
 STAGE_NAMES = {"patch_embed": "patch embedding"} | {f"layers{k}": f"stage {k}" for k in range(1, 5)}
+
+
+def plot_regions(
+    scan: Array,
+    affine: np.ndarray,
+    region: Sequence[slice],
+    part: Sequence[slice],
+    target: Array,
+    positive: Array,
+    window: tuple[Real, Real] = (-2, 2),
+) -> Figure:
+    """Where a region lies in its scan, the region V and its counterpart V', a sub-volume of V and its positive.
+
+    Args:
+        scan: [X, Y, Z], as the encoder sees it.
+        affine: of the scan; axes along those of the world.
+        region: the voxels of V in the scan.
+        part: the voxels of the sub-volume in V.
+        target: V', of V's shape.
+        positive: of the sub-volume's shape.
+        window: of the intensities.
+    """
+    scan, view = np.asarray(scan), {"plane": "coronal", "vmin": window[0], "vmax": window[1]}
+    of_region, sides = _moved(affine, region), np.linalg.norm(affine[:3, :3], axis=0)
+    of_part = _moved(of_region, part)
+    place = (of_part @ [*((np.array([p.stop - p.start for p in part]) - 1) / 2), 1.0])[:3]
+    mm = [
+        " x ".join(f"{(p.stop - p.start) * s:.0f}" for p, s in zip(box, sides, strict=True)) for box in (region, part)
+    ]
+    panels = {
+        "a scan, with $V$": (scan, affine),
+        f"$V$, for the student\n{mm[0]} mm": (scan[tuple(region)], of_region),
+        "$V'$, for the teacher\n$V$ warped by $H$, with noise": (target, of_region),
+        f"one sub-volume $v$\n{mm[1]} mm": (scan[tuple(region)][tuple(part)], of_part),
+        "its positive $v'$": (positive, of_part),
+    }
+    with figure_grid(1, len(panels), size=(2.9, 3.6)) as (figure, axes):
+        cuts = []
+        for axis, (title, (volume, of_volume)) in zip(axes[0], panels.items(), strict=True):
+            cuts.append(show_slice(axis, volume, of_volume, position=place, title=title, **view).slice)
+        _box(axes[0, 0], cuts[0], of_region, region)
+        _box(axes[0, 1], cuts[1], of_part, part)
+    return figure
+
+
+def _moved(affine: np.ndarray, box: Sequence[slice]) -> np.ndarray:
+    """The affine of a box of a volume."""
+    moved = np.array(affine, dtype=float)
+    moved[:3, 3] += moved[:3, :3] @ [part.start for part in box]
+    return moved
+
+
+def _box(axes: Axes, cut: OrientedSlice, affine: np.ndarray, box: Sequence[slice]) -> None:
+    """The outline of a box, whose own affine is given, on a slice."""
+    ends = np.array([[-0.5] * 3, [part.stop - part.start - 0.5 for part in box]])
+    (x, y), (far_x, far_y) = (cut.project((affine @ [*end, 1.0])[:3])[:2] for end in ends)
+    axes.add_patch(Rectangle((x, y), far_x - x, far_y - y, fill=False, edgecolor=PALETTE[0], linewidth=2))
 
 
 def plot_gradient_reach(weights: Mapping[str, Real], norms: Mapping[str, Mapping[str, Real]]) -> Figure:
@@ -84,16 +143,3 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
-
-
-def plot_step_times(seconds: Mapping[str, Real]) -> Figure:
-    """The parts of a step as bars, longest at the top, with their share."""
-    parts = dict(sorted(seconds.items(), key=lambda entry: entry[1]))
-    total = sum(parts.values())
-    with figure_grid(1, 1, size=(7.5, 0.9 + 0.5 * len(parts))) as (figure, axes):
-        panel = axes[0, 0]
-        bars = panel.barh(list(parts), list(parts.values()), color=PALETTE[1])
-        labels = [f"{value:.2f} s, {value / total:.0%}" for value in parts.values()]
-        panel.bar_label(bars, labels, padding=4)
-        panel.set(xlabel="seconds", xlim=(0, 1.3 * max(parts.values())), title="The parts of a step")
-    return figure

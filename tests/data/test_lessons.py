@@ -3,8 +3,9 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
-from s2dc_core.data import open_at, stand_in, title_of
+from s2dc_core.data import AIR, TISSUES, find_structure, open_at, stand_in, structure_names, title_of, with_tissues
 
 SIZE = {"spacing": (10.0, 10.0, 10.0), "shape": (24, 16, 24)}
 
@@ -17,6 +18,24 @@ def body():
 def test_a_generated_body_has_the_size_of_the_lesson(body):
     assert body.raw.shape == SIZE["shape"] and body.spacing == pytest.approx(SIZE["spacing"])
     assert (body.name, title_of(body), stand_in(body)) == ("phantom_pet, seed 4", "PET", "phantom_pet")
+
+
+def test_all_tissues_of_a_generated_body_are_labels_and_the_air_around_it():
+    body = open_at("phantom_ct", seed=4, spacing=(15.0, 15.0, 15.0), shape=(24, 16, 24))
+    known = with_tissues(body, seed=4)
+    assert torch.equal(torch.where(body.label > 0, known.label, 0), body.label), "organs keep theirs"
+    assert AIR not in TISSUES and not known.foreground[known.label == AIR].any()
+    numbers = [find_structure(structure_names(known), name) for name in ("liver", "vertebrae", "air")]
+    assert numbers == [6, 16, AIR]
+    assert torch.equal(known.raw, body.raw)
+
+
+def test_of_a_file_the_labels_and_the_air_are_known(body):
+    mask = (body.label > 0).int() * AIR
+    known = with_tissues(body._replace(label=mask, names={AIR: "lesion"}))
+    assert known.names == {AIR: "lesion", AIR + 1: "air"} and torch.equal(known.label == AIR, mask == AIR)
+    unlabelled = with_tissues(body._replace(label=None, names={}))
+    assert torch.equal(unlabelled.label == AIR, ~body.foreground)
 
 
 @pytest.mark.parametrize(

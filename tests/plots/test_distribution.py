@@ -39,24 +39,38 @@ def test_peaks_and_ratio_draws_every_token_and_curve():
     assert [line.get_ydata()[-1] for line in right.lines] == [2.0, 1.0, 2.4]
 
 
-def test_ratios_by_tissue_are_ordered_by_their_median():
-    tissues = {"bone": torch.full((5,), 3.0), "liver": torch.full((7,), 1.0), "air": torch.full((6,), 2.0)}
-    figure = plots.plot_ratios_by_tissue({"untrained": tissues, "trained": tissues}, bold=["bone"])
-    for axis in figure.axes:
-        assert [label.get_text() for label in axis.get_yticklabels()] == ["liver (7)", "air (6)", "bone (5)"]
+def test_draws_of_noise_are_averaged():
+    draws = torch.tensor([[1.0, 4.0], [3.0, 8.0]])
+    figure = plots.plot_peaks(torch.rand(9), 1, [1, 2], {"noise": draws}, 2.0, hidden=4)
+    right = figure.axes[1]
+    assert list(right.lines[0].get_ydata()) == [2, 6]
+    assert "noise decides" in [text.get_text() for text in right.texts]
 
 
-def test_ratio_against_lookalikes_names_each_tissue():
-    figure = plots.plot_ratio_against_look_alikes({"trained": {"bone": (20, 3.0), "liver": (300, 1.5)}}, bold=["bone"])
-    axis = figure.axes[0]
-    assert {text.get_text() for text in axis.texts} == {"bone", "liver"}
-    assert [tuple(line.get_xydata()[0]) for line in axis.lines] == [(20, 3.0), (300, 1.5)]
+def test_ratios_by_tissue_share_the_order_and_the_scale_of_the_last_panel():
+    last = {"bone": torch.full((5,), 3.0), "liver": torch.full((7,), 1.0), "air": torch.full((6,), 2.0)}
+    first = {name: 4 - values for name, values in last.items()}
+    figure = plots.plot_ratios_by_tissue({"untrained": first, "trained": last}, bold=["bone"])
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["liver (7)", "air (6)", "bone (5)"]
+    assert left.get_xlim() == right.get_xlim()
+    medians = [[line.get_xdata()[0] for line in axis.lines[4::5]] for axis in (left, right)]
+    assert medians == [[3, 2, 1], [1, 2, 3]]
+
+
+def test_look_alikes_stand_beside_the_ratios_in_the_same_rows():
+    tissues = {"bone": torch.full((5,), 3.0), "liver": torch.full((7,), 1.0)}
+    figure = plots.plot_ratios_by_tissue({"trained": tissues}, {"bone": (20, 0.25), "liver": (300, 0.5)}, ["bone"])
+    axis = figure.axes[1]
+    assert [text.get_text() for text in axis.texts] == ["50%", "25%"]
+    assert [tuple(line.get_xydata()[0]) for line in axis.lines] == [(300, 1), (20, 2)]
+    assert figure.axes[0].get_ylim() == axis.get_ylim()
 
 
 def test_sorted_weights_count_the_effective_tokens():
     figure = plots.plot_sorted_weights({"equal": np.full(8, 1 / 8), "one": np.eye(8)[3] * 0.999 + 1e-5})
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels[0] == "equal: 8 of 8 tokens count" and labels[1] == "one: 1 of 8 tokens count"
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["equal:\n8 of 8 tokens count", "one:\n1 of 8 tokens count"], "beside the curves, not on them"
     assert (np.diff(figure.axes[0].lines[1].get_ydata()) <= 0).all()
 
 
@@ -65,15 +79,7 @@ def test_effective_number(weights, count):
     assert plots.effective_number(weights) == pytest.approx(count)
 
 
-def test_loss_against_tokens_draws_each_loss():
-    figure = plots.plot_loss_against_tokens([27, 144], {"printed": [1e-2, 5e-4], "by the weights": [5.0, 7.0]})
-    assert [tuple(line.get_ydata()) for line in figure.axes[0].lines] == [(1e-2, 5e-4), (5.0, 7.0)]
-
-
-def test_pushes_and_pulls_keep_their_sign():
-    kinds = {"match": -2.0, "same organ": 1e-3, "other organ": 1e-4}
-    figure = plots.plot_pushes_and_pulls({"L_p2p": kinds, "L_p2s": kinds}, {"liver": (0.5, 0.25), "bone": (0.1, 0.3)})
-    left, right = figure.axes
-    assert [bar.get_width() for bar in left.patches] == [*kinds.values(), *kinds.values()]
-    assert [bar.get_width() for bar in right.patches] == pytest.approx([0.5, 3.0])
-    assert [label.get_text() for label in right.get_yticklabels()] == ["liver", "bone"]
+def test_what_is_asked_is_relative_to_the_share_of_matches():
+    axis = plots.plot_asked({"liver": (0.5, 0.25), "bone": (0.1, 0.3)}, "message").axes[0]
+    assert [bar.get_width() for bar in axis.patches] == pytest.approx([0.5, 3.0])
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["liver", "bone"]

@@ -56,33 +56,55 @@ def test_display_window(modality, window):
     assert plots.display_window(modality) == window
 
 
-def test_organ_scores_draw_each_body_and_mean():
-    keys = [(kind, name, organ) for kind in ("CT", "PET") for name in ("none", "all") for organ in ("liver", "spleen")]
-    scores = {key: [0.1 * place, 0.1 * place + 0.2] for place, key in enumerate(keys)}
-    figure = plots.plot_organ_scores({"hits": scores}, "message", {"hits": {("PET", "spleen"): 0.05}})
-    left, right = figure.axes[:2]
-    assert (left.get_title(), right.get_title()) == ("CT", "PET")
-    assert [text.get_text() for text in left.get_yticklabels()] == ["liver", "spleen"]
-    dots, bars = left.lines[2:4]
-    assert dots.get_xdata() == pytest.approx([0.2, 0.4, 0.3, 0.5]), "the second encoder's values"
-    assert bars.get_xdata() == pytest.approx([0.3, 0.4]), "and means"
-    assert any(list(line.get_xdata()) == [0.05] for line in right.lines), "the blind guess"
-    assert left.get_xlim() == right.get_xlim()
+def test_comparisons_are_coloured_by_what_is_decided():
+    rows = [("hits", "S2DC against L_g", "CT", 0.2, 0.1, 0.3), ("hits", "S2DC against L_g", "PET", 0.0, -0.1, 0.1)]
+    rows += [("cosine", "S2DC against L_g", kind, -0.2, -0.3, -0.1) for kind in ("CT", "PET")]
+    figure = plots.plot_comparisons(rows, "message")
+    left, right = figure.axes
+    assert [panel.get_title() for panel in figure.axes] == ["hits", "cosine"]
+    assert [line.get_color() for line in left.lines[1:4:2]] == [plots.BLUE, plots.GREY]
+    assert right.lines[1].get_color() == plots.RED
+    assert [text.get_text() for text in left.get_yticklabels()] == ["CT", "PET"]
+    assert "$L_{g}$" in left.texts[0].get_text().replace("\n", " ")
 
 
-def test_organ_scores_allow_an_organ_that_a_scan_does_not_have():
-    scores = {("CT", "none", "liver"): [0.5], ("CT", "none", "spleen"): [0.2], ("PET", "none", "liver"): [0.4]}
-    figure = plots.plot_organ_scores({"hits": scores}, "")
-    assert len(figure.axes[1].lines[0].get_xdata()) == 1
+def test_a_comparison_of_one_body_has_no_interval():
+    figure = plots.plot_comparisons([("hits", "ours", "CT", 0.2, np.nan, np.nan)])
+    assert figure.axes[0].lines[1].get_color() == plots.GREY
 
 
-def test_own_mirror_other_draws_a_line_a_body():
+def test_no_comparison_is_refused():
+    with pytest.raises(ValueError, match="nothing to compare: give a label map"):
+        plots.plot_comparisons([])
+
+
+def test_tissues_draw_a_line_a_body():
     scores = {"untrained": np.full((4, 3), 0.9), "trained": np.array([[0.8, 0.4, -0.2]] * 4)}
-    figure = plots.plot_own_mirror_other(scores, ["left", "right", "others"], "message")
+    figure = plots.plot_by_tissue(scores, ["left", "right", "others"], "message")
     for panel, values in zip(figure.axes, scores.values(), strict=True):
         assert [list(line.get_ydata()) for line in panel.lines[:4]] == values.tolist()
         assert list(panel.lines[4].get_ydata()) == pytest.approx(values.mean(0).tolist())
         assert panel.get_ylim()[0] < -0.2, "one scale that holds all"
+
+
+def test_masked_tokens_are_grey_all_over():
+    masked = row()
+    masked.maps["trained"][0][0, 0, 0] = np.nan
+    panel = plots.plot_heatmap_rows([masked], "").figure.axes[2]
+    assert panel.images[1].get_cmap().get_bad()[:3] == pytest.approx([0x5A / 255] * 3)
+
+
+def test_a_thin_sheet_is_outlined_on_the_scan_alone():
+    figure = plots.plot_heatmap_rows([row(outlined_maps=False)], "")
+    assert [len(panel.collections) for panel in figure.axes[:3]] == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("L_g", "$L_{g}$"), ("$L_g$", "$L_g$"), ("L_g + L_p2p", "$L_{g}$ + $L_{p2p}$")],
+)
+def test_plain_losses_are_formulas_in_a_figure(name, shown):
+    assert plots.in_formulas(name) == shown
 
 
 @pytest.mark.parametrize(
@@ -109,8 +131,3 @@ def test_a_row_without_a_structure_has_no_outline():
     figure = plots.plot_heatmap_rows([row()._replace(outline=None, notes={})], "")
     assert not figure.axes[0].collections and not figure.axes[1].collections
     assert [panel.get_xlabel() for panel in figure.axes[:3]] == ["", "", ""]
-
-
-def test_scores_of_no_organ_are_refused():
-    with pytest.raises(ValueError, match="no organ has a score to draw: give a label map"):
-        plots.plot_organ_scores({"hits": {}}, "")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from s2dc_core.plots import plot_gradient_reach, plot_pretraining, plot_step_times
+from s2dc_core.plots import plot_gradient_reach, plot_pretraining, plot_regions
 from s2dc_core.plots.pretraining import running_mean
 
 
@@ -33,8 +33,13 @@ def test_running_mean_against_a_loop():
     assert running_mean(values, 7) == pytest.approx(expected)
 
 
-def test_the_parts_of_a_step_are_sorted_and_labelled():
-    figure = plot_step_times({"views": 1.0, "teacher": 3.0})
-    panel = figure.axes[0]
-    assert [bar.get_width() for bar in panel.patches] == [1, 3]
-    assert [text.get_text() for text in panel.texts] == ["1.00 s, 25%", "3.00 s, 75%"]
+def test_boxes_mark_the_region_in_the_scan_and_the_part_in_the_region():
+    scan, affine = np.random.default_rng(0).random((20, 12, 16)), np.diag([2.0, 2, 2, 1])
+    region, part = (slice(4, 12), slice(2, 10), slice(6, 14)), (slice(4, 8), slice(0, 4), slice(0, 4))
+    figure = plot_regions(scan, affine, region, part, scan[region], scan[region][part])
+    assert [len(panel.images) for panel in figure.axes] == [1] * 5
+    assert figure.axes[1].get_title().endswith("16 x 16 x 16 mm")
+    outer, inner = (panel.patches[0].get_bbox() for panel in figure.axes[:2])
+    assert sorted([outer.x0, outer.x1]) == [7, 23] and sorted([outer.y0, outer.y1]) == [11, 27], "world mm"
+    assert sorted([inner.x0, inner.x1]) == [15, 23] and sorted([inner.y0, inner.y1]) == [11, 19]
+    np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), figure.axes[4].images[0].get_array())
