@@ -1,7 +1,8 @@
 """How well organs cluster in the features of an encoder: the number that figures 4 and 5 stand for."""
 
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -83,6 +84,49 @@ def organ_distances(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) ->
     own = torch.stack([unit[organ == label].square().sum() for label in labels])  # each token with itself
     cosine.diagonal().copy_((sums.square().sum(1) - own) / (counts * (counts - 1)))
     return labels, (1 - cosine).numpy()
+
+
+class Spread(NamedTuple):
+    """How far apart tokens lie, as mean cosine distances, each organ counting alike.
+
+    Attributes:
+        within: of two tokens of one organ.
+        between: of two tokens of different organs.
+        nearest: of an organ and the one nearest to it.
+    """
+
+    within: float
+    between: float
+    nearest: float
+
+
+def spread_of(features: Float[Tensor, "t c"], organ: Int[Tensor, " t"]) -> Spread:
+    """Mean distances within organs, between two of them, and to the nearest other one; organs of one token have none
+    within."""
+    _, matrix = organ_distances(features, organ)
+    own = np.eye(len(matrix), dtype=bool)
+    nearest = np.where(own, np.inf, matrix).min(1)
+    return Spread(float(np.nanmean(matrix[own])), float(matrix[~own].mean()), float(nearest.mean()))
+
+
+def draw_tokens(organ: Int[Tensor, " t"], most: Integral, seed: Integral) -> tuple[np.ndarray, int]:
+    """All tokens of small organs and a draw of large ones: indices in order, and how many of an organ at most.
+
+    That number is the largest that keeps the sum within `most`, and at least 2.
+    """
+    labels, counts = np.unique(organ, return_counts=True)
+    caps = range(2, int(counts.max()) + 1)
+    cap = max((cap for cap in caps if np.minimum(counts, cap).sum() <= most), default=2)
+    generator = np.random.default_rng(seed)
+    drawn = [generator.permutation(np.flatnonzero(organ == label))[:cap] for label in labels]
+    return np.sort(np.concatenate(drawn)), cap
+
+
+def place_in_body(scan: Scan, points: Float[np.ndarray, "t 3"]) -> Float[np.ndarray, "t 3"]:
+    """Places in mm counted from 0 to 1 along each axis of the box that holds the scan's body."""
+    body = scan.foreground.nonzero().double().numpy() @ scan.affine[:3, :3].T + scan.affine[:3, 3]
+    low, size = body.min(0), np.ptp(body, axis=0)
+    return (points - low) / np.where(size > 0, size, 1)
 
 
 def nearest_tokens(features: Float[Tensor, "t c"], chunk: int = 1024) -> Int[Tensor, " t"]:

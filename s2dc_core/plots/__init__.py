@@ -21,12 +21,9 @@ from s2dc_core.plots.assignment import (
     plot_training_curves,
 )
 from s2dc_core.plots.clusters import (
-    Organs,
-    choose_organs,
     plot_by_organ,
     plot_cosine_by_distance,
     plot_intervals,
-    plot_maps,
     plot_rows_of_dots,
     plot_toy,
 )
@@ -77,7 +74,6 @@ from s2dc_core.plots.pca import (
     plot_colour_rows,
     plot_followed,
     plot_learning_order,
-    plot_variance_shares,
 )
 from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_regions
 from s2dc_core.plots.scaling import bytes_in_words, plot_clamped_confidences, plot_memory_against_tokens
@@ -92,6 +88,7 @@ from s2dc_core.plots.transfer import (
     plot_scores_against,
     plot_side_by_side,
 )
+from s2dc_core.plots.tsne import Organs, choose_organs, plot_maps
 
 __all__ = [
     "Panel",
@@ -174,7 +171,6 @@ __all__ = [
     "plot_toy",
     "plot_training_curves",
     "plot_two_boxes",
-    "plot_variance_shares",
     "plot_whose_organs",
     "plot_wrong_shares",
     "show_slice",

@@ -1,23 +1,18 @@
-"""Figures of lesson 06: t-SNE maps of organ tokens, silhouettes, and the distances that they are made of."""
+"""Figures of lesson 06: silhouettes, and the distances that they are made of."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from s2dc_core.plots.slices import PALETTE, Array, figure_grid, label_colour, label_words
+from s2dc_core.plots.slices import PALETTE, Array, figure_grid
 
 ORANGE, SKY, GREEN, YELLOW, PINK, RED, BLUE = PALETTE[:7]
 GREY = "#BBBBBB"
 OWN = "#000000"
-MOST_NAMED = 24
 STYLES = {
     "untrained": ("#888888", "o"),
     "scratch": ("#888888", "o"),
@@ -33,55 +28,6 @@ def arm_style(arm: str) -> dict:
     """Keyword arguments for a plot of points."""
     colour, marker = STYLES.get(arm, (OWN, "*"))
     return {"color": colour, "marker": marker}
-
-
-class Organs(NamedTuple):
-    """Which organs of a scan a figure shows in colour, and what it says of the others.
-
-    Attributes:
-        names: label to name, of the organs in colour, those with most tokens first.
-        numbers: label to the number whose `label_colour` it has, of the same.
-        counts: label to number of tokens, of all organs.
-        note: names and counts of the organs in grey, and of those left out; of each the MOST_NAMED first ones.
-    """
-
-    names: dict[int, str]
-    numbers: dict[int, int]
-    counts: dict[int, int]
-    note: str
-
-    def colour(self, label: int) -> str:
-        """Colour of one of the organs in colour."""
-        return label_colour(self.numbers[label])
-
-
-def choose_organs(
-    kept: Mapping[int, int], dropped: Mapping[int, int], names: Mapping[int, str], most: int = 13
-) -> Organs:
-    """The organs with most tokens in `label_colour`; where two of them would share a colour, in colours by rank.
-
-    Args:
-        kept: label to number of tokens.
-        dropped: the same of the organs with too few.
-        names: of the labels, with underscores or spaces.
-        most: organs in colour.
-    """
-    named = {label: label_words(names.get(label, f"label {label}")) for label in (*kept, *dropped)}
-    order = sorted(kept, key=lambda label: -kept[label])
-    numbers = {label: label for label in order[:most]}
-    if len({label_colour(number) for number in numbers.values()}) < len(numbers):
-        numbers = {label: rank for rank, label in enumerate(order[:most], start=1)}
-    lists = {
-        "grey": [(named[label], kept[label]) for label in order[most:]],
-        "left out, too few tokens": [(named[label], count) for label, count in dropped.items()],
-    }
-    parts = [f"{key}: {_listed(part)}" for key, part in lists.items() if part]
-    return Organs({label: named[label] for label in numbers}, numbers, {**kept, **dropped}, "\n".join(parts))
-
-
-def _listed(organs: Sequence[tuple[str, int]]) -> str:
-    more = f" and {len(organs) - MOST_NAMED} more" if len(organs) > MOST_NAMED else ""
-    return ", ".join(f"{name}\xa0({count})" for name, count in organs[:MOST_NAMED]) + more
 
 
 def plot_toy(
@@ -122,87 +68,11 @@ def _arrow(axes: Axes, angle: Real, colour: str, width: Real) -> None:
     axes.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": width})
 
 
-def plot_maps(maps: Mapping[str, Array], organ: Array, organs: Organs, note: str = "") -> Figure:
-    """t-SNE maps, a panel each, organs named in the middle of their largest island; the last cell is the legend.
-
-    Args:
-        maps: title to the tokens' places [T, 2].
-        organ: label of each token, [T].
-        organs: from `choose_organs`; its note goes below the panels.
-        note: what else is to be said there, such as how tokens were drawn.
-    """
-    organ = np.asarray(organ)
-    columns = 3 if len(maps) < 6 else 4
-    rows = -(-(len(maps) + 1) // columns)
-    parts = [part for text in (organs.note, note) for part in text.split("\n") if part]
-    lines = [line for part in parts for line in textwrap.wrap(part, 55 * columns, break_on_hyphens=False)]
-    with figure_grid(rows, columns, size=(4.3, 4.0 + 0.2 * len(lines) / rows)) as (figure, axes):
-        cells = axes.ravel()
-        for axis, (title, points) in zip(cells, maps.items(), strict=False):
-            _map(axis, np.asarray(points), organ, organs)
-            axis.set_title(title)
-        for axis in cells[len(maps) :]:
-            axis.set_axis_off()
-        dots = [Line2D([], [], marker="o", linestyle="", color=colour) for colour in map(organs.colour, organs.names)]
-        words = [f"{name} ({organs.counts[label]})" for label, name in organs.names.items()]
-        cells[len(maps)].legend(
-            dots, words, loc="center left", title="organ (its tokens in the scan)", alignment="left"
-        )
-        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=11)
-        figure.canvas.draw()
-        for axis in cells[: len(maps)] if organs.names else ():
-            _spread(axis)
-    return figure
-
-
-def _map(axes: Axes, points: np.ndarray, organ: np.ndarray, organs: Organs) -> None:
-    other = ~np.isin(organ, list(organs.names))
-    size = float(np.clip(12000 / max((~other).sum(), 1), 8, 28))
-    if other.any():
-        axes.scatter(*points[other].T, s=6, color="#DDDDDD", linewidths=0, zorder=1)
-    for label, name in organs.names.items():
-        here = points[organ == label]
-        axes.scatter(*here.T, s=size, color=organs.colour(label), linewidths=0, zorder=2)
-        text = axes.text(*_island(here), name, fontsize=10, ha="center", va="center", zorder=3)
-        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, color=GREY)
-    axes.margins(0.08)
-
-
-def _island(points: np.ndarray) -> np.ndarray:
-    """Median of the points about the one that has most others near it: the plain median of two islands lies between."""
-    apart = np.linalg.norm(points[:, None] - points, axis=-1)
-    near = apart < 0.5 * np.median(apart) + 1e-9
-    return np.median(points[near[near.sum(1).argmax()]], axis=0)
-
-
-def _spread(axes: Axes, rounds: int = 60) -> None:
-    """Move names up or down until none covers another, and back into the panel sideways."""
-    frame, boxes = axes.get_window_extent(), [text.get_window_extent() for text in axes.texts]
-    half = np.array([[box.width / 2, 0.42 * box.height] for box in boxes])
-    place = np.array([[(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2] for box in boxes])
-    low, high = np.array([frame.x0, frame.y0]) + half + 3, np.array([frame.x1, frame.y1]) - half - 3
-    for _ in range(rounds):
-        place = np.clip(place, low, np.maximum(low, high))
-        moved = False
-        for i in range(len(place)):
-            for j in range(i):
-                room = half[i] + half[j] - np.abs(place[i] - place[j])
-                if (room > 0).all():
-                    step = (room[1] / 2 + 0.5) * (1 if place[i, 1] >= place[j, 1] else -1)
-                    place[i, 1], place[j, 1], moved = place[i, 1] + step, place[j, 1] - step, True
-        if not moved:
-            break
-    for text, where in zip(axes.texts, axes.transData.inverted().transform(place), strict=True):
-        text.set_position(where)
-
-
 def plot_by_organ(
     panels: Mapping[str, Mapping[str, Mapping[int, Real]]],
     names: Mapping[int, str],
     titles: Mapping[str, str],
-    chance: Mapping[int, Real] | None = None,
+    marks: tuple[str, Mapping[int, Real]] | None = None,
     title: str = "",
 ) -> Figure:
     """A row per organ and a dot per arm, a panel per measure; the last row holds the mean over all organs.
@@ -211,7 +81,7 @@ def plot_by_organ(
         panels: measure to {arm: {label: value}}, of all organs.
         names: of the organs to give a row; the mean is over all that the panels hold.
         titles: arm to title.
-        chance: label to a value to mark in the last panel.
+        marks: what is marked in the last panel beside the arms, and its value for each label.
         title: of the figure.
     """
     first = next(iter(next(iter(panels.values())).values()))
@@ -230,9 +100,11 @@ def plot_by_organ(
             )
             axis.tick_params(axis="y", length=0)
             axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel=measure)
-        if chance:
-            style = {"linestyle": "", "marker": "|", "markersize": 16, "color": "black", "label": "by chance"}
-            axes[0, -1].plot([chance[label] for label in names], range(len(names)), **style)
+        if marks:
+            what, values = marks
+            style = {"linestyle": "", "marker": "|", "markersize": 16, "color": "black", "label": what}
+            shown = [*(values[label] for label in names), float(np.mean(list(values.values())))]
+            axes[0, -1].plot(shown, range(len(rows)), **style)
         handles, words = axes[0, -1].get_legend_handles_labels()
         figure.legend(handles, words, loc="outside lower center", ncols=len(words), fontsize=10)
         figure.suptitle(title, fontsize=12)
@@ -247,6 +119,7 @@ def plot_intervals(
     intervals: Mapping[str, Mapping[str, Interval]],
     differences: Mapping[str, Mapping[str, Interval]],
     titles: Mapping[str, str],
+    close: Sequence[str] = (),
 ) -> Figure:
     """A column per modality. Above: each arm's value per seed and its interval; below: S2DC minus each other arm.
 
@@ -255,27 +128,28 @@ def plot_intervals(
         intervals: modality to {arm: (mean, low, high)}.
         differences: modality to {other arm: (mean, low, high)}.
         titles: arm to title.
+        close: other arms whose differences are so small that they get an axis of their own.
     """
-    arms = list(next(iter(values.values())))
-    with figure_grid(2, len(values), size=(4.2, 1.1 + 0.34 * len(arms))) as (figure, axes):
+    arms, others = list(next(iter(values.values()))), list(next(iter(differences.values())))
+    lines = [[arm for arm in others if (arm in close) == near] for near in (False, True)]
+    lines = [line for line in lines if line]
+    heights = [len(arms) + 1, *(len(line) + 1.4 for line in lines)]
+    with figure_grid(len(heights), len(values), size=(4.0, 0.8 + 0.36 * np.mean(heights))) as (figure, axes):
+        axes[0, 0].get_gridspec().set_height_ratios(heights)
         for column, modality in enumerate(values):
-            above, below = axes[:, column]
+            above = axes[0, column]
             for row, arm in enumerate(arms):
                 _interval(above, row, intervals[modality][arm], arm)
                 seeds = values[modality][arm]
-                above.plot(seeds, np.full(len(seeds), row + 0.25), ".", color="#666666", markersize=5)
-            for row, (arm, interval) in enumerate(differences[modality].items()):
-                _interval(below, row, interval, arm)
-            below.axvline(0, color="black", linewidth=0.8)
-            others = list(differences[modality])
-            above.set(title=modality, xlabel="silhouette", ylim=(len(arms) - 0.5, -0.5))
-            below.set(xlabel="S2DC minus the other arm", ylim=(len(others) - 0.5, -0.5))
-            clear = sum(low > 0 for _, low, _ in differences[modality].values())
-            below.set_title(f"clearly above {clear} of {len(others)} arms")
-            above.set_yticks(range(len(arms)), [titles[arm] if column == 0 else "" for arm in arms])
-            below.set_yticks(range(len(others)), [f"- {titles[arm]}" if column == 0 else "" for arm in others])
-            for axis in (above, below):
-                axis.xaxis.set_major_locator(MaxNLocator(5))
+                above.plot(seeds, np.full(len(seeds), row + 0.3), ".", color="#666666", markersize=5)
+            above.set(title=modality, xlabel="silhouette")
+            _name_rows(above, [titles[arm] for arm in arms], column == 0)
+            for below, line in zip(axes[1:, column], lines, strict=True):
+                for row, arm in enumerate(line):
+                    _interval(below, row, differences[modality][arm], arm)
+                below.axvline(0, color="black", linewidth=0.8)
+                below.set_xlabel("difference of silhouettes")
+                _name_rows(below, [f"S2DC minus {titles[arm]}" for arm in line], column == 0)
         for line in axes:
             limits = np.array([axis.get_xlim() for axis in line])
             for axis in line:
@@ -283,10 +157,16 @@ def plot_intervals(
     return figure
 
 
+def _name_rows(axes: Axes, names: Sequence[str], shown: bool) -> None:
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names if shown else [""] * len(names))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+
+
 def _interval(axes: Axes, row: Real, interval: Interval, arm: str) -> None:
     mean, low, high = interval
-    axes.plot([low, high], [row, row], color=arm_style(arm)["color"], linewidth=3, solid_capstyle="butt", alpha=0.6)
-    axes.plot(mean, row, linestyle="", markersize=8, markeredgecolor="black", **arm_style(arm))
+    axes.plot([low, high], [row, row], color=arm_style(arm)["color"], linewidth=3, solid_capstyle="butt")
+    axes.plot(mean, row, linestyle="", markersize=6, markeredgecolor="black", **arm_style(arm))
 
 
 def plot_rows_of_dots(

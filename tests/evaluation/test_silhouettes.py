@@ -8,12 +8,15 @@ from scipy import stats
 from s2dc_core.data.scans import Scan
 from s2dc_core.evaluation.silhouettes import (
     cosine_by_distance,
+    draw_tokens,
     labelled_tokens,
     mean_silhouette,
     nearest_tokens,
     organ_distances,
+    place_in_body,
     rank_correlation,
     scan_silhouettes,
+    spread_of,
 )
 from s2dc_core.features import organ_tokens, token_features
 from s2dc_core.intervals import mean_interval
@@ -169,3 +172,36 @@ def test_a_rank_correlation_is_scipys_or_none():
     assert rank_correlation(one, other) == pytest.approx((expected.statistic, expected.pvalue))
     for few in (([1.0, 2, 3], [3.0, 2, 1]), ([], []), ([1.0] * 5, other), (one, [4.0] * 5)):
         assert np.isnan(rank_correlation(*few)).all()
+
+
+def test_spread_is_within_between_and_to_the_nearest():
+    features, organ, _ = random_tokens(organs=3)
+    _, matrix = organ_distances(features, organ)
+    found = spread_of(features, organ)
+    assert found.within == pytest.approx(np.mean([matrix[k, k] for k in range(3)]))
+    assert found.between == pytest.approx(np.mean([matrix[0, 1], matrix[0, 2], matrix[1, 2]]))
+    nearest = [min(matrix[k, j] for j in range(3) if j != k) for k in range(3)]
+    assert found.nearest == pytest.approx(np.mean(nearest))
+
+
+def test_spread_leaves_out_an_organ_of_one_token_within():
+    features, organ = torch.tensor([[1.0, 0], [0, 1], [1, 1]]), torch.tensor([1, 1, 2])
+    assert spread_of(features, organ).within == pytest.approx(1)
+
+
+def test_a_draw_keeps_all_of_small_organs_and_thins_large_ones():
+    organ = torch.tensor([1] * 50 + [2] * 3 + [3] * 20)
+    index, cap = draw_tokens(organ, 33, seed=0)
+    assert cap == 15 and np.array_equal(index, np.sort(index)) and len(set(index)) == len(index) == 33
+    assert [(organ[index] == label).sum() for label in (1, 2, 3)] == [15, 3, 15]
+    assert np.array_equal(index, draw_tokens(organ, 33, seed=0)[0])
+    assert len(draw_tokens(organ, 1000, seed=0)[0]) == 73
+    assert draw_tokens(organ, 1, seed=0)[1] == 2
+
+
+def test_places_are_counted_along_the_box_of_the_body():
+    scan = labelled_scan()
+    scan = scan._replace(foreground=torch.zeros_like(scan.label, dtype=torch.bool))
+    scan.foreground[1:4, 2, 3:6] = True
+    ends = np.array([[1, 2, 3, 1], [3, 2, 5, 1], [2, 2, 4, 1]]) @ scan.affine.T
+    assert place_in_body(scan, ends[:, :3]) == pytest.approx(np.array([[0, 0, 0], [1, 0, 1], [0.5, 0, 0.5]]))

@@ -19,8 +19,8 @@ ORGANS = re.compile(
 SPOKEN = {
     "00": set(),
     "05": {"heat-29", "heat-48", "heat-53", "heat-62"},
-    "06": {"c45"},
-    "07": {"pca-33", "ex-07-explore"},
+    "06": {"c49"},
+    "07": {"ex-07-explore"},
 }
 """Cells of text that name an organ: of a generated body, of the paper, or as something that a scan may have."""
 
