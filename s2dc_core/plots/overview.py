@@ -13,6 +13,8 @@ from s2dc_core.plots.patients import FoundLabels, plot_found_labels
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_words, show_slice
 
 ANCHOR, GREY = PALETTE[5], "#666666"
+AROUND = 15
+"""mm that are shown around the organs."""
 
 
 def plot_whose_organs(
@@ -33,7 +35,7 @@ def plot_whose_organs(
         columns.append(column._replace(outline=side.scan.label, strong=name == strong))
     side, _ = list(found.values())[-1]
     columns.append(_labels_over(side, "truth", "in tokens", side.owner))
-    return plot_found_labels(columns, title)
+    return plot_found_labels(columns, title, margin=AROUND)
 
 
 def _labels_over(side, title: str, note: str, labels: Int[Tensor, "x y z"]) -> FoundLabels:
