@@ -169,20 +169,21 @@ EXPLORE = [
         Why?
         """,
         """
-        Yes, as far as with training. In a run of 60 steps $\\mathcal{L}_{p2s}$ starts at 12.97 and has a mean of 10.62 over
-        the last ten steps without its own gradient, 10.64 with it. Both structure losses ask for the same matches;
-        $\\mathcal{L}_{p2s}$ only weighs them otherwise. So a loss that falls is no proof that its own term did it.
+        Yes, as far as with training. In a run of 60 steps $\\mathcal{L}_{p2s}$ starts at 12.97 and has a mean of
+        10.62 over the last ten steps without its own gradient, 10.64 with it. Both structure losses ask for the same
+        matches; $\\mathcal{L}_{p2s}$ only weighs them otherwise. So a loss that falls is no proof that its own term
+        did it.
         """,
     ),
     (
         """
-        Set `image = "phantom_mr_t1"` in the parameters and run everything again: the generated body in MRI. Which of the two
-        organs stands out more in the heatmap, and why?
+        Set `image = "phantom_mr_t1"` in the parameters and run everything again: the generated body in MRI. Which of
+        the two organs stands out more in the heatmap, and why?
         """,
         """
-        The stomach. *Inside* minus *others* is 0.37 for it with random weights and 0.62 after 60 steps, 0.17 and 0.43 for the
-        liver (body 0, one training). Its content is dark in T1, half as bright as the liver, and so unlike most organs
-        around it: brightness alone tells it apart, and random weights pass brightness on.
+        The stomach. *Inside* minus *others* is 0.37 for it with random weights and 0.62 after 60 steps, 0.17 and 0.43
+        for the liver (body 0, one training). Its content is dark in T1, half as bright as the liver, and so unlike
+        most organs around it: brightness alone tells it apart, and random weights pass brightness on.
         """,
     ),
 ]
