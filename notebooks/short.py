@@ -165,19 +165,30 @@ def _set_by(node: ast.stmt) -> set[str]:
 
 def needed(cells: Sequence[NotebookNode], chosen: Sequence[str]) -> list[NotebookNode]:
     """The chosen cells, and before each what sets a name that it wants."""
+    last = max(number for number, cell in enumerate(cells) if cell.id in chosen)
+    before, taken = cells[: last + 1], set(chosen)
+    while True:
+        kept, open_names = _backwards(before, taken)
+        # A function may call one that is defined below it.
+        late = [c for c in before if c.cell_type == "code" and c.id not in taken and names_of(c.source)[1] & open_names]
+        if not late:
+            return kept
+        taken.add(late[-1].id)
+
+
+def _backwards(cells: Sequence[NotebookNode], taken: set[str]) -> tuple[list[NotebookNode], set[str]]:
+    """Taken cells with those that set what they want, and names that nothing before them sets."""
     wanted: set[str] = set()
     kept = []
-    last = max(number for number, cell in enumerate(cells) if cell.id in chosen)
-    for cell in reversed(cells[: last + 1]):
+    for cell in reversed(cells):
         if cell.cell_type == "markdown":
-            if cell.id in chosen:
-                kept.append(cell)
+            kept += [cell] * (cell.id in taken)
             continue
         wants, sets, changes = names_of(cell.source)
-        if cell.id in chosen or wanted & (sets | changes):
+        if cell.id in taken or wanted & (sets | changes):
             wanted = (wanted - sets) | wants
             kept.append(cell)
-    return kept[::-1]
+    return kept[::-1], wanted
 
 
 def section_cells(section: Section) -> list[NotebookNode]:

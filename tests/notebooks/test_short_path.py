@@ -43,6 +43,10 @@ def test_names_that_a_cell_binds_itself_are_not_wanted():
     assert kept([2], "a = 1", "b = 1", "def f(a):\n    c = a + b\n    return c") == [1, 2]
 
 
+def test_a_function_may_call_one_that_is_defined_below_it():
+    assert kept([3], "def f():\n    return g()", "def h():\n    return 2", "def g():\n    return 1", "f()") == [0, 2, 3]
+
+
 def test_an_unknown_cell_is_named():
     with pytest.raises(ValueError, match="01_correspondence_ground_truth.ipynb has no cell n01-999"):
         short.section_cells(short.Section("01", "", ["n01-999"]))
