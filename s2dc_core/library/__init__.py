@@ -4,6 +4,7 @@ from s2dc_core.library.arms import ARMS, TITLES, open_snapshot, open_weights, sh
 from s2dc_core.library.results import (
     ablation_results,
     few_label_results,
+    lung_results,
     patient_results,
     real_results,
     study_results,
@@ -15,6 +16,7 @@ __all__ = [
     "TITLES",
     "ablation_results",
     "few_label_results",
+    "lung_results",
     "open_snapshot",
     "open_weights",
     "patient_results",

@@ -1,6 +1,6 @@
 """The studies whose numbers the course shows: trainings over seeds, each with its record."""
 
-from s2dc_core.studies import ablation, another_patient, arms, few_labels, real_scans, trainings, transfer
+from s2dc_core.studies import ablation, another_patient, arms, few_labels, lungs, real_scans, trainings, transfer
 
 STUDIES = {
     "arms": arms.STUDY,
@@ -8,6 +8,7 @@ STUDIES = {
     "ablation": ablation.STUDY,
     "real_scans": real_scans.STUDY,
     "few_labels": few_labels.STUDY,
+    "lungs": lungs.STUDY,
     "trainings": trainings.STUDY,
     "another_patient": another_patient.STUDY,
 }
