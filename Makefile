@@ -49,6 +49,7 @@ book: $(BOOK_STAMP)
 study: $(STAMP)
 	$(BIN)/python -m s2dc_core.studies arms outputs/study --install $(ARGS)
 	$(BIN)/python -m s2dc_core.studies transfer outputs/study/transfer --install
+	$(BIN)/python -m s2dc_core.studies lungs outputs/study/lungs --install
 	$(BIN)/python -m s2dc_core.studies ablation outputs/study/ablation --install
 	$(BIN)/python -m s2dc_core.studies published_matches outputs/study/matches --install
 	$(BIN)/python -m s2dc_core.studies another_patient outputs/study/patients --install $${S2DC_DATA:+--data "$$S2DC_DATA"}

@@ -1,6 +1,7 @@
 """How far a number may be trusted: intervals over trainings, patients or cases."""
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import numpy as np
 from scipy import stats
@@ -26,3 +27,15 @@ def accuracy_interval(correct: int, cases: int, confidence: float = 0.95) -> tup
     """
     interval = stats.binomtest(correct, cases).proportion_ci(confidence, method="wilson")
     return correct / cases, float(interval.low), float(interval.high)
+
+
+def decided(interval: tuple[float, float, float]) -> bool:
+    """Whether an interval (mean, low, high) leaves out 0."""
+    _, low, high = interval
+    return low > 0 or high < 0
+
+
+def in_words(interval: tuple[float, float, float], factor: Real = 100, digits: Integral = 1) -> str:
+    """A difference, its interval and whether that decides: `+9.2 (+3.2 to +15.2), decided`; times 100 gives points."""
+    mean, low, high = (f"{factor * value:+.{digits}f}" for value in interval)
+    return f"{mean} ({low} to {high}), {'' if decided(interval) else 'not '}decided"

@@ -29,7 +29,7 @@ from s2dc_core.evaluation.pairs import (
     patches_of,
     score_answers,
 )
-from s2dc_core.evaluation.probe import example_tokens, fit_probe, probe_dice, token_dice
+from s2dc_core.evaluation.probe import example_tokens, fit_probe, pooled_tokens, probe_dice, token_dice
 from s2dc_core.evaluation.report import Mean, Report, Row, evaluate
 from s2dc_core.evaluation.silhouettes import labelled_tokens, mean_silhouette, rank_correlation, scan_silhouettes
 
@@ -73,6 +73,7 @@ __all__ = [
     "patch_map",
     "patches_of",
     "place_map",
+    "pooled_tokens",
     "probe_dice",
     "rank_correlation",
     "reduce_tokens",

@@ -1,10 +1,11 @@
-"""A linear probe: what a linear reading of frozen tokens knows of the organs, after a few labelled bodies."""
+"""A linear probe: what a linear reading of frozen tokens knows of organs, or of a whole case, after a few labels."""
 
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
@@ -41,6 +42,27 @@ def example_tokens(
         owner = organ_grid(token_map, example.truth).flatten().numpy()
         found.append((token_map.features.flatten(0, 2).numpy(), owner))
     return found
+
+
+def pooled_tokens(
+    encoder: nn.Module,
+    images: Iterable[Float[Tensor, "1 x y z"]],
+    levels: Sequence[int],
+    size: Sequence[int],
+) -> Float[np.ndarray, "n c"]:
+    """Of each image one vector: the tokens of each level averaged over it, the levels joined.
+
+    Args:
+        images: whole cases, normalised.
+        size: voxels [x, y, z] that each is resized to, as a classification does (downstream.Classification).
+    """
+    found = []
+    with torch.no_grad():
+        for image in images:
+            whole = torch.as_tensor(image)[None].float()
+            maps = encoder(nn.functional.interpolate(whole, size=tuple(size), mode="trilinear", align_corners=False))
+            found.append(torch.cat([maps[level].mean((2, 3, 4))[0] for level in levels]))
+    return torch.stack(found).numpy()
 
 
 def probe_dice(

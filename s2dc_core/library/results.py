@@ -8,7 +8,8 @@ from s2dc_core.training.records import read_json, with_nan
 
 WEIGHTS = Path(str(resources.files("s2dc_core.library").joinpath("weights")))
 TRANSFER, ABLATION, FEW_LABELS = "transfer.json", "ablation.json", "few_labels.json"
-PATIENTS, LENGTH, MATCHES = "another_patient.json", "training_length.json", "published_matches.json"
+PATIENTS, LENGTH, LUNGS = "another_patient.json", "training_length.json", "lungs.json"
+MATCHES = "published_matches.json"
 
 
 def study_results() -> dict:
@@ -29,6 +30,11 @@ def transfer_results() -> dict:
 def ablation_results() -> dict:
     """Silhouettes and few-label Dice of every row of the ablation and seed, as `ablation` measured them."""
     return read_result(ABLATION)
+
+
+def lung_results() -> dict:
+    """What linear probes said of every generated lung, by arm, seed and share of the labels, as `lungs` measured it."""
+    return read_result(LUNGS)
 
 
 def few_label_results() -> dict:

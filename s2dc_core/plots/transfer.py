@@ -21,6 +21,7 @@ class Panel(NamedTuple):
         labels: [X, Y, Z] whole numbers to outline, or None.
         window: (lowest, highest) value shown; None for that of the row's first panel.
         cmap: matplotlib's name of the colours.
+        bar: what a colour bar beside it says; "" for none.
     """
 
     title: str
@@ -28,6 +29,7 @@ class Panel(NamedTuple):
     labels: Array | None = None
     window: tuple[Real, Real] | None = None
     cmap: str = "gray"
+    bar: str = ""
 
 
 def plot_side_by_side(
@@ -54,6 +56,8 @@ def plot_side_by_side(
                 low, high = panel.window or shown
                 look = {"vmin": low, "vmax": high, "labels": panel.labels, "cmap": panel.cmap}
                 show_slice(axis, panel.volume, own, plane, positions[case], title=panel.title, **look)
+                if panel.bar:
+                    figure.colorbar(axis.images[0], ax=axis, shrink=0.8, label=panel.bar)
             line[0].set_ylabel(case)
         figure.suptitle(title, fontsize=12)
     return figure
@@ -66,6 +70,7 @@ def plot_label_curve(
     score: str,
     words: tuple[str, str],
     title: str = "",
+    chance: Real | None = None,
 ) -> Figure:
     """Left: a score against the number of labelled cases, a line per start; right: what pre-training adds.
 
@@ -75,9 +80,12 @@ def plot_label_curve(
         titles: start to title.
         score: name of the score, for the left axis.
         words: labels of the lower axis and of the right one.
+        chance: score of a guess, drawn as a line.
     """
     with figure_grid(1, 2, size=(5.2, 3.9)) as (figure, axes):
         left, right = axes[0]
+        if chance is not None:
+            left.axhline(chance, color="black", linestyle="--", linewidth=1, label="chance")
         for number, (start, points) in enumerate(curves.items()):
             counts = np.array(list(points), dtype=float) * (1 + 0.03 * (number - (len(curves) - 1) / 2))
             mean, low, high = np.transpose(list(points.values()))
@@ -152,8 +160,8 @@ def plot_loss_curves(
 
 
 def plot_confusion(tables: Mapping[str, Array], names: Sequence[str]) -> Figure:
-    """A panel per start: how many cases of each class (rows) were taken for each (columns)."""
-    with figure_grid(1, len(tables), size=(3.6, 3.7)) as (figure, axes):
+    """A panel per start: how many cases of each class (rows) were taken for each (columns), with the sums of both."""
+    with figure_grid(1, len(tables), size=(4.0, 4.0)) as (figure, axes):
         for axis, (title, counts) in zip(axes[0], tables.items(), strict=True):
             counts = np.asarray(counts)
             axis.imshow(counts, cmap="Blues", vmin=0, vmax=counts.sum(1).max())
@@ -161,8 +169,10 @@ def plot_confusion(tables: Mapping[str, Array], names: Sequence[str]) -> Figure:
                 dark = counts[row, column] > 0.6 * counts.sum(1).max()
                 word = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
                 axis.text(column, row, int(counts[row, column]), **word)
-            axis.set_xticks(range(len(names)), names)
-            axis.set_yticks(range(len(names)), names if axis is axes[0, 0] else [""] * len(names))
+            columns, rows = ([f"{name}\n{total} in all" for name, total in zip(names, counts.sum(k), strict=True)]
+                             for k in (0, 1))  # fmt: skip
+            axis.set_xticks(range(len(names)), columns)
+            axis.set_yticks(range(len(names)), rows if axis is axes[0, 0] else [""] * len(names))
             axis.set(xlabel="taken for", ylabel="is" if axis is axes[0, 0] else "")
             axis.set_title(f"{title}: {np.trace(counts) / counts.sum():.0%} right")
     return figure

@@ -272,6 +272,11 @@ def differences_from(scores: Mapping[str, Mapping[int, float]], other: str = DEF
     return {name: mean_interval(values) for name, values in pairs.items() if name != other and len(values) > 1}
 
 
+def lead_over(scores: Mapping[str, Mapping[int, float]], ours: str = DEFAULT) -> dict[str, tuple]:
+    """One row minus each other one, as `differences_from` pairs them: above 0 it is ahead."""
+    return {name: (-mean, -high, -low) for name, (mean, low, high) in differences_from(scores, ours).items()}
+
+
 def _work(name: str, seed: int, folder: Path) -> str:
     measure_row(name, seed, folder)
     return f"{name}, seed {seed}"

@@ -176,12 +176,12 @@ def by_seed(scores: Mapping[str, Mapping], arm: str, other: str, key: str) -> li
     return [mean(ours[key] - theirs[key] for ours, theirs in run) for run in runs]
 
 
-def differences_from(group: Mapping, arm: str = "s2dc") -> dict[str, dict[tuple[str, int], tuple[float, float, float]]]:
-    """Every other arm minus one, with the fewest and with the most labelled patients, paired by patient.
+def lead_over(group: Mapping, arm: str = "s2dc") -> dict[str, dict[tuple[str, int], tuple[float, float, float]]]:
+    """One arm minus every other, with the fewest and with the most labelled patients, paired by patient.
 
     Args:
         group: of the results, one that has labels.
-        arm: what the others are compared with.
+        arm: what is compared with the others; above 0 it is ahead.
 
     Returns:
         {"probe" | "tuned": {(other arm, labelled patients): (mean, low, high)}} of Dice, 95 % intervals as paired.
@@ -191,7 +191,7 @@ def differences_from(group: Mapping, arm: str = "s2dc") -> dict[str, dict[tuple[
         counts = sorted(map(int, group[how]))
         for count in (counts[0], counts[-1]):
             scores = group[how][str(count)]
-            others = {(other, count): paired(scores, other, arm, key) for other in scores if other != arm}
+            others = {(other, count): paired(scores, arm, other, key) for other in scores if other != arm}
             found.setdefault(how, {}).update(others)
     return found
 

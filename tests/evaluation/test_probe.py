@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from s2dc_core.downstream.examples import Example
-from s2dc_core.evaluation.probe import example_tokens, probe_dice
+from s2dc_core.evaluation.probe import example_tokens, pooled_tokens, probe_dice
 from s2dc_core.library import open_weights
 
 
@@ -56,3 +56,15 @@ def test_tokens_come_with_the_label_that_fills_them():
     grid = round(len(owner) ** (1 / 3))
     assert len(features) == grid**3 and (owner.reshape(grid, grid, grid)[: grid // 2] == 5).all()
     assert (owner == 5).sum() == len(owner) // 2
+
+
+def test_a_case_is_the_mean_of_its_tokens_level_by_level():
+    encoder = open_weights("untrained")
+    image = torch.randn(1, 40, 32, 48, generator=torch.Generator().manual_seed(0))
+    found = pooled_tokens(encoder, [image, -image], (1, 3), (32, 32, 32))
+    small = torch.nn.functional.interpolate(image[None], size=(32, 32, 32), mode="trilinear")
+    with torch.no_grad():
+        maps = encoder(small)
+    whole = torch.cat([maps[level][0].flatten(1).mean(1) for level in (1, 3)])
+    assert found.shape == (2, len(whole)) and found[0] == pytest.approx(whole.numpy(), abs=1e-5)
+    assert not np.allclose(found[0], found[1])

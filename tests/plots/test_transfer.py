@@ -24,6 +24,9 @@ def test_panels_lie_side_by_side_in_one_window():
     windows = [axis.images[0].get_clim() for axis in axes[:3]]
     assert windows[0] == windows[1] == pytest.approx(np.percentile(volume, (0.5, 99.5))) and windows[2] == (0, 5)
     assert not axes[0].collections and axes[1].collections
+    barred = [panels[0], panels[1], panels[2]._replace(bar="SUV")]
+    bars = plots.plot_side_by_side({"a": barred}, np.eye(4), {"a": (4, 4, 4)}).axes[3:]
+    assert [axis.get_ylabel() for axis in bars] == ["SUV"]
 
 
 def test_a_curve_has_a_point_for_each_number_of_labels():
@@ -39,6 +42,9 @@ def test_a_curve_has_a_point_for_each_number_of_labels():
     ends = right.collections[0].get_segments()
     assert [end[:, 1].tolist() for end in ends] == [pytest.approx([0.05, 0.15]), pytest.approx([-0.01, 0.11])]
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["from scratch", "S2DC"]
+    titles, words = {"scratch": "from scratch", "s2dc": "S2DC"}, ("n", "gain")
+    left = plots.plot_label_curve(curves, gains, titles, "accuracy", words, chance=0.25).axes[0]
+    assert [line.get_ydata() for line in left.get_lines() if line.get_label() == "chance"] == [[0.25, 0.25]]
 
 
 def test_a_point_for_each_organ_with_its_name():
@@ -63,4 +69,5 @@ def test_a_confusion_says_what_was_taken_for_what():
     figure = plots.plot_confusion({"S2DC": np.array([[8, 2], [1, 9]])}, ["well", "ill"])
     axis = figure.axes[0]
     assert axis.get_title() == "S2DC: 85% right" and [text.get_text() for text in axis.texts] == ["8", "2", "1", "9"]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["well", "ill"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["well\n10 in all", "ill\n10 in all"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["well\n9 in all", "ill\n11 in all"]

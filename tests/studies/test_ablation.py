@@ -92,6 +92,7 @@ def test_scores_are_means_of_what_was_measured_and_differences_are_paired():
         assert found["S2DC"] == pytest.approx({0: 0.1, 1: 0.4, 2: 0.8})
         assert ablation.differences_from(found)["other"] == pytest.approx((0.05, 0.05, 0.05))
         assert "S2DC" not in ablation.differences_from(found)
+        assert ablation.lead_over(found)["other"] == pytest.approx((-0.05, -0.05, -0.05))
 
 
 def test_a_study_of_two_rows_from_weights_to_results(tmp_path, monkeypatch):

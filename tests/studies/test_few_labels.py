@@ -10,7 +10,7 @@ import torch
 
 from s2dc_core.downstream import Example, Examples
 from s2dc_core.studies import few_labels
-from s2dc_core.studies.few_labels import by_seed, differences_from, load_groups, paired, per_patient
+from s2dc_core.studies.few_labels import by_seed, lead_over, load_groups, paired, per_patient
 
 GROUP = {
     "images": {"": "ct"},
@@ -122,12 +122,12 @@ def test_every_other_arm_is_compared_with_the_fewest_and_the_most_patients():
         count: {"untrained": of(0.2), "s2dc": of(0.2 + gain)} for count, gain in (("10", 0.1), ("2", 0.3), ("4", 0))
     }
     tuned = {"2": {"scratch": of(0.5, invented=1.0), "s2dc": of(0.4, invented=0.0)}}
-    found = differences_from({"probe": probe, "tuned": tuned})
+    found = lead_over({"probe": probe, "tuned": tuned})
     assert found["probe"] == {
-        ("untrained", 2): pytest.approx((-0.3, -0.3, -0.3)),
-        ("untrained", 10): pytest.approx((-0.1, -0.1, -0.1)),
+        ("untrained", 2): pytest.approx((0.3, 0.3, 0.3)),
+        ("untrained", 10): pytest.approx((0.1, 0.1, 0.1)),
     }
-    assert found["tuned"] == {("scratch", 2): pytest.approx((0.1, 0.1, 0.1))}
+    assert found["tuned"] == {("scratch", 2): pytest.approx((-0.1, -0.1, -0.1))}
 
 
 @pytest.mark.skipif("S2DC_DATA" not in os.environ, reason="S2DC_DATA names no folder of real scans")
