@@ -19,7 +19,7 @@ endif
 help:
 	@echo "make notebooks   run every notebook; results in outputs/   (PROFILE=ci|teaching|gpu|paper, ARGS='--only 01')"
 	@echo "make test        run every test, the notebooks in seconds among them   (ARGS='-k geometry')"
-	@echo "make test-browser   click in the explorers, in JupyterLab and Chromium (Debian: apt-get install chromium); results in outputs/browser"
+	@echo "make test-browser   click in the explorers, in JupyterLab and Chromium (Debian: apt-get install chromium), and in the book; results in outputs/browser"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make book        build the site of notebooks and reference; results in outputs/book/html   (runs first what has not run)"
 	@echo "make study       train the shipped weights again and measure what they give (7 hours); results in outputs/study   (with S2DC_DATA also real scans)"
@@ -41,7 +41,8 @@ test-browser: $(STAMP)
 lab: $(STAMP)
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
-# Runs the notebooks first that have not run as they are now, unless ARGS='--executed FOLDER' has them.
+# Runs the notebooks first that have not run as they are now, unless ARGS='--executed FOLDER' has them. With BOOK_URL, the
+# address where the site will be, a link to a page is shown with a picture where it is shared.
 book: $(BOOK_STAMP)
 	$(BIN)/python -m book.build --profile $(PROFILE) $(ARGS)
 

@@ -1,12 +1,14 @@
 """The book's page that answers a click: opened from the disk in Chromium, against maps with all channels."""
 
 import base64
+import io
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.pyplot import imread
 
 from book import build, click
 from s2dc_core.data import TISSUES
@@ -131,6 +133,12 @@ def place_on(page, side, voxel):
     return box["x"] + across * box["width"], box["y"] + down * box["height"]
 
 
+def glowing(page, side):
+    """Share of a view's pixels in the upper colours of the map, orange and yellow."""
+    picture = imread(io.BytesIO(page.locator(f".click-{side} canvas").screenshot()), format="png")
+    return ((picture[..., 0] > 0.6) & (picture[..., 0] > 1.7 * picture[..., 2])).mean()
+
+
 def asked(page):
     return page.evaluate("({side: S2DC_PAGE.clicked, voxel: S2DC_PAGE.voxel, found: S2DC_PAGE.found})")
 
@@ -205,6 +213,8 @@ def test_a_click_asks_about_its_voxel_and_both_maps_are_drawn(request, bodies, p
     for shown, on in ((scan, side), (other, "right" if side == "left" else "left")):
         values = page.evaluate(f"(() => {{ const v = S2DC_PAGE.sides['{on}'].view; return {drawn}; }})()")
         assert np.allclose(values, page_maps(page, scan, "s2dc", [token], shown)[0], atol=1e-6)
+    for on in ("left", "right"):
+        assert glowing(page, on) > 0.03, "the liver is a tenth of the picture, and most of it is alike"
     page.locator("#click").screenshot(path=pictures / f"click_page_{kind}_{side}.png")
 
 

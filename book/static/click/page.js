@@ -208,10 +208,10 @@ class ClickPage {
       figure.dataset.role = side === this.clicked ? "clicked" : "found";
     }
     const clicked = this.scan(this.clicked).title, other = this.scan(shown.other).title;
-    const found = `finds <b>${names[shown.structure]}</b> in ${other}, cosine ${shown.cosine.toFixed(2)}.`;
+    const found = `<b>${names[shown.structure]}</b> in ${other}, cosine ${shown.cosine.toFixed(2)}.`;
     this.$("say").innerHTML =
       `Clicked: <b>${names[shown.own]}</b> in ${clicked}. ` +
-      (shown.own === AIR ? "Matches are sought in the body alone." : `${encoders[this.encoder].title} ${found}`);
+      (shown.own === AIR ? "Matches are sought in the body alone." : `Best match (${encoders[this.encoder].title}): ${found}`);
     this.$("rows").innerHTML = Object.entries(answers).map(([encoder, one]) => this.row(encoder, one)).join("");
   }
 

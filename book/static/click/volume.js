@@ -64,7 +64,7 @@ class VolumeView {
     await viewer.loadFromArrayBuffer(niftiOf(grey, space.shape, space.spacing, 0), "scan.nii");
     await viewer.loadFromArrayBuffer(niftiOf(blank, space.grid, space.spacing * space.patch, first), "map.nii");
     Object.assign(viewer.volumes[0], { cal_min: 0, cal_max: 255 });
-    Object.assign(viewer.volumes[1], { cal_max: 1, colormapType: 1 });
+    Object.assign(viewer.volumes[1], { colormapType: 1 });
     viewer.setColormap(viewer.volumes[1].id, "inferno");
     viewer.setSliceType(viewer.sliceTypeMultiplanar);
     const types = { 2: viewer.sliceTypeCoronal, 1: viewer.sliceTypeAxial };
@@ -81,7 +81,7 @@ class VolumeView {
   }
 
   look(threshold, opacity) {
-    Object.assign(this.viewer.volumes[1], { cal_min: threshold, opacity });
+    Object.assign(this.viewer.volumes[1], { cal_min: threshold, cal_max: 1, opacity });
     this.redraw();
   }
 
