@@ -77,6 +77,7 @@ from s2dc_core.plots.pca import (
 )
 from s2dc_core.plots.pretraining import plot_gradient_reach, plot_pretraining, plot_regions
 from s2dc_core.plots.scaling import bytes_in_words, plot_clamped_confidences, plot_memory_against_tokens
+from s2dc_core.plots.segmentation import Segmented, plot_segmented
 from s2dc_core.plots.sheet import SheetEntry, contact_sheet
 from s2dc_core.plots.slices import PALETTE, figure_grid, label_colour, label_words, oriented_slice, show_slice
 from s2dc_core.plots.style import talk
@@ -91,6 +92,8 @@ from s2dc_core.plots.transfer import (
 from s2dc_core.plots.tsne import Organs, choose_organs, plot_maps
 
 __all__ = [
+    "Segmented",
+    "plot_segmented",
     "Panel",
     "plot_confusion",
     "plot_differences",

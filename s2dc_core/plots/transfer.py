@@ -103,9 +103,10 @@ def plot_label_curve(
             axis.xaxis.set_minor_locator(NullLocator())
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_xlabel(words[0])
+        left.set_ylim(bottom=0)
         left.set_ylabel(score)
         right.set_ylabel(words[1])
-        left.legend(fontsize=10)
+        left.legend(fontsize=10, loc="lower right")
         figure.suptitle(title, fontsize=12)
     return figure
 
@@ -144,19 +145,30 @@ def plot_scores_against(
 def plot_loss_curves(
     losses: Mapping[str, Sequence[Real]], titles: Mapping[str, str], window: int, title: str
 ) -> Figure:
-    """The loss of each start against the step, faint, and its running mean over a window of steps."""
+    """The loss of each start against the step, faint, and its running mean, on a logarithmic axis.
+
+    Args:
+        window: steps of the mean, about as many before a step as after it; fewer at both ends.
+    """
     with figure_grid(1, 1, size=(6.6, 3.6)) as (figure, axes):
         axis = axes[0, 0]
         for start, values in losses.items():
-            colour = arm_style(start)["color"]
-            steps = np.arange(1, len(values) + 1)
-            axis.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
-            width = min(window, len(values))
-            mean = np.convolve(values, np.ones(width) / width, mode="valid")
-            axis.plot(steps[width - 1 :], mean, color=colour, linewidth=2.2, label=titles[start])
-        axis.set(xlabel="step", ylabel="loss", title=title)
+            colour, steps = arm_style(start)["color"], np.arange(1, len(values) + 1)
+            axis.plot(steps, values, color=colour, alpha=0.45, linewidth=1)
+            axis.plot(steps, _running_mean(values, window // 2), color=colour, linewidth=2.2, label=titles[start])
+        axis.set(xlabel="step", ylabel="loss", title=title, yscale="log")
+        axis.yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10]))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_locator(NullLocator())
         axis.legend(fontsize=10)
     return figure
+
+
+def _running_mean(values: Sequence[Real], reach: int) -> list[float]:
+    """Of each value and up to `reach` on both of its sides, as many on the one as on the other."""
+    last = len(values) - 1
+    near = [min(reach, k, last - k) for k in range(len(values))]
+    return [float(np.mean(values[k - n : k + n + 1])) for k, n in enumerate(near)]
 
 
 def plot_confusion(tables: Mapping[str, Array], names: Sequence[str]) -> Figure:

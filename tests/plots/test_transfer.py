@@ -59,10 +59,10 @@ def test_a_point_for_each_organ_with_its_name():
 
 
 def test_running_means_are_means():
-    figure = plots.plot_loss_curves({"scratch": [4, 2, 0, 2]}, {"scratch": "from scratch"}, 2, "loss")
+    figure = plots.plot_loss_curves({"scratch": [4, 2, 3, 1, 2]}, {"scratch": "from scratch"}, 3, "loss")
     faint, mean = figure.axes[0].get_lines()
-    assert list(faint.get_ydata()) == [4, 2, 0, 2] and list(mean.get_ydata()) == [3, 1, 1]
-    assert list(mean.get_xdata()) == [2, 3, 4]
+    assert list(faint.get_ydata()) == [4, 2, 3, 1, 2] and list(mean.get_ydata()) == [4, 3, 2, 2, 2]
+    assert list(mean.get_xdata()) == [1, 2, 3, 4, 5], "from the first step to the last"
 
 
 def test_a_confusion_says_what_was_taken_for_what():
