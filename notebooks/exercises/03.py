@@ -460,14 +460,14 @@ def check_attracting(answer):
 EXPLORE = [
     (
         """
-        Give the weights that come with the course as `checkpoint` (`s2dc_core/library/weights/s2dc.safetensors`, 400
-        steps). Does bone come below the pancreas for an encoder that was trained for longer?
+        Give weights that were trained for longer as `checkpoint`: `s2dc_core/library/weights/s2dc.safetensors` (400
+        steps) and then `s2dc-long.safetensors` beside it (6,000 steps). Does bone come below the pancreas now?
         """,
         """
-        No. In a run of this notebook with them the probability that a pancreas token has the higher ratio is 0.24 to
-        0.47 in all five bodies, with a mean of 0.33 ± 0.12 (95 % interval over bodies); 0.57 ± 0.14 with random
-        weights. So it still comes out the other way round, as with the short training. 400 steps are not the paper's
-        100,000: with those nobody has asked.
+        No, the other way round more and more clearly. In runs of this notebook the probability that a pancreas token
+        has the higher ratio than a bone token is 0.57 ± 0.14 with random weights (95 % interval over five bodies, not
+        decided), 0.33 ± 0.12 after 400 steps and 0.09 (0.04 to 0.15) after 6,000. With the two trained ones it is
+        below one half in each of the five bodies.
         """,
     ),
     (
