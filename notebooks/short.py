@@ -8,6 +8,7 @@ a cell is needed if a name that is still wanted is set there.
 
 import ast
 import builtins
+import json
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -209,7 +210,7 @@ def section_cells(section: Section) -> list[NotebookNode]:
             copied.metadata = NotebookNode(deepcopy(FOLDED))
         made.append(copied)
         if is_sizes:
-            given = f"globals().update({section.sizes!r} | sizes({file.stem!r}))"
+            given = f"globals().update({json.dumps(section.sizes)} | sizes({json.dumps(file.stem)}))"
             made.append(new_code_cell(given, metadata=deepcopy(FOLDED)))
     return made
 

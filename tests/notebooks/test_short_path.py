@@ -54,5 +54,5 @@ def test_an_unknown_cell_is_named():
 
 def test_sizes_are_those_of_the_profile():
     sources = [cell.source for cell in short.make().cells]
-    assert any("sizes('04_gpu_pretraining')" in source and "'steps': 60" in source for source in sources)
+    assert any('sizes("04_gpu_pretraining")' in source and '"steps": 60' in source for source in sources)
     nbformat.validate(short.make())
