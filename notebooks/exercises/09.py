@@ -182,10 +182,10 @@ interval = Exercise(
     hints=["Centre and half width first; both are divided by $1 + z^2 / n$.", "With $k = n$ its lower end is below 1."],
     imports="import math",
     use="""
-    for start, result in results.items():
-        right = sum(int(case["accuracy"]) for case in result.scores.cases.values())
-        low, high = my_interval(right, len(result.scores.cases))
-        print(f"{start}: {right} of {len(result.scores.cases)} right, {low:.0%} to {high:.0%}")
+    for start, cases in results.items():
+        found = sum(int(case["accuracy"]) for case in cases.values())
+        low, high = my_interval(found, len(cases))
+        print(f"{start}: {found} of {len(cases)} right, {low:.0%} to {high:.0%}")
     """,
     behind="c13",
 )
@@ -341,9 +341,9 @@ same_cases = Exercise(
     ],
     imports="from scipy.stats import binomtest",
     use="""
-    right = {s: [bool(case["accuracy"]) for case in result.scores.cases.values()] for s, result in results.items()}
-    both = np.mean([a and b for a, b in zip(*right.values(), strict=True)])
-    print(f"both right: {both:.0%} of the cases; p = {my_p_value(right['s2dc'], right['scratch']):.2f}")
+    asked = {start: [bool(case["accuracy"]) for case in cases.values()] for start, cases in results.items()}
+    shared = np.mean([a and b for a, b in zip(*asked.values(), strict=True)])
+    print(f"both right: {shared:.0%} of the cases; p = {my_p_value(asked['s2dc'], asked['untrained']):.2f}")
     """,
 )
 
