@@ -191,7 +191,7 @@ def test_unknown_weights_are_named(tmp_path):
         open_weights("best")
     with pytest.raises(FileNotFoundError, match="mine.safetensors"):
         open_weights(tmp_path / "mine.safetensors")
-    with pytest.raises(ValueError, match="no arm 'best'"):
+    with pytest.raises(ValueError, match="no shipped weights .best."):
         shipped.shipped_record("best")
 
 
