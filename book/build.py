@@ -123,7 +123,8 @@ def lay_out(
         put(folder / name, TermLinks(words).link(text))
     for name, file in pictures.items():
         put(folder / name, file.read_bytes())
-    put(folder / solutions, exercises.solutions_page(exercises.numbers()))
+    find = link_finder(posixpath.dirname(solutions), pages)
+    put(folder / solutions, mend_links(exercises.solutions_page(exercises.numbers()), find))
     put(folder / "citation.bib", bibtex(ROOT / "CITATION.cff"))
     figures = {name: gallery.pictures(name, notebook) for name, notebook in notebooks.items()}
     for name, notebook in notebooks.items():

@@ -150,4 +150,5 @@ def solutions_page(numbers: list[str]) -> str:
             lines += ["", _task(exercise), "", _folded("Solution", code)]
         if more := explore(number):
             lines += ["", _explored(more)]
-    return "\n".join(lines) + "\n"
+    # Texts are written for the notebooks, which lie a folder above this page.
+    return re.sub(r"\]\((?=[\w-]+\.ipynb)", "](../", "\n".join(lines)) + "\n"
