@@ -80,7 +80,7 @@ class Explorer(Frame):
             self.scan.affine,
             display_window(self.scan.modality),
             place_of(self.voxel, self.scan.affine),
-            (label == number) * 2 if number else None,
+            (label == number) * number if number else None,
             {title: (one.similarity, one.affine) for title, one in looks.items()},
             {title: f"Sharpe ratio {one.ratio:.2f}" for title, one in looks.items()},
             plane,

@@ -172,7 +172,7 @@ def _look_alikes(axes: Axes, rows: Mapping[str, tuple[Real, Real]], colours: Map
         axes.plot(count, place, "o", color=colours.get(name, "#888888"), markersize=8)
         axes.annotate(f"{same:.0%}", (count, place), (8, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set(xscale="log", xlabel="look-alikes of a token (median)")
-    axes.set_title("look-alikes,\nand how many are of the same tissue")
+    axes.set_title("look-alikes, and how\nmany are of the same tissue")
     axes.margins(x=0.25)
     _whole_numbers(axes.xaxis)
 

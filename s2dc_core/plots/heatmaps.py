@@ -9,9 +9,7 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Shaped
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from s2dc_core.plots.slices import PALETTE, figure_grid, oriented_slice, show_slice
@@ -33,7 +31,7 @@ class HeatmapRow(NamedTuple):
         raw, affine: of the scan.
         window: (low, high) of its intensities, or None for its percentiles.
         anchor: the anchor's place in mm.
-        outline: [X, Y, Z], outlined wherever it is not 0; or None.
+        outline: [X, Y, Z] labels, outlined in their colours on the scan and in white on the maps; or None.
         maps: panel title to (values on the token grid, affine of that grid); NaN is drawn grey.
         notes: panel title to lines below the panel; may be missing.
         plane: of the slices, which go through the anchor unless `position` says otherwise.
@@ -91,14 +89,13 @@ def plot_heatmap_rows(
         for panels, row, title_of_row in zip(axes, rows, titles, strict=True):
             low, high = row.window or (None, None)
             view = {"plane": row.plane, "position": row.position, "mark": row.anchor, "vmin": low, "vmax": high}
-            show_slice(panels[0], row.raw, row.affine, title=title_of_row, **view)
+            outlines = [row.outline, row.outline if row.outlined_maps else None]
+            show_slice(panels[0], row.raw, row.affine, labels=outlines[0], title=title_of_row, **view)
             for panel, name in zip(panels[1:], names, strict=True):
                 values, token_affine = row.maps[name]
-                over = {"overlay": values, "overlay_affine": token_affine, **colours}
+                over = {"overlay": values, "overlay_affine": token_affine, "labels": outlines[1], **colours}
                 shown = show_slice(panel, row.raw, row.affine, title=in_formulas(name), **over, **view)
                 panel.set_xlabel(row.notes.get(name, ""))
-            for panel in panels if row.outlined_maps else panels[:1]:
-                _white_outline(panel, row)
         low_end = "min" if any(float(np.nanmin(v)) < limits[0] for row in rows for v, _ in row.maps.values()) else None
         label = wrapped(bar, int(10 * size[1] * len(rows)))
         bar_of = {"shrink": 0.9, "aspect": 30, "pad": 0.01, "label": label, "extend": low_end or "neither"}
@@ -110,19 +107,6 @@ def plot_heatmap_rows(
 def _lines(notes: Mapping[str, str]) -> int:
     """Lines that the longest note takes."""
     return max((note.count("\n") + 1 for note in notes.values() if note), default=0)
-
-
-def _white_outline(axes: Axes, row: HeatmapRow) -> None:
-    """A white line with a dark edge about the row's structure, which is seen on bright and on dark."""
-    if row.outline is None:
-        return
-    where = row.anchor if row.position is None else row.position
-    cut = oriented_slice(np.asarray(row.outline) != 0, row.affine, row.plane, where)
-    inside = np.pad(cut.image.astype(float), 1)  # the rim lets an outline at the picture's edge close
-    if inside.any():
-        x, y = cut.picture(np.arange(-1, inside.shape[1] - 1), np.arange(-1, inside.shape[0] - 1))
-        lines = axes.contour(x, y, inside, levels=[0.5], colors="white", linewidths=1.3)
-        lines.set_path_effects([withStroke(linewidth=2.8, foreground="#222222")])
 
 
 def in_formulas(name: str) -> str:
@@ -185,7 +169,7 @@ def plot_by_tissue(
         title: the message.
     """
     count = len(names)
-    with figure_grid(1, len(scores), size=(0.82 * count, 3.5)) as (figure, axes):
+    with figure_grid(1, len(scores), size=(0.95 * count, 3.5)) as (figure, axes):
         for panel, (number, (encoder, values)) in zip(axes[0], enumerate(scores.items()), strict=True):
             colour = ENCODER_COLOURS[number % len(ENCODER_COLOURS)]
             panel.plot(range(count), values.T, "o-", color=colour, markersize=5, linewidth=1, alpha=0.55)

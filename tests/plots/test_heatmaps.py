@@ -99,6 +99,12 @@ def test_a_thin_sheet_is_outlined_on_the_scan_alone():
     assert [len(panel.collections) for panel in figure.axes[:3]] == [1, 0, 0]
 
 
+def test_outlines_are_white_on_the_maps():
+    figure = plots.plot_heatmap_rows([row()], "")
+    edges = [tuple(panel.collections[0].get_edgecolor()[0][:3]) for panel in figure.axes[:3]]
+    assert edges[0] != (1, 1, 1) and edges[1:] == [(1, 1, 1)] * 2
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [("L_g", "$L_{g}$"), ("$L_g$", "$L_g$"), ("L_g + L_p2p", "$L_{g}$ + $L_{p2p}$")],
