@@ -81,5 +81,5 @@ def test_a_notebook_runs_and_says_what_is_missing(files, tmp_path, number, label
     assert result.problems == []
     told = printed(tmp_path / path.name)
     assert says in told
-    own = told.split(", on generated body ")[0]  # where notebook 05 goes on to those; notebook 06 never does
+    own = told.split(": on generated body ")[0]  # where notebook 05 goes on to those; notebook 06 never does
     assert not ORGANS.search(own), "no printed sentence names an organ that this scan does not have"
