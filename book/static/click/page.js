@@ -38,7 +38,7 @@ class ClickPage {
 
   // NiiVue where the browser can, else slices, and a sentence that says so.
   async viewClass() {
-    if (hasWebGL2()) {
+    if (canDrawVolumes()) {
       try {
         const script = document.createElement("script");
         script.textContent = new TextDecoder().decode(await unpack(window.S2DC_NIIVUE));

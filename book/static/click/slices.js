@@ -1,4 +1,4 @@
-// The same view without WebGL 2: two slices on a plain canvas, drawn patch by patch.
+// The same view without a graphics card: two slices on a plain canvas, coloured patch by patch.
 "use strict";
 
 class SliceView {
@@ -43,6 +43,7 @@ class SliceView {
     canvas.width = canvas.clientWidth * devicePixelRatio;
     canvas.height = canvas.clientHeight * devicePixelRatio;
     const context = canvas.getContext("2d");
+    context.fillStyle = "#000000";
     context.fillRect(0, 0, canvas.width, canvas.height);
     for (const tile of layout) {
       const [x, y, width, height] = tile.place.map((part, i) => part * (i % 2 ? canvas.height : canvas.width));
@@ -53,7 +54,16 @@ class SliceView {
       context.lineWidth = devicePixelRatio;
       context.strokeRect(x, down, width, 0);
       context.strokeRect(across, y, 0, height);
+      this.name(context, tile.down === 2 ? "S" : "A", x + width / 2, y + 8 * devicePixelRatio);
+      this.name(context, "R", x + 8 * devicePixelRatio, y + height / 2);
     }
+  }
+
+  // A direction of the body: R right, S up to the head, A to the front.
+  name(context, letter, x, y) {
+    Object.assign(context, { font: `${11 * devicePixelRatio}px sans-serif`, fillStyle: "#aaaaaa" });
+    Object.assign(context, { textAlign: "center", textBaseline: "middle" });
+    context.fillText(letter, x, y);
   }
 
   // One slice as a picture: grey, and over it the map where it reaches the threshold.

@@ -24,9 +24,11 @@ function niftiOf(values, shape, spacing, origin) {
   return file.buffer;
 }
 
-function hasWebGL2() {
+// Drawn by a processor alone, NiiVue takes a second for what slices show at once; the address may ask for it all the same.
+function canDrawVolumes() {
+  const asked = new URLSearchParams(location.search).get("viewer") === "niivue";
   try {
-    return document.createElement("canvas").getContext("webgl2") !== null;
+    return document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: !asked }) !== null;
   } catch {
     return false;
   }
