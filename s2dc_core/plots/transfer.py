@@ -157,7 +157,7 @@ def plot_loss_curves(
             axis.plot(steps, values, color=colour, alpha=0.45, linewidth=1)
             axis.plot(steps, _running_mean(values, window // 2), color=colour, linewidth=2.2, label=titles[start])
         axis.set(xlabel="step", ylabel="loss", title=title, yscale="log")
-        axis.yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10]))
+        axis.yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10]))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_locator(NullLocator())
         axis.legend(fontsize=10)
