@@ -114,7 +114,7 @@ def test_measured_rows_are_of_the_recipe(recipes, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(ablation, "open_weights", lambda file: None)
     monkeypatch.setattr(ablation, "measure", lambda encoder, levels: {})
-    monkeypatch.setattr(ablation, "_probe", lambda encoder, levels, seed: {})
+    monkeypatch.setattr(ablation, "probe_scores", lambda encoder, levels, seed: {})
     lesson = SimpleNamespace(training=SimpleNamespace(share=lambda *_: None), _replace=lambda training: None)
     monkeypatch.setattr(ablation, "_lesson", lambda: lesson)
     scores = SimpleNamespace(scores=SimpleNamespace(cases={"a": {"Dice": math.nan}}))
