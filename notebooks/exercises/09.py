@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from contextlib import suppress
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,13 @@ from s2dc_core.intervals import accuracy_interval
 CLASSES = ["normal"] * 40 + ["focal"] * 25 + ["diffuse"] * 5
 
 
-class Salted(str):
-    """A string whose hash is another one in each session, as those of Python's strings are."""
+class Ordered(str):
+    """A class's name that a set lists where a session of Python may happen to list it: its hash is its place."""
 
-    salt = 0
+    places = sorted(set(CLASSES))
 
     def __hash__(self):
-        return hash((self.salt, str(self)))
+        return self.places.index(str(self))
 
 
 drawing = Exercise(
@@ -160,9 +161,9 @@ def check_drawing(answer):
     inside = all(set(drawn[s][a]) <= set(drawn[s][b]) for s in seeds for a, b in zip(parts, parts[1:], strict=False))
     assert inside, "a smaller share must be part of a larger one of the same seed: one order, cut at another place"
     sessions = []
-    for Salted.salt in range(8):
+    for Ordered.places in permutations(sorted(set(CLASSES))):
         with suppress(KeyError):  # of an answer that holds the three names itself
-            sessions.append(set(map(int, answer([Salted(name) for name in CLASSES], 0.1, 1))))
+            sessions.append(set(map(int, answer([Ordered(name) for name in CLASSES], 0.1, 1))))
     order = (
         "the order of a set of strings is another one in every session of Python, and so is your draw: sorted(set())"
     )
