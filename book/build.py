@@ -142,7 +142,9 @@ def show(figures: dict[str, list[gallery.Picture]], notebooks: dict[str, nbforma
     titles = {
         name: notebook["cells"][0]["source"].partition("\n")[0].lstrip("# ") for name, notebook in notebooks.items()
     }
-    text, small = gallery.page({name: (titles[name], found) for name, found in figures.items()})
+    # The short path draws what the others draw, with other sizes.
+    shown = {name: (titles[name], found) for name, found in figures.items() if name != "short_path"}
+    text, small = gallery.page(shown)
     for name, content in {
         "gallery.md": text,
         **{f"gallery/{name}": picture for name, picture in small.items()},

@@ -67,7 +67,10 @@ class VolumeView {
     await viewer.loadFromArrayBuffer(niftiOf(blank, space.grid, space.spacing * space.patch, first), "map.nii");
     Object.assign(viewer.volumes[0], { cal_min: 0, cal_max: 255 });
     Object.assign(viewer.volumes[1], { colormapType: 1 });
-    viewer.setColormap(viewer.volumes[1].id, "inferno");
+    const entries = [...Array(256).keys()];
+    const [R, G, B] = [0, 1, 2].map((part) => entries.map((entry) => space.colours[3 * entry + part]));
+    viewer.addColormap("cosines", { R, G, B, A: entries.map(() => 255), I: entries }); // as the bar and the slices
+    viewer.setColormap(viewer.volumes[1].id, "cosines");
     viewer.setSliceType(viewer.sliceTypeMultiplanar);
     const types = { 2: viewer.sliceTypeCoronal, 1: viewer.sliceTypeAxial };
     viewer.setCustomLayout(this.layout.map((tile) => ({ sliceType: types[tile.down], position: tile.place })));
