@@ -9,7 +9,7 @@ from s2dc_core.training.records import read_json, with_nan
 WEIGHTS = Path(str(resources.files("s2dc_core.library").joinpath("weights")))
 TRANSFER, ABLATION, FEW_LABELS = "transfer.json", "ablation.json", "few_labels.json"
 PATIENTS, LENGTH, LUNGS = "another_patient.json", "training_length.json", "lungs.json"
-MATCHES = "published_matches.json"
+MATCHES, METHODS = "published_matches.json", "methods.json"
 
 
 def study_results() -> dict:
@@ -55,6 +55,11 @@ def length_results() -> dict:
 def match_results() -> dict:
     """Wrong and listed pairs of every random motion, by setting, as `published_matches` counted them."""
     return read_result(MATCHES)
+
+
+def method_results() -> dict:
+    """Scores of every pretext task, by method and seed, with the learning rates tried, as `methods` measured them."""
+    return read_result(METHODS)
 
 
 def _with_nan(results: dict, part: str, *scores: str) -> dict:

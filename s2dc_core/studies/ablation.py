@@ -179,13 +179,22 @@ def measure_row(name: str, seed: int, folder: Path, recipe: str = "teaching") ->
         write_json(
             frozen, {**found, "silhouettes": measure(encoder, levels), "probe": probe_scores(encoder, levels, seed)}
         )
-    config = replace(FinetuneConfig.from_recipe("teaching"), weights=str(file), seed=seed)
+    config = tuning_of(file, seed)
     asked = {"pretraining": trained, "finetuning": {**config.as_dict(), "weights": file.name}, "labelled": TUNED}
     if not kept(tuned, asked):
-        lesson = _lesson()
-        lesson = lesson._replace(training=lesson.training.share(TUNED / BODIES, seed))
-        cases = finetune(config, lesson, progress=False).scores.cases
-        write_json(tuned, {"recipe": asked, "dice": {case: _rounded(found) for case, found in cases.items()}})
+        write_json(tuned, {"recipe": asked, "dice": tuned_scores(config)})
+
+
+def tuning_of(file: Path, seed: int) -> FinetuneConfig:
+    """The fine-tuning that an encoder's file is measured by."""
+    return replace(FinetuneConfig.from_recipe("teaching"), weights=str(file), seed=seed)
+
+
+def tuned_scores(config: FinetuneConfig) -> dict[str, dict[str, float]]:
+    """Dice after fine-tuning with TUNED bodies, {scored body: {organ: Dice}}; a seed's bodies are the same for all."""
+    lesson = _lesson()
+    lesson = lesson._replace(training=lesson.training.share(TUNED / BODIES, config.seed))
+    return {case: _rounded(found) for case, found in finetune(config, lesson, progress=False).scores.cases.items()}
 
 
 def measured(file: Path, how: str) -> Path:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from s2dc_core.downstream.config import FinetuneConfig
 from s2dc_core.downstream.data_sets import Downstream
@@ -48,18 +49,26 @@ def answer(arm: str, seed: int, folder: Path, encoders: Path) -> None:
     file = folder / f"lungs_{arm}_seed{seed}.json"
     if kept(file, asked):
         return
-    lesson, levels, encoder = _lesson(), config.options.levels, encoder_of(arm, seed, encoders)
+    labelled, said = said_of(encoder_of(arm, seed, encoders), config.options.levels, seed, SHARES)
+    write_json(file, {"recipe": asked, "labelled": labelled, "said": said, "versions": versions()})
+
+
+def said_of(
+    encoder: nn.Module, levels: Sequence[int], seed: int, shares: Sequence[float]
+) -> tuple[dict[str, int], dict[str, list[int]]]:
+    """Labels that are drawn, by share, and what a probe fitted on them says of each scored body."""
+    lesson, size = _lesson(), _size()
     known, unseen = (
         pooled_tokens(encoder, (each.image for each in part), levels, size) for part in (lesson.training, lesson.scored)
     )
     place = {name: number for number, name in enumerate(lesson.training.names)}
     said, labelled = {}, {}
-    for share in SHARES:
+    for share in shares:
         drawn = lesson.training.share(share, seed)
         vectors = known[[place[name] for name in drawn.names]]
         probe = fit_probe([(vectors, np.array(targets_of(drawn)))])
         said[f"{share:.2f}"], labelled[f"{share:.2f}"] = probe.predict(unseen).tolist(), len(drawn)
-    write_json(file, {"recipe": asked, "labelled": labelled, "said": said, "versions": versions()})
+    return labelled, said
 
 
 def targets_of(examples: Examples) -> list[int]:

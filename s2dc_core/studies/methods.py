@@ -1,0 +1,264 @@
+"""The study behind notebook 13: every pretext task on one encoder, from one start, on the same bodies, in equal steps.
+
+``python -m s2dc_core.studies methods FOLDER`` trains what FOLDER does not hold yet, measures it, and writes
+FOLDER/methods.json; ``--install`` puts it where `method_results` looks for it. With ``--data`` real patients are asked
+too.
+
+Each method, S2DC and its arms among them, gets its learning rate by the same small search: one training for each of
+RATES with a seed that is not reported, and the rate whose encoder a linear probe reads best on bodies that nothing else
+looks at. S2DC's other choices (temperature, levels, draws of the views) were made over many trials before; no other
+method had that care. Then every method is trained with the seeds that are reported. The first seed is trained once more
+for as long as S2DC takes, by processor time, instead of as many steps.
+"""
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from statistics import mean
+from time import process_time
+
+from s2dc_core.downstream.generated import organ_lesson
+from s2dc_core.evaluation.probe import example_tokens, probe_dice
+from s2dc_core.library.arms import ARMS, open_weights
+from s2dc_core.library.results import METHODS as RESULTS
+from s2dc_core.library.results import WEIGHTS, method_results
+from s2dc_core.methods import METHODS
+from s2dc_core.pretraining.config import PretrainConfig
+from s2dc_core.pretraining.run import Pretraining
+from s2dc_core.studies import another_patient, arms, lungs
+from s2dc_core.studies.ablation import PROBED, TUNED, probe_scores, tuned_scores, tuning_of
+from s2dc_core.studies.patients import CHOOSING
+from s2dc_core.studies.study import Study, kept
+from s2dc_core.training.loop import drive
+from s2dc_core.training.records import read_json, versions, write_json
+
+START = "untrained"
+NAMES = (START, *ARMS, *(name for name in METHODS if name != "s2dc"))
+"""The start that all share, L_g and S2DC's other arms, S2DC, and the other methods."""
+
+RATES, SEARCHED = (2e-4, 1e-3, 2e-3), 100
+"""Learning rates that are tried, and the seed that they are tried with."""
+
+LEVELS = (1, 2, 3)
+"""Joined for every measure, whatever a method trains most."""
+
+GROUPS, PATIENTS = ("ct", "ct_varied"), ("headneck_ct",)
+"""Whose labels are carried, see studies.patients: generated bodies, and with a folder of scans patients."""
+
+LUNGS = 0.1
+"""Share of the labelled lungs."""
+
+KEPT = ("*_seed*.json", "*_equal_time.json", "search_*.json", "probe_*.json", "patients/*.json")
+"""Files of a folder that the record is made of."""
+
+LONGEST = 4
+"""An equal time takes at most so many times S2DC's steps."""
+
+
+def recipe_of(name: str, seed: int, rate: float | None = None, steps: int | None = None) -> PretrainConfig:
+    """A method's `teaching` recipe with another seed, learning rate or number of steps."""
+    if name in (START, *ARMS):
+        config = arms.recipe_of(name if name in ARMS else "s2dc", "teaching", seed)
+    else:
+        config = replace(PretrainConfig.from_recipe(f"teaching/{name}"), seed=seed)
+    changed = {"learning_rate": rate, "steps": steps}
+    return replace(config, **{field: value for field, value in changed.items() if value is not None})
+
+
+def train(config: PretrainConfig, file: Path) -> None:
+    """Train by a recipe and leave the encoder, in float16, and its record; what lies there is kept.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
+    """
+    record = file.with_suffix(".json")
+    if not (kept(record, config.as_dict()) and file.exists()):
+        run = Pretraining(config, _scans())
+        before = process_time()
+        drive(run, progress=False)
+        seconds = round((process_time() - before) / config.steps, 4)
+        arms.export_half(run.encoder, file)
+        losses = [[round(value, 4) for value in terms] for terms in run.history[::20]]
+        found = {"seconds_a_step": seconds, "losses_every_20": losses, "versions": versions()}
+        write_json(record, {"recipe": config.as_dict(), **found})
+
+
+@lru_cache(maxsize=1)
+def _scans() -> list:
+    return arms.training_scans()
+
+
+def searched(name: str, folder: Path) -> dict[float, float]:
+    """{learning rate: Dice of a linear probe on CHOOSING}, trained and measured unless it was.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
+    """
+    found = {}
+    for rate in RATES:
+        config = recipe_of(name, SEARCHED, rate)
+        file = _search_file(name, rate, folder).with_suffix(".safetensors")
+        record, asked = file.with_name(f"probe_{file.stem}.json"), {"pretraining": config.as_dict(), "levels": LEVELS}
+        if not kept(record, asked):
+            train(config, file)
+            encoder, lesson = open_weights(file), _choosing()
+            known, scored = (example_tokens(encoder, part, LEVELS) for part in (lesson.training, lesson.scored))
+            write_json(record, {"recipe": asked, "dice": round(mean(probe_dice(known, scored).values()), 5)})
+        found[rate] = read_json(record)["dice"]
+    return found
+
+
+def _search_file(name: str, rate: float, folder: Path) -> Path:
+    return folder / f"search_{name}_{rate:g}.json"
+
+
+@lru_cache(maxsize=1)
+def _choosing():
+    return organ_lesson(range(TUNED), CHOOSING)
+
+
+def rate_of(name: str, folder: Path) -> float:
+    """The learning rate of the best probe."""
+    found = searched(name, folder)
+    return max(found, key=found.get)
+
+
+def trained(name: str, seed: int, file: Path) -> None:
+    """Leave the encoder of a method and seed, unless it lies there; the start of a seed is written as a file too."""
+    if name != START:
+        train(recipe_of(name, seed, rate_of(name, file.parent)), file)
+    elif not file.exists():
+        arms.export_half(another_patient.encoder_of(START, seed, file.parent), file)
+
+
+def measure_frozen(file: Path, config: PretrainConfig) -> None:
+    """Silhouettes, linear probes and lungs of an encoder's frozen tokens, beside its file; what lies there is kept.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
+    """
+    record = measured(file, "frozen")
+    asked = {"pretraining": config.as_dict(), "levels": LEVELS, "probed": PROBED, "lungs": LUNGS}
+    if kept(record, asked):
+        return
+    encoder, seed = open_weights(file), config.seed
+    _, said = lungs.said_of(encoder, LEVELS, seed, (LUNGS,))
+    (said,) = said.values()
+    right = mean(one == body % 3 for one, body in zip(said, lungs.SCORED, strict=True))
+    silhouettes, probe = arms.measure(encoder, LEVELS), probe_scores(encoder, LEVELS, seed)
+    write_json(record, {"recipe": asked, "silhouettes": silhouettes, "probe": probe, "lungs": round(right, 5)})
+
+
+def measure_tuned(file: Path, config: PretrainConfig) -> None:
+    """Dice after fine-tuning with few labels, beside its file; what lies there is kept.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
+    """
+    record, tuning = measured(file, "tuned"), tuning_of(file, config.seed)
+    asked = {"pretraining": config.as_dict(), "finetuning": {**tuning.as_dict(), "weights": file.name}}
+    if not kept(record, asked):
+        write_json(record, {"recipe": asked, "dice": tuned_scores(tuning)})
+
+
+def measured(file: Path, how: str) -> Path:
+    """Where the measurements, "frozen" or "tuned", of an encoder's file lie."""
+    return file.with_name(f"{how}_{file.stem}.json")
+
+
+def answer(name: str, seed: int, folder: Path, data: Path | None) -> None:
+    """Train a method with a seed, measure it, and carry labels from body to body with it; what lies there is kept.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
+    """
+    file, carried = folder / f"{name}_seed{seed}.safetensors", folder / "patients"
+    groups = (*GROUPS, *(PATIENTS if data else ()))
+    of_pairs = [carried / f"{group}_{name}_seed{seed}.json" for group in groups]
+    if not all(record.exists() for record in (measured(file, "frozen"), measured(file, "tuned"), *of_pairs)):
+        trained(name, seed, file)
+    config = recipe_of(name, seed) if name == START else recipe_of(name, seed, rate_of(name, folder))
+    measure_frozen(file, config)
+    measure_tuned(file, config)
+    carried.mkdir(exist_ok=True)
+    for group in groups:
+        another_patient.answer(name, seed, group, carried, folder, data)
+
+
+def answer_in_equal_time(name: str, folder: Path) -> None:
+    """The first seed again, in as many steps as take S2DC's time; only its frozen tokens are measured."""
+    ours, own = (read_json(_search_file(each, RATES[1], folder))["seconds_a_step"] for each in ("s2dc", name))
+    usual, file = recipe_of(name, 0).steps, folder / f"{name}_equal_time.safetensors"
+    config = recipe_of(name, 0, rate_of(name, folder), min(max(round(usual * ours / own), 1), LONGEST * usual))
+    if not measured(file, "frozen").exists():
+        train(config, file)
+    measure_frozen(file, config)
+
+
+def collect(folder: Path) -> None:
+    """folder/methods.json: {"versions", "levels", "records": {file in the folder: what it holds}}, all that is done."""
+    files = [file for pattern in KEPT for file in sorted(folder.glob(pattern))]
+    records = {file.relative_to(folder).as_posix(): _short(read_json(file)) for file in files}
+    write_json(folder / RESULTS, {"versions": versions(), "levels": LEVELS, "records": records})
+
+
+def restore(folder: Path) -> None:
+    """Put the installed record's files into a folder that lacks them, so that a study goes on from there."""
+    for name, record in method_results()["records"].items() if (WEIGHTS / RESULTS).exists() else ():
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write_json(folder / name, record)
+
+
+def _short(record: Mapping) -> dict:
+    """A record without what only one run is for: every 20th loss, and measures of pairs that no table shows."""
+    found = {key: value for key, value in record.items() if key not in ("losses_every_20", "versions")}
+    if "scores" in found:
+        shown = ("labelled", "target", "dice", "retrieval")
+        scores = found["scores"].items()
+        found["scores"] = {name: [{key: pair[key] for key in shown} for pair in pairs] for name, pairs in scores}
+    return found
+
+
+def _work(what: str, name: str, seed: int, folder: Path, data: Path | None) -> str:
+    if what == "search":
+        return f"{name}, searched: {searched(name, folder)}"
+    if what == "equal time":
+        answer_in_equal_time(name, folder)
+        return f"{name}, in equal time"
+    answer(name, seed, folder, data)
+    return f"{name}, seed {seed}"
+
+
+def _jobs(options: Namespace) -> Iterator[tuple]:
+    # S2DC first: others' equal time hangs on its seconds.
+    names = sorted(options.only, key=lambda name: (name != "s2dc", NAMES.index(name)))
+    taught = [name for name in names if name != START]
+    if options.go_on:
+        restore(options.folder)
+    yield from (("search", name, SEARCHED, options.folder, None) for name in taught)
+    for seed in range(options.seeds):
+        yield from (("answer", name, seed, options.folder, options.data) for name in names)
+    yield from (("equal time", name, 0, options.folder, None) for name in taught if name != "s2dc")
+
+
+def _collect(options: Namespace) -> list[Path]:
+    collect(options.folder)
+    return [options.folder / RESULTS]
+
+
+STUDY = Study(
+    "every pretext task on one encoder: what its features know, with equal steps and in equal time",
+    _jobs,
+    _work,
+    _collect,
+    seeds=3,
+    fewest=1,
+    names=NAMES,
+    more={
+        "--data": {"type": Path, "help": "folder of the real scans"},
+        "--go-on": {"action": "store_true", "help": "from the installed record, where FOLDER lacks what it holds"},
+    },
+)

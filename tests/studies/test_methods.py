@@ -1,0 +1,123 @@
+"""The study of all pretext tasks: it searches a rate, trains, measures, keeps, and goes on from its record."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from s2dc_core.library import results
+from s2dc_core.library.methods import rates_of, scores_of
+from s2dc_core.library.results import read_result
+from s2dc_core.studies import another_patient, arms, lungs, methods, study
+from s2dc_core.studies.__main__ import main
+from s2dc_core.training.records import read_json, write_json
+from tests.methods.test_every_method import SCANS, small
+
+TAUGHT = ("s2dc", "simmim")
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """Two methods of two steps on two small scans; what is measured is the sum of the encoder's weights."""
+    taken = []
+
+    def recipe(name, seed, rate=None, steps=None):
+        config = small(name if name in TAUGHT else "s2dc", seed=seed, steps=steps or 2, warmup=0)
+        return replace(config, learning_rate=rate or config.learning_rate)
+
+    def known(encoder, *_):
+        return round(sum(float(each.detach().abs().sum()) for each in encoder.parameters()), 3)
+
+    def carried(name, seed, group, folder, encoders, data):
+        pair = {
+            "labelled": 0,
+            "target": 1,
+            "dice": {"nearest": {"1": 0.2, "2": 0.4}},
+            "retrieval": {"1": 0.5},
+            "mutual": 3,
+        }
+        record = {"recipe": {"arm": name, "seed": seed, "group": group}, "scores": {"half": [pair, pair]}}
+        write_json(folder / f"{group}_{name}_seed{seed}.json", record)
+
+    def train(config, file, of=methods.train):
+        taken.append(file.stem)
+        of(config, file)
+
+    monkeypatch.setattr(study, "in_processes", lambda work, jobs, _: [work(*job) for job in jobs])
+    monkeypatch.setattr(methods, "recipe_of", recipe)
+    monkeypatch.setattr(methods, "train", train)
+    monkeypatch.setattr(methods, "_scans", lambda: SCANS)
+    monkeypatch.setattr(methods, "_choosing", lambda: type("Lesson", (), {"training": [], "scored": []}))
+    monkeypatch.setattr(methods, "example_tokens", lambda encoder, part, levels: encoder)
+    monkeypatch.setattr(methods, "probe_dice", lambda known_, scored: {1: known(known_)})
+    monkeypatch.setattr(arms, "measure", lambda encoder, levels: {"phantom_ct": {"1000": {"1": known(encoder)}}})
+    monkeypatch.setattr(methods, "probe_scores", lambda encoder, levels, seed: {"3": {"1": known(encoder)}})
+    monkeypatch.setattr(methods, "tuned_scores", lambda tuning: {"1000": {"Dice": 0.5}})
+    monkeypatch.setattr(lungs, "said_of", lambda *_: ({"0.10": 3}, {"0.10": [0] * len(lungs.SCORED)}))
+    monkeypatch.setattr(another_patient, "answer", carried)
+    return tmp_path, taken
+
+
+def run(folder, *more):
+    assert main(["methods", str(folder), "--only", "untrained", *TAUGHT, "--seeds", "2", *more]) == 0
+    return read_json(folder / "methods.json")
+
+
+def test_a_study_from_scans_to_its_record(tiny):
+    folder, taken = tiny
+    record = run(folder)
+    rates = rates_of(record)
+    assert set(rates) == set(TAUGHT) and all(set(found) == set(methods.RATES) for found in rates.values())
+    scores = scores_of(record)
+    assert set(scores) == {
+        "silhouette", "probe, 3 labelled", "lungs", "fine-tuned",
+        *(f"{group}, half, {how}" for group in methods.GROUPS for how in ("nearest", "retrieval")),
+    }  # fmt: skip
+    for measure, found in scores.items():
+        assert set(found) == {"untrained", *TAUGHT} and all(set(seeds) == {0, 1} for seeds in found.values()), measure
+    assert scores["ct, half, nearest"]["simmim"][1] == pytest.approx(0.3)
+    assert scores["lungs"]["s2dc"][0] == pytest.approx(1 / 3, abs=1e-4)
+    assert len({*scores["silhouette"]["s2dc"].values(), *scores["silhouette"]["untrained"].values()}) == 4
+    assert "mutual" not in record["records"]["patients/ct_s2dc_seed0.json"]["scores"]["half"][0]
+    for name in TAUGHT:
+        chosen = max(rates[name], key=rates[name].get)
+        assert read_json(folder / f"{name}_seed1.json")["recipe"]["learning_rate"] == chosen
+    assert len(taken) == len(set(taken)) == 2 * 3 + 2 * 2 + 1
+
+
+def test_what_lies_there_is_kept_and_a_study_goes_on_from_its_record(tiny, monkeypatch, tmp_path):
+    folder, taken = tiny
+    record = run(folder)
+    first = list(taken)
+    assert run(folder)["records"] == record["records"]
+    assert all((folder / f"{stem}.safetensors").exists() for stem in first)
+    read_result.cache_clear()
+    monkeypatch.setattr(results, "WEIGHTS", folder)
+    monkeypatch.setattr(methods, "WEIGHTS", folder)
+    taken.clear()
+    again = folder / "again"
+    assert run(again, "--go-on")["records"] == record["records"]
+    assert not list(again.glob("*.safetensors")) and not taken
+    read_result.cache_clear()
+
+
+def test_a_method_of_equal_time_takes_as_many_times_the_steps_as_it_is_quicker(tiny):
+    folder, _ = tiny
+    run(folder)
+    for name, seconds in {"s2dc": 1.0, "simmim": 0.4}.items():
+        file = folder / f"search_{name}_{methods.RATES[1]:g}.json"
+        write_json(file, read_json(file) | {"seconds_a_step": seconds})
+    for file in folder.glob("*equal_time*"):
+        file.unlink()
+    methods.answer_in_equal_time("simmim", folder)
+    assert read_json(folder / "simmim_equal_time.json")["recipe"]["steps"] == 5
+    assert torch.isfinite(torch.tensor(read_json(folder / "frozen_simmim_equal_time.json")["lungs"]))
+
+
+def test_every_method_has_its_row_and_the_recipe_of_teaching():
+    for name in methods.NAMES:
+        config = methods.recipe_of(name, 1, 2e-4, 7)
+        assert (config.seed, config.learning_rate, config.steps) == (1, 2e-4, 7)
+        assert config.encoder == methods.recipe_of("s2dc", 0).encoder
+        assert methods.recipe_of(name, 0).steps == 400
+    assert set(methods.METHODS) <= set(methods.NAMES)
