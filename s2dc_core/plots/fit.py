@@ -41,9 +41,9 @@ def magnify(figure: Figure, factor: Real, below: Real) -> None:
 def copy_ticks(axes: np.ndarray, abreast: Integral) -> None:
     """Panels at the left edge that a broken row brought there show the names of the ticks that their row shares."""
     for line in axes:
-        first = line[0]
+        first = next(panel for panel in line if panel.figure)  # what a large panel replaced has none
         names = [label.get_text() for label in first.get_yticklabels()]
-        for panel in line[abreast::abreast]:
+        for panel in (each for each in line[abreast::abreast] if each.figure):
             shared = np.allclose(first.get_ylim(), panel.get_ylim()) and len(first.get_yticks())
             if shared and not any(label.get_text() for label in panel.get_yticklabels()):
                 panel.set_yticks(first.get_yticks(), names)
@@ -164,9 +164,12 @@ def fit_pictures(figure: Figure) -> None:
 
 
 def _common_widths(pictures: Sequence[Axes]) -> np.ndarray:
-    """Width of each column's pictures in their own units, if all of a column have about the same; else nothing."""
+    """Width of each column's pictures in their own units, if all of a column have about the same; else nothing.
+
+    A column whose picture spans rows, and so has a scale of its own, has none.
+    """
     columns: dict[int, list[float]] = {}
-    for axes in pictures:
+    for axes in (each for each in pictures if len(each.get_subplotspec().rowspan) == 1):
         column = axes.get_subplotspec().colspan.start
         columns.setdefault(column, []).append(abs(float(np.subtract(*axes.get_xlim()))))
     alike = all(max(widths) < 1.15 * min(widths) for widths in columns.values())
@@ -178,6 +181,8 @@ def _row_heights(widths: Mapping[Axes, Real], pictures: Sequence[Axes], rows: in
     now, wanted, plain = np.zeros(rows), np.zeros(rows), np.zeros(rows)
     for axes, width in widths.items():
         row = axes.get_subplotspec().rowspan.start
+        if len(axes.get_subplotspec().rowspan) > 1:  # as high as the rows that the others make
+            continue
         height = _cell(axes)[1]
         now[row] = max(now[row], height)
         if axes in pictures:

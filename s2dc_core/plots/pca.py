@@ -87,7 +87,9 @@ def plot_colour_rows(rows: Sequence[ColourRow], title: str, note: str = "") -> F
                 panel.set_xlabel(row.notes.get(name, ""))
             line[1 if once else 0].set_ylabel(wrapped(row.title), fontsize=12)
         if once:
-            axes[0, 0].set_subplotspec(axes[0, 0].get_gridspec()[:, 0])
+            grid = axes[0, 0].get_gridspec()
+            grid.set_width_ratios([min(len(rows), 2.4), *[1] * (grid.ncols - 1)])
+            axes[0, 0].set_subplotspec(grid[:, 0])
             for axis in axes[1:, 0]:
                 axis.remove()
         figure.suptitle(title, fontsize=14)

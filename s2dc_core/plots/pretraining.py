@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from s2dc_core.plots.slices import PALETTE, Array, OrientedSlice, figure_grid, show_slice
+from s2dc_core.plots.style import talking
 
 BLUE, RED, GREY = PALETTE[6], PALETTE[5], "#666666"
 
@@ -50,12 +51,19 @@ def plot_regions(
         f"one sub-volume $v$\n{mm[1]} mm": (scan[tuple(region)][tuple(part)], of_part),
         "its positive $v'$": (positive, of_part),
     }
-    with figure_grid(1, len(panels), size=(2.9, 3.6)) as (figure, axes):
+    rows, columns = (1, len(panels)) if talking() else (2, 3)
+    with figure_grid(rows, columns, size=(2.9, 3.2)) as (figure, axes):
+        if rows == 2:  # the scan as high as both rows
+            grid = axes[0, 0].get_gridspec()
+            grid.set_width_ratios([2.4, 1, 1])
+            axes[0, 0].set_subplotspec(grid[:, 0])
+            axes[1, 0].remove()
+        places = [axes[0, 0], *axes[:, 1:].ravel()]
         cuts = []
-        for axis, (title, (volume, of_volume)) in zip(axes[0], panels.items(), strict=True):
+        for axis, (title, (volume, of_volume)) in zip(places, panels.items(), strict=True):
             cuts.append(show_slice(axis, volume, of_volume, position=place, title=title, **view).slice)
-        _box(axes[0, 0], cuts[0], of_region, region)
-        _box(axes[0, 1], cuts[1], of_part, part)
+        _box(places[0], cuts[0], of_region, region)
+        _box(places[1], cuts[1], of_part, part)
     return figure
 
 

@@ -91,6 +91,11 @@ def talk(on: bool = True) -> Any:
     return _Chosen(TALKING if on else PAPER)
 
 
+def talking() -> bool:
+    """Whether figures are drawn for a talk now."""
+    return _Chosen.look is TALKING
+
+
 class CourseFigure(Described):
     """A figure that is finished, sized and described when its grid is left.
 

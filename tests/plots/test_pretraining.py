@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from s2dc_core import plots
 from s2dc_core.plots import plot_gradient_reach, plot_pretraining, plot_regions
 from s2dc_core.plots.pretraining import running_mean
 
@@ -43,3 +44,5 @@ def test_boxes_mark_the_region_in_the_scan_and_the_part_in_the_region():
     assert sorted([outer.x0, outer.x1]) == [7, 23] and sorted([outer.y0, outer.y1]) == [11, 27], "world mm"
     assert sorted([inner.x0, inner.x1]) == [15, 23] and sorted([inner.y0, inner.y1]) == [11, 19]
     np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), figure.axes[4].images[0].get_array())
+    with plots.talk():
+        assert len(plot_regions(scan, affine, region, part, scan[region], scan[region][part]).axes) == 5

@@ -52,6 +52,33 @@ def test_talk_ends_after_an_error():
     assert draw(1).axes[0].get_xticklabels()[0].get_fontsize() == STYLE["font.size"]
 
 
+def beside_a_large_one(rows=2):
+    """A picture as high as all rows, and small ones of the same shape beside it."""
+    with plots.figure_grid(rows, 2) as (figure, axes):
+        grid = axes[0, 0].get_gridspec()
+        grid.set_width_ratios([rows, 1])
+        axes[0, 0].set_subplotspec(grid[:, 0])
+        for other in axes[1:, 0]:
+            other.remove()
+        for panel in (axes[0, 0], *axes[:, 1]):
+            panel.imshow(np.zeros((8, 8)))
+    return figure
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_picture_over_several_rows_leaves_no_band(rows):
+    large, *small = (axes.get_window_extent() for axes in beside_a_large_one(rows).axes)
+    assert all(abs(box.height - small[0].height) < 2 for box in small)
+    gaps = [one.y0 - below.y1 for one, below in zip(small, small[1:], strict=False)]
+    assert max(gaps) < 0.3 * small[0].height
+    assert large.height > 0.8 * (small[0].y1 - small[-1].y0)
+
+
+def test_a_picture_over_several_rows_can_be_drawn_for_a_talk():
+    with plots.talk():
+        assert len(beside_a_large_one().axes) == 3
+
+
 @pytest.mark.parametrize("columns", [1, 2, 4, 6])
 def test_ticks_can_be_read_on_a_page(columns):
     figure = draw(columns)

@@ -9,12 +9,12 @@ from importlib import resources
 
 import yaml
 
-from s2dc_core.studies.verdicts.records import numbers
+from s2dc_core.studies.verdicts.records import numbers, organ_clusters
 
 TITLE = "What the paper claims, and what we found"
 HEAD = ("claim of the paper", "notebooks", "our verdict")
 
-__all__ = ["TITLE", "filled", "numbers", "verdict_page", "verdict_table", "words"]
+__all__ = ["TITLE", "filled", "numbers", "organ_clusters", "verdict_page", "verdict_table", "words"]
 
 
 def verdict_table() -> str:
