@@ -4,8 +4,14 @@ from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
+from s2dc_core.methods.swin_unetr import SwinUNETR, SwinUNETROptions
 
-METHODS: dict[str, type[MethodOptions]] = {"s2dc": S2DCOptions, "simmim": SimMIMOptions, "mae3d": MAE3DOptions}
+METHODS: dict[str, type[MethodOptions]] = {
+    "s2dc": S2DCOptions,
+    "simmim": SimMIMOptions,
+    "mae3d": MAE3DOptions,
+    "swin_unetr": SwinUNETROptions,
+}
 
 __all__ = [
     "MAE3D",
@@ -19,4 +25,6 @@ __all__ = [
     "S2DCOptions",
     "SimMIM",
     "SimMIMOptions",
+    "SwinUNETR",
+    "SwinUNETROptions",
 ]

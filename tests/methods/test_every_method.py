@@ -38,6 +38,7 @@ SMALL = {
     },
     "simmim": {"sub_volumes": (1, 1, 1), "cell": 8},
     "mae3d": {"sub_volumes": (1, 1, 1), "cell": 8, "width": 24, "blocks": 1, "heads": 2, "learning_rate": 3e-4},
+    "swin_unetr": {"sub_volumes": (1, 1, 1), "out": 16},
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32. Where a rate is named, the first steps of the
 default one would make differences of the seventh digit to such of the fourth."""
@@ -45,9 +46,13 @@ REACHED = {
     "s2dc": {"contrast": 5, "patch_to_patch": 3, "patch_to_structure": 3},
     "simmim": {"total": 5},
     "mae3d": {"total": 5},
+    "swin_unetr": {"rotation": 5, "contrast": 5, "reconstruction": 4},
 }
 """How many of the patch embedding and the four stages each term trains."""
-WAITS, COPIES = {"s2dc": 3, "simmim": 1, "mae3d": 1}, {"s2dc": 9, "simmim": 4, "mae3d": 4}
+WAITS, COPIES = (
+    {"s2dc": 3, "simmim": 1, "mae3d": 1, "swin_unetr": 1},
+    {"s2dc": 9, "simmim": 4, "mae3d": 4, "swin_unetr": 8},
+)
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
 
