@@ -5,12 +5,14 @@ from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
 from s2dc_core.methods.swin_unetr import SwinUNETR, SwinUNETROptions
+from s2dc_core.methods.swinmm import SwinMM, SwinMMOptions
 
 METHODS: dict[str, type[MethodOptions]] = {
     "s2dc": S2DCOptions,
     "simmim": SimMIMOptions,
     "mae3d": MAE3DOptions,
     "swin_unetr": SwinUNETROptions,
+    "swinmm": SwinMMOptions,
 }
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "S2DCOptions",
     "SimMIM",
     "SimMIMOptions",
+    "SwinMM",
+    "SwinMMOptions",
     "SwinUNETR",
     "SwinUNETROptions",
 ]

@@ -39,6 +39,7 @@ SMALL = {
     "simmim": {"sub_volumes": (1, 1, 1), "cell": 8},
     "mae3d": {"sub_volumes": (1, 1, 1), "cell": 8, "width": 24, "blocks": 1, "heads": 2, "learning_rate": 3e-4},
     "swin_unetr": {"sub_volumes": (1, 1, 1), "out": 16},
+    "swinmm": {"sub_volumes": (1, 1, 1), "out": 16, "cell": 8},
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32. Where a rate is named, the first steps of the
 default one would make differences of the seventh digit to such of the fourth."""
@@ -47,11 +48,12 @@ REACHED = {
     "simmim": {"total": 5},
     "mae3d": {"total": 5},
     "swin_unetr": {"rotation": 5, "contrast": 5, "reconstruction": 4},
+    "swinmm": {"rotation": 5, "contrast": 5, "reconstruction": 4, "agreement": 4},
 }
 """How many of the patch embedding and the four stages each term trains."""
 WAITS, COPIES = (
-    {"s2dc": 3, "simmim": 1, "mae3d": 1, "swin_unetr": 1},
-    {"s2dc": 9, "simmim": 4, "mae3d": 4, "swin_unetr": 8},
+    {"s2dc": 3, "simmim": 1, "mae3d": 1, "swin_unetr": 1, "swinmm": 1},
+    {"s2dc": 9, "simmim": 4, "mae3d": 4, "swin_unetr": 8, "swinmm": 7},
 )
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
