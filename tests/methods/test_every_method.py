@@ -53,7 +53,7 @@ REACHED = {
 """How many of the patch embedding and the four stages each term trains."""
 WAITS, COPIES = (
     {"s2dc": 3, "simmim": 1, "mae3d": 1, "swin_unetr": 1, "swinmm": 1},
-    {"s2dc": 9, "simmim": 4, "mae3d": 4, "swin_unetr": 8, "swinmm": 7},
+    {"s2dc": 9, "simmim": 4, "mae3d": 4, "swin_unetr": 7, "swinmm": 6},
 )
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
