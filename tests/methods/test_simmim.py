@@ -1,19 +1,13 @@
 """SimMIM: its loss against values computed elsewhere, what may not leak, and what a mask covers."""
 
-import numpy as np
 import pytest
 import torch
 
 from s2dc_core.encoder import Encoder
 from s2dc_core.methods.simmim import SimMIMOptions, mask_cells, masked_l1
 from s2dc_core.pretraining import draw_views
+from tests.methods.series import series
 from tests.methods.test_every_method import ENCODER, SCANS, small
-
-
-def series(*shape, shift):
-    """sin(shift + k^2 / 10) for k = 1, 2, ... in C order."""
-    k = np.arange(1, np.prod(shape) + 1)
-    return torch.from_numpy(np.sin(shift + k**2 / 10).reshape(shape))
 
 
 def cells_of(numbers):
