@@ -37,11 +37,19 @@ SMALL = {
         "loss_options": {"contrast_weight": 0.1},
     },
     "simmim": {"sub_volumes": (1, 1, 1), "cell": 8},
+    "simclr": {"hidden": 16, "out": 8, "views": {"rotation_deg": 5, "translation_mm": 1}},
+    "moco_v3": {"hidden": 64, "out": 32, "views": {"rotation_deg": 5, "translation_mm": 1}},
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32."""
-REACHED = {"s2dc": {"contrast": 5, "patch_to_patch": 3, "patch_to_structure": 3}, "simmim": {"total": 5}}
+REACHED = {
+    "s2dc": {"contrast": 5, "patch_to_patch": 3, "patch_to_structure": 3},
+    "simmim": {"total": 5},
+    "simclr": {"total": 5},
+    "moco_v3": {"total": 5},
+}
 """How many of the patch embedding and the four stages each term trains."""
-WAITS, COPIES = {"s2dc": 3, "simmim": 1}, {"s2dc": 9, "simmim": 4}
+WAITS = {"s2dc": 3, "simmim": 1, "simclr": 1, "moco_v3": 1}
+COPIES = {"s2dc": 9, "simmim": 4, "simclr": 8, "moco_v3": 8}
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
 

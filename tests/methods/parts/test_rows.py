@@ -2,7 +2,7 @@
 
 import pytest
 
-from s2dc_core.methods.parts.rows import Rows, RowsOfAll
+from s2dc_core.methods.parts.rows import RowsOfAll
 from tests.methods.series import series
 from tests.training.test_processes import launch
 
@@ -46,9 +46,9 @@ volumes = torch.full((count, 1, 2, 2), own.index + 0.1)
 rows = net.rows(volumes)
 assert rows.first == (0, 3)[own.index] and rows.all.shape == (4, 1, 2, 2)
 assert torch.equal(rows.all[:, 0, 0, 0], torch.tensor([0.1, 0.1, 0.1, 1.1]))
-assert torch.equal(rows.all[rows.own(count)], volumes)
+assert torch.equal(rows.all[rows.first :][:count], volumes)
 half = net.rows(series(count, 3).bfloat16())
-assert torch.equal(half.all[half.own(count)], series(count, 3).bfloat16())
+assert torch.equal(half.all[half.first :][:count], series(count, 3).bfloat16())
 assert len(net.rows(volumes[:0] if own.index else volumes).all) == 3
 net.eval()
 assert len(net.rows(volumes).all) == count
@@ -64,5 +64,4 @@ def test_over_two_processes_values_and_gradient_are_those_of_one(tmp_path):
 def test_in_one_process_they_are_its_own():
     own = series(3, 2)
     rows = RowsOfAll()(own)
-    assert rows.all is own and rows.first == 0 and rows.own(3).tolist() == [0, 1, 2]
-    assert Rows(own, 1).own(2).tolist() == [1, 2]
+    assert rows.all is own and rows.first == 0
