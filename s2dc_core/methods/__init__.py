@@ -1,9 +1,42 @@
 """Pretext tasks, one a file; `method` is their contract, and METHODS all of them by the name that a recipe gives."""
 
+from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
+from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
+from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
+from s2dc_core.methods.swin_unetr import SwinUNETR, SwinUNETROptions
+from s2dc_core.methods.swinmm import SwinMM, SwinMMOptions
 
-METHODS: dict[str, type[MethodOptions]] = {"s2dc": S2DCOptions, "simmim": SimMIMOptions}
+METHODS: dict[str, type[MethodOptions]] = {
+    "s2dc": S2DCOptions,
+    "simmim": SimMIMOptions,
+    "mae3d": MAE3DOptions,
+    "simclr": SimCLROptions,
+    "moco_v3": MoCoV3Options,
+    "swin_unetr": SwinUNETROptions,
+    "swinmm": SwinMMOptions,
+}
 
-__all__ = ["METHODS", "S2DC", "Method", "MethodOptions", "Plan", "Regions", "S2DCOptions", "SimMIM", "SimMIMOptions"]
+__all__ = [
+    "MAE3D",
+    "METHODS",
+    "S2DC",
+    "MAE3DOptions",
+    "Method",
+    "MethodOptions",
+    "MoCoV3",
+    "MoCoV3Options",
+    "Plan",
+    "Regions",
+    "S2DCOptions",
+    "SimCLR",
+    "SimCLROptions",
+    "SimMIM",
+    "SimMIMOptions",
+    "SwinMM",
+    "SwinMMOptions",
+    "SwinUNETR",
+    "SwinUNETROptions",
+]
