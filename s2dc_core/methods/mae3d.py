@@ -1,14 +1,17 @@
 """MAE3D (Chen et al., WACV 2023, after MAE, He et al., CVPR 2022): most cells are hidden, a transformer paints them.
 
 Of N cells of a sub-volume a random M with |M| = floor(r N) is hidden. The encoder f gives one feature a cell; those of
-hidden cells are replaced by a learned m, places e_i are added, and a light transformer g makes the voxels of each cell:
-L = mean over i in M of mean_j |g_i - P(x)_i|_j ("voxels", Chen et al.), or the squared error to each cell normalised by
-its own mean and unbiased variance, (P - mean) / sqrt(var + 1e-6) ("normalised", He et al.).
+hidden cells are replaced by a learned m, places e_i are added, and a light transformer g makes the voxels of a cell::
 
-Kept: the share, the decoder, both losses. It cannot keep the asymmetry that gives MAE its speed: the original's ViT
-sees the visible cells alone, but windows need a full grid, so a mask token stands for hidden tokens at the patch
-embedding, as in SimMIM, and the encoder does all of its work. The decoder reads the level whose token is a cell; what
-the coarser maps hold is added to it, since their stages would learn nothing otherwise.
+    L = mean over i in M of mean_j |g_i - P(x)_i|_j
+
+He et al. have squared errors, on voxels or on cells normalised by their own mean and unbiased variance,
+(P - mean) / sqrt(var + 1e-6). Kept: the share, the decoder, all these losses.
+
+It cannot keep the asymmetry that gives MAE its speed: the original's ViT sees the visible cells alone, but windows need
+a full grid, so a mask token stands for hidden tokens at the patch embedding, as in SimMIM, and the encoder does all of
+its work. The decoder reads the level whose token is a cell; what the coarser maps hold is added to it, since their
+stages would learn nothing otherwise.
 """
 
 import math
@@ -27,7 +30,7 @@ from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_ce
 from s2dc_core.options import one_of, whole_numbers_to, within
 from s2dc_core.views import Region
 
-TARGETS = ("voxels", "normalised")
+TARGETS, ERRORS = ("voxels", "normalised"), ("absolute", "squared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class MAE3DOptions(MethodOptions):
         sub_volumes: of a region along each axis.
         cell: side of a hidden cell, in voxels: a token of some level.
         ratio: share of a sub-volume's cells that are hidden, rounded down.
-        target: "voxels" with absolute errors, or "normalised" cells with squared ones.
+        target, error: "voxels" or "normalised" cells, and their "absolute" or "squared" errors.
         width, blocks, heads: of the decoder's transformer.
     """
 
@@ -46,6 +49,7 @@ class MAE3DOptions(MethodOptions):
     cell: int = 8
     ratio: float | int = 0.75
     target: str = "voxels"
+    error: str = "absolute"
     width: int = 96
     blocks: int = 2
     heads: int = 4
@@ -55,6 +59,7 @@ class MAE3DOptions(MethodOptions):
         "cell": within(1, 4096),
         "ratio": RATIO,
         "target": one_of(*TARGETS),
+        "error": one_of(*ERRORS),
         "width": within(1, 2**16),
         "blocks": within(1, 64),
         "heads": within(1, 4096),
@@ -107,10 +112,15 @@ def normalised(cells: Float[Tensor, "g n v"]) -> Float[Tensor, "g n v"]:
 
 
 def masked_error(
-    cells: Float[Tensor, "g n v"], made: Float[Tensor, "g n v"], masked: Bool[Tensor, "g n"], target: str = "voxels"
+    cells: Float[Tensor, "g n v"],
+    made: Float[Tensor, "g n v"],
+    masked: Bool[Tensor, "g n"],
+    target: str = "voxels",
+    error: str = "absolute",
 ) -> Float[Tensor, " g"]:
-    """Mean over the hidden cells of each sub-volume of a cell's mean error, see MAE3DOptions.target."""
-    errors = (made - cells).abs() if target == "voxels" else (made - normalised(cells)).square()
+    """Mean over the hidden cells of each sub-volume of a cell's mean error; see MAE3DOptions for the last two."""
+    off = made - (normalised(cells) if target == "normalised" else cells)
+    errors = off.abs() if error == "absolute" else off.square()
     return (errors.mean(-1) * masked).sum(1) / masked.sum(1)
 
 
@@ -195,5 +205,5 @@ class MAE3D(Method):
     def forward(self, views: MAE3DViews) -> tuple[MAE3DTerms, None]:
         """The loss of each region."""
         made, cells = self.make(views).float(), split_cells(views.volume.float(), self.options.cell)
-        losses = masked_error(cells, made, views.masked.flatten(0, 1), self.options.target)
+        losses = masked_error(cells, made, views.masked.flatten(0, 1), self.options.target, self.options.error)
         return MAE3DTerms(losses.view(len(views.masked), -1).mean(1)), None
