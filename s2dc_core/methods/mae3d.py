@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, split_region
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
-from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, spread
+from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, normalised, spread
 from s2dc_core.options import one_of, whole_numbers_to, within
 from s2dc_core.views import Region
 
@@ -105,12 +105,6 @@ def split_cells(volume: Float[Tensor, "g c x y z"], cell: int) -> Float[Tensor, 
     return split_region(volume, (cell,) * 3).flatten(1).unflatten(0, (len(volume), -1))
 
 
-def normalised(cells: Float[Tensor, "g n v"]) -> Float[Tensor, "g n v"]:
-    """(P - mean) / sqrt(var + 1e-6) of each cell, with the unbiased variance; 0 where a cell is constant."""
-    variance, mean = torch.var_mean(cells, -1, keepdim=True)
-    return (cells - mean) / (variance + 1e-6).sqrt()
-
-
 def masked_error(
     cells: Float[Tensor, "g n v"],
     made: Float[Tensor, "g n v"],
@@ -119,7 +113,7 @@ def masked_error(
     error: str = "absolute",
 ) -> Float[Tensor, " g"]:
     """Mean over the hidden cells of each sub-volume of a cell's mean error; see MAE3DOptions for the last two."""
-    off = made - (normalised(cells) if target == "normalised" else cells)
+    off = made - (normalised(cells, [-1]) if target == "normalised" else cells)
     errors = off.abs() if error == "absolute" else off.square()
     return (errors.mean(-1) * masked).sum(1) / masked.sum(1)
 
@@ -162,20 +156,13 @@ class CellDecoder(nn.Module):
     def forward(self, maps: list[Tensor], masked: Bool[Tensor, "g n"]) -> Float[Tensor, "g n v"]:
         """Voxels of all cells, hidden or not."""
         own, *coarser = (
-            spread_tokens(linear(each.movedim(1, -1)), 2**k)
+            spread(linear(each.movedim(1, -1)), 2**k).flatten(1, 3)
             for k, (linear, each) in enumerate(zip(self.maps, maps[self.level :], strict=True))
         )
         rows = torch.where(masked[..., None], self.mask_token.to(own.dtype), own) + sum(coarser) + self.places
         for block in self.blocks:
             rows = block(rows)
         return self.last(rows)
-
-
-def spread_tokens(tokens: Float[Tensor, "g x y z c"], times: int) -> Float[Tensor, "g n c"]:
-    """Tokens of a map as rows, each repeated for the finer cells that it covers."""
-    for axis in (1, 2, 3):
-        tokens = tokens.repeat_interleave(times, axis)
-    return tokens.flatten(1, 3)
 
 
 class MAE3D(Method):

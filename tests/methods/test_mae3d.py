@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from s2dc_core.encoder import EncoderConfig
-from s2dc_core.methods.mae3d import ERRORS, TARGETS, MAE3DOptions, masked_error, normalised, split_cells
-from s2dc_core.methods.parts.masks import spread
+from s2dc_core.methods.mae3d import ERRORS, TARGETS, MAE3DOptions, masked_error, split_cells
+from s2dc_core.methods.parts.masks import normalised, spread
 from s2dc_core.pretraining import PretrainConfig, draw_views
 from tests.methods.test_every_method import ENCODER, SCANS, small
 from tests.methods.test_simmim import series
@@ -47,7 +47,7 @@ def test_the_variance_of_a_cell_is_the_unbiased_one():
 
 
 def test_normalised_cells_have_mean_0_and_variance_1():
-    cells = normalised(next(sides()))
+    cells = normalised(next(sides()), [-1])
     torch.testing.assert_close(cells.mean(-1), torch.zeros_like(cells[..., 0]), atol=1e-12, rtol=0)
     torch.testing.assert_close(cells.var(-1), torch.ones_like(cells[..., 0]), atol=1e-4, rtol=0)
 
@@ -133,7 +133,7 @@ def test_a_flat_cell_gives_numbers():
     config = small("mae3d", target="normalised")
     terms, _ = config.build()(draw_views(config, flat))
     assert torch.isfinite(terms.total).all()
-    assert not normalised(torch.full((1, 2, 8), 3.0)).any()
+    assert not normalised(torch.full((1, 2, 8), 3.0), [-1]).any()
 
 
 def test_options_that_cannot_be():
