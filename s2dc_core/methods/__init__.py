@@ -1,7 +1,9 @@
 """Pretext tasks, one a file; `method` is their contract, and METHODS all of them by the name that a recipe gives."""
 
+from s2dc_core.methods.jigsaw import Jigsaw, JigsawOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
 from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
+from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
@@ -11,17 +13,23 @@ METHODS: dict[str, type[MethodOptions]] = {
     "simmim": SimMIMOptions,
     "simclr": SimCLROptions,
     "moco_v3": MoCoV3Options,
+    "jigsaw": JigsawOptions,
+    "position_label": PositionLabelOptions,
 }
 
 __all__ = [
+    "Jigsaw",
+    "JigsawOptions",
     "METHODS",
-    "S2DC",
     "Method",
     "MethodOptions",
     "MoCoV3",
     "MoCoV3Options",
     "Plan",
+    "PositionLabel",
+    "PositionLabelOptions",
     "Regions",
+    "S2DC",
     "S2DCOptions",
     "SimCLR",
     "SimCLROptions",

@@ -39,6 +39,8 @@ SMALL = {
     "simmim": {"sub_volumes": (1, 1, 1), "cell": 8},
     "simclr": {"hidden": 16, "out": 8, "views": {"rotation_deg": 5, "translation_mm": 1}},
     "moco_v3": {"hidden": 64, "out": 32, "views": {"rotation_deg": 5, "translation_mm": 1}},
+    "jigsaw": {"hidden": 16, "out": 8},
+    "position_label": {"level": 3, "pairs": 50},
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32."""
 REACHED = {
@@ -46,10 +48,12 @@ REACHED = {
     "simmim": {"total": 5},
     "simclr": {"total": 5},
     "moco_v3": {"total": 5},
+    "jigsaw": {"clustering": 4, "location": 4},
+    "position_label": {"total": 4},
 }
 """How many of the patch embedding and the four stages each term trains."""
-WAITS = {"s2dc": 3, "simmim": 1, "simclr": 1, "moco_v3": 1}
-COPIES = {"s2dc": 9, "simmim": 4, "simclr": 8, "moco_v3": 8}
+WAITS = {"s2dc": 3, "simmim": 1, "simclr": 1, "moco_v3": 1, "jigsaw": 1, "position_label": 1}
+COPIES = {"s2dc": 9, "simmim": 4, "simclr": 8, "moco_v3": 8, "jigsaw": 6, "position_label": 6}
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
 
