@@ -10,9 +10,10 @@ with a weight of 0.5; here it stands alone. It reads the last map, which has one
 stages; at level k stages up to k are trained, and all pairs grow with the square of the tokens, so that they may be
 sampled. The code's ViT adds its positions to the tokens that are asked; a Swin has none to add.
 
-A token tells much of its place from the faces of the volume and of its windows, whatever the image shows. So the loss
-is to be read beside that on a constant volume, and against a head that knows only how often each class comes, which
-`count_entropy` gives: what lies below both was learnt from the image.
+A head that knows only how often each class comes has `count_entropy`; what lies below was learnt, but not always from
+the image. Where windows fill the grids, as in the teaching recipe, all tokens of a constant volume are alike, and there
+is no less to be had from it. Windows that are padded (7 on 48 tokens), and the padded convolutions of v2 blocks, tell
+tokens apart whatever the image shows: at the paper's sizes the loss is to be read beside that on a constant volume.
 """
 
 import math

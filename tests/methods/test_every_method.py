@@ -53,7 +53,7 @@ REACHED = {
 }
 """How many of the patch embedding and the four stages each term trains."""
 WAITS = {"s2dc": 3, "simmim": 1, "simclr": 1, "moco_v3": 1, "jigsaw": 1, "position_label": 1}
-COPIES = {"s2dc": 9, "simmim": 4, "simclr": 8, "moco_v3": 8, "jigsaw": 6, "position_label": 6}
+COPIES = {"s2dc": 9, "simmim": 4, "simclr": 7, "moco_v3": 7, "jigsaw": 5, "position_label": 6}
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
 

@@ -1,20 +1,19 @@
 """Position labels: classes, values computed elsewhere, and what a head gets without looking."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from monai.networks.nets.swin_unetr import WindowAttention
 from torch.nn import functional as F
 
-from s2dc_core.encoder import EncoderConfig
+from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.methods.position_label import PositionLabelOptions, count_entropy, offset_classes
 from s2dc_core.pretraining import draw_views
 from s2dc_core.pretraining.regions import draw_regions
 from tests.methods.series import series
 from tests.methods.test_every_method import ENCODER, SCANS, small
-
-STILL = dict.fromkeys(("rotation_deg", "translation_mm", "intensity_scale", "intensity_shift", "noise"), 0)
 
 
 def test_the_first_row_of_classes():
@@ -105,16 +104,14 @@ def test_pairs_are_drawn_without_repetition_and_more_than_all_are_all():
         torch.testing.assert_close(method(drawn)[0].total, method(every)[0].total)
 
 
-def test_it_learns_something_of_a_volume_that_shows_nothing():
-    """Faces of windows and of the volume tell tokens apart: on constant volumes they are not alike."""
-    flat = [scan._replace(volume=scan.volume * 0 + 1) for scan in SCANS]
-    config = small("position_label", views={**STILL, "scale": (1, 1)}, pairs=None)
-    method, views = config.build(), draw_views(config, flat)
-    # A scan of 24 is padded with air: here everything is tissue.
-    views = views._replace(volume=torch.ones_like(views.volume))
+@pytest.mark.parametrize(("window", "use_v2", "told"), [(2, False, False), (3, False, True), (2, True, True)])
+def test_padding_tells_places_where_the_image_shows_nothing(window, use_v2, told):
+    """Windows that fill the grids leave the tokens of a constant volume alike; what is padded does not."""
+    encoder = Encoder.from_seed(replace(ENCODER, window=window, use_v2=use_v2), 0).double()
     with torch.no_grad():
-        cells = method.encoder(views.volume.flatten(0, 1))[3].flatten(2)
-    assert (cells - cells.mean(2, keepdim=True)).abs().max() > 1e-3
+        cells = encoder(torch.ones(1, 1, 32, 32, 32, dtype=torch.float64))[2].flatten(2)
+    spread = (cells - cells.mean(2, keepdim=True)).abs().max()
+    assert spread > 0.1 if told else spread < 1e-12
 
 
 def test_a_dry_run_names_classes_and_what_the_counts_give():
@@ -122,7 +119,7 @@ def test_a_dry_run_names_classes_and_what_the_counts_give():
     ((name, said),) = config.options.describe(ENCODER, draw_regions(config, SCANS))
     assert (name, said) == ("labels", "27 offsets of 64 pairs, 3.119 from how often each comes")
     config = small("position_label", labels="absolute")
-    assert config.options.describe(ENCODER, None)[0][1] == "8 places, chance 2.079"
+    assert config.options.describe(ENCODER, draw_regions(config, SCANS))[0][1] == "8 places, chance 2.079"
 
 
 @pytest.mark.parametrize(
