@@ -1,8 +1,10 @@
 """Pretext tasks, one a file; `method` is their contract, and METHODS all of them by the name that a recipe gives."""
 
+from s2dc_core.methods.jigsaw import Jigsaw, JigsawOptions
 from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
 from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
+from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
@@ -15,28 +17,34 @@ METHODS: dict[str, type[MethodOptions]] = {
     "mae3d": MAE3DOptions,
     "simclr": SimCLROptions,
     "moco_v3": MoCoV3Options,
+    "jigsaw": JigsawOptions,
+    "position_label": PositionLabelOptions,
     "swin_unetr": SwinUNETROptions,
     "swinmm": SwinMMOptions,
 }
 
 __all__ = [
-    "MAE3D",
     "METHODS",
-    "S2DC",
-    "MAE3DOptions",
     "Method",
     "MethodOptions",
-    "MoCoV3",
-    "MoCoV3Options",
     "Plan",
     "Regions",
+    "S2DC",
     "S2DCOptions",
-    "SimCLR",
-    "SimCLROptions",
     "SimMIM",
     "SimMIMOptions",
-    "SwinMM",
-    "SwinMMOptions",
+    "MAE3D",
+    "MAE3DOptions",
+    "SimCLR",
+    "SimCLROptions",
+    "MoCoV3",
+    "MoCoV3Options",
+    "Jigsaw",
+    "JigsawOptions",
+    "PositionLabel",
+    "PositionLabelOptions",
     "SwinUNETR",
     "SwinUNETROptions",
+    "SwinMM",
+    "SwinMMOptions",
 ]

@@ -27,6 +27,15 @@ torch.nn.init.uniform_(plain[1].weight), torch.nn.init.uniform_(plain[1].bias)
 whole = plain(rows)
 torch.testing.assert_close(found, whole[:2] if own.index == 0 else whole[2:])
 torch.testing.assert_close(head.state_dict(), plain.state_dict())
+
+# The mean over the processes of their gradients is that of one process.
+shared, here = own.share(head), slice(0, 2) if own.index == 0 else slice(2, 4)
+target = torch.randn(4, 2, generator=generator)
+(shared(rows[:4][here]) - target[here]).square().mean().backward()
+(plain(rows[:4]) - target).square().mean().backward()
+for mine, usual in zip(head.parameters(), plain.parameters(), strict=True):
+    torch.testing.assert_close(mine.grad, usual.grad, atol=1e-6, rtol=1e-4)
+assert head[1].weight.grad.abs().max() > 1e-3
 """
 
 
