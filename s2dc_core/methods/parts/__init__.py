@@ -1,0 +1,1 @@
+"""What several pretext tasks share, one idea a file."""
