@@ -3,7 +3,20 @@
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
+from s2dc_core.methods.voco import VoCo, VoCoOptions
 
-METHODS: dict[str, type[MethodOptions]] = {"s2dc": S2DCOptions, "simmim": SimMIMOptions}
+METHODS: dict[str, type[MethodOptions]] = {"s2dc": S2DCOptions, "simmim": SimMIMOptions, "voco": VoCoOptions}
 
-__all__ = ["METHODS", "S2DC", "Method", "MethodOptions", "Plan", "Regions", "S2DCOptions", "SimMIM", "SimMIMOptions"]
+__all__ = [
+    "METHODS",
+    "S2DC",
+    "Method",
+    "MethodOptions",
+    "Plan",
+    "Regions",
+    "S2DCOptions",
+    "SimMIM",
+    "SimMIMOptions",
+    "VoCo",
+    "VoCoOptions",
+]

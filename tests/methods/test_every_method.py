@@ -37,11 +37,16 @@ SMALL = {
         "loss_options": {"contrast_weight": 0.1},
     },
     "simmim": {"sub_volumes": (1, 1, 1), "cell": 8},
+    "voco": {"bases": (2, 2, 1), "crop": (12, 12, 12), "hidden": 16, "out": 8},
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32."""
-REACHED = {"s2dc": {"contrast": 5, "patch_to_patch": 3, "patch_to_structure": 3}, "simmim": {"total": 5}}
+REACHED = {
+    "s2dc": {"contrast": 5, "patch_to_patch": 3, "patch_to_structure": 3},
+    "simmim": {"total": 5},
+    "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
+}
 """How many of the patch embedding and the four stages each term trains."""
-WAITS, COPIES = {"s2dc": 3, "simmim": 1}, {"s2dc": 9, "simmim": 4}
+WAITS, COPIES = {"s2dc": 3, "simmim": 1, "voco": 1}, {"s2dc": 9, "simmim": 4, "voco": 4}
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
 
