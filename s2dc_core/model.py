@@ -17,7 +17,7 @@ from s2dc_core.options import Options, check_choice, one_of
 TOKEN_HEADS = ("mlp", "none")
 
 
-class _SumOverProcesses(torch.autograd.Function):
+class SumOverProcesses(torch.autograd.Function):
     """sum_r x_r over the processes r, the same in each."""
 
     @staticmethod
@@ -43,14 +43,15 @@ class SharedBatchNorm(nn.BatchNorm1d):
         if not (self.training and distributed.is_available() and distributed.is_initialized()):
             return super().forward(features)
         rows = at_least_float32(features)
-        total = _SumOverProcesses.apply(torch.cat([rows.sum(0), rows.new_tensor([len(rows)])]))
+        total = SumOverProcesses.apply(torch.cat([rows.sum(0), rows.new_tensor([len(rows)])]))
         count, mean = total[-1].detach(), total[:-1] / total[-1].detach()
-        variance = _SumOverProcesses.apply((rows - mean).square().sum(0)) / count
+        variance = SumOverProcesses.apply((rows - mean).square().sum(0)) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked += 1
-        return ((rows - mean) * (variance + self.eps).rsqrt()).to(features.dtype)
+        normed = (rows - mean) * (variance + self.eps).rsqrt()
+        return (normed * self.weight + self.bias if self.affine else normed).to(features.dtype)
 
 
 class ProjectionHead(nn.Sequential):

@@ -32,14 +32,30 @@ from s2dc_core.options import Options, from_zero, that, whole_numbers_to
 Generators = Sequence[torch.Generator | None] | None
 
 
-_FACTORS = that(
+FACTORS = that(
     lambda span: len(span) == 2 and 1e-3 <= span[0] <= span[1] <= 1e3,
     "must be a range of positive factors (low, high), within 0.001 and 1000",
 )
 
 
 @dataclass(frozen=True)
-class ViewConfig(Options):
+class IntensityRanges(Options):
+    """How intensities change.
+
+    Attributes:
+        intensity_scale, intensity_shift, noise: largest relative gain, offset and standard deviation of
+            Gaussian noise, in units of the normalised volume.
+    """
+
+    intensity_scale: float | int = 0.1
+    intensity_shift: float | int = 0.1
+    noise: float | int = 0.1
+
+    RULES: ClassVar = dict.fromkeys(("intensity_scale", "intensity_shift", "noise"), from_zero(1e3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewConfig(IntensityRanges):
     """How views are drawn. The defaults follow the published recipe, with the motion in millimetres and in 3D.
 
     Attributes:
@@ -47,8 +63,7 @@ class ViewConfig(Options):
         rotation_deg, scale, translation_mm, in_plane: ranges of H, see geometry.random_affine.
         positive_rotation_deg, positive_scale, positive_translation_mm: the same for each sub-volume's own
             counterpart, the positive of L_g.
-        intensity_scale, intensity_shift, noise: largest relative gain, offset and standard deviation of
-            Gaussian noise in V', in units of the normalised volume.
+        intensity_scale, intensity_shift, noise: in V' and the positives, see IntensityRanges.
         match_background: whether tokens outside the body may match; air looks like air everywhere.
     """
 
@@ -60,17 +75,14 @@ class ViewConfig(Options):
     positive_rotation_deg: float | int = 15.0
     positive_scale: Reals = (0.9, 1.1)
     positive_translation_mm: float | int = 8.0
-    intensity_scale: float | int = 0.1
-    intensity_shift: float | int = 0.1
-    noise: float | int = 0.1
     match_background: bool = False
 
     RULES: ClassVar = {
+        **IntensityRanges.RULES,
         "counts": whole_numbers_to(1024, of=3),
-        **dict.fromkeys(("scale", "positive_scale"), _FACTORS),
+        **dict.fromkeys(("scale", "positive_scale"), FACTORS),
         **dict.fromkeys(("rotation_deg", "positive_rotation_deg"), from_zero(360)),
         **dict.fromkeys(("translation_mm", "positive_translation_mm"), from_zero(1e4)),
-        **dict.fromkeys(("intensity_scale", "intensity_shift", "noise"), from_zero(1e3)),
     }
 
 
@@ -206,7 +218,9 @@ def valid_in_both(
     return [(valid_tokens(cells, patch), valid_tokens(warped, patch)) for patch in patches]
 
 
-def draw_changes(config: ViewConfig, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+def draw_changes(
+    config: IntensityRanges, count: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """Random gain, offset and noise level of some volumes, [count, 3] float64, and the seeds of their noise, [count].
 
     Uniform in +-intensity_scale, +-intensity_shift and 0..noise.

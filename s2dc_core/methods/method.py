@@ -73,6 +73,11 @@ class MethodOptions(Options, ABC):
         """Whether a region's loss depends on the others of its batch, so that accumulated batches are not one."""
         return False
 
+    @property
+    def least_parts(self) -> int:
+        """Fewest sub-volumes that a batch may hold, of all processes: two where each is told from the others."""
+        return 1
+
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
         """What is wrong between the method and an encoder; arguments as of Options.disagreements."""

@@ -65,15 +65,16 @@ def pretrain(
         options: workers, quarantine, most_damaged; see Pretraining.
 
     Raises:
-        ValueError: without scans, if one is smaller than a patch, if their regions cannot share a batch, if the
-            folder holds a run and resume is False, if the run in it cannot go on like this (see
-            resuming.start_or_resume), or if another run writes there.
+        ValueError: without scans, if one is smaller than a patch, if their regions cannot share a batch, if a batch
+            holds fewer sub-volumes than the method needs, if the folder holds a run and resume is False, if the run in
+            it cannot go on like this (see resuming.start_or_resume), or if another run writes there.
         FloatingPointError: once the loss or the gradient is not finite in more steps than most_damaged, naming the
             step, its scans and the terms. The state before that step is saved if there is a folder.
         UnreadableScans: once more scans cannot be read than most_damaged; the state is saved likewise.
         DiskFull: if there is no room for a checkpoint; the last one stays.
     """
     run = start_or_resume(lambda recipe: Pretraining(recipe, scans, device, **options), config, folder, resume)
+    run.refuse_few_parts()
     noted = note_start(run, folder, note)
     a_region = ("sub-volumes", math.prod(config.options.counts))
     kept = {"save_every": save_every, "keep": keep, "keep_every": keep_every, "log_every": log_every}

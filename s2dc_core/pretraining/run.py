@@ -12,6 +12,8 @@ from tqdm.auto import tqdm
 
 from s2dc_core.data import ScanFacts, Scans, facts_of, settings_of
 from s2dc_core.encoder import Encoder
+from s2dc_core.geometry import grid_of
+from s2dc_core.methods.parts.rows import RowsOfAll
 from s2dc_core.model import SharedBatchNorm
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.places import Placed, find_again, name_in
@@ -52,7 +54,8 @@ class Pretraining(Run):
             if isinstance(module, Encoder):
                 module.swinViT.compile()
         self.shared = self.optimise(self.model)
-        self.processes.meet_in(*(part for part in self.model.modules() if isinstance(part, SharedBatchNorm)))
+        exchanging = (part for part in self.model.modules() if isinstance(part, (SharedBatchNorm, RowsOfAll)))
+        self.processes.meet_in(*exchanging)
 
     @cached_property
     def facts(self) -> list[ScanFacts]:
@@ -84,6 +87,18 @@ class Pretraining(Run):
             here, named = self.facts, zip(facts, found.places, strict=True)
             self.facts = [text if at is None else here[at]._replace(name=name_in(text)) for text, at in named]
             self.scans = Placed(self.scans, found.places, found.missing)
+
+    def refuse_few_parts(self) -> None:
+        """Raise a ValueError if a batch of all processes is smaller than the method can learn from."""
+        options, encoder = self.config.options, self.config.encoder
+        for scan in self.facts if options.least_parts > 1 else ():
+            region = grid_of(options.region_shape(scan.shape, encoder), encoder.sub_volume)
+            parts = math.prod(region) * self.config.batch * self.processes.count
+            if parts < options.least_parts:
+                raise ValueError(
+                    f"{self.config.method} tells the sub-volumes of a batch from each other and needs at least "
+                    f"{options.least_parts}; batch={self.config.batch} holds {parts} where regions are of {scan.name}"
+                )
 
     @property
     def encoder(self) -> Encoder:

@@ -4,15 +4,26 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import yaml
 
 
 def recipes_of(room: str) -> tuple[str, ...]:
-    """Names of the project's own recipes in a room, such as "s2dc_core.pretraining"."""
-    entries = resources.files(room).joinpath("recipes").iterdir()
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
+    """Names of the project's own recipes in a room, such as "s2dc_core.pretraining".
+
+    Those in a folder are named with it, such as "teaching/simmim", and come after those that lie in none.
+    """
+    return tuple(sorted(_found(resources.files(room).joinpath("recipes")), key=lambda name: ("/" in name, name)))
+
+
+def _found(folder: Traversable) -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from (f"{entry.name}/{name}" for name in _found(entry))
+        elif entry.name.endswith(".yaml"):
+            yield entry.name.removesuffix(".yaml")
 
 
 def read_recipe(recipe: str | Path, room: str) -> tuple[dict, list[str]]:
@@ -23,7 +34,7 @@ def read_recipe(recipe: str | Path, room: str) -> tuple[dict, list[str]]:
         FileNotFoundError: if there is no such file.
     """
     if str(recipe) in recipes_of(room):
-        file = resources.files(room).joinpath("recipes", f"{recipe}.yaml")
+        file = resources.files(room).joinpath("recipes", *f"{recipe}.yaml".split("/"))
     elif Path(recipe).suffix in (".yaml", ".yml"):
         file = Path(recipe).expanduser()
         if not file.is_file():

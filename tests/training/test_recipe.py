@@ -16,16 +16,28 @@ from s2dc_core.views import ViewConfig
 def test_every_recipe_of_the_project_names_all_its_fields_and_builds(name):
     from importlib import resources
 
-    text = resources.files("s2dc_core.pretraining").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+    text = (
+        resources.files("s2dc_core.pretraining")
+        .joinpath("recipes", *f"{name}.yaml".split("/"))
+        .read_text(encoding="utf-8")
+    )
     given = yaml.safe_load(text)
     config = PretrainConfig.from_recipe(name)
     # Complete: a default that changes later must not change what a recipe means.
     assert set(given) == set(vars(config))
     assert set(given["encoder"]) == set(vars(config.encoder)) and set(given["options"]) == set(vars(config.options))
-    if name != "simmim":
+    if "views" in given["options"]:
         assert set(given["options"]["views"]) == set(vars(config.options.views))
     assert config.seed == 0
     config.build()
+
+
+def test_recipes_in_folders_are_named_with_them():
+    assert {"teaching", "official"} < set(RECIPES) and {"teaching/simmim", "paper/simmim"} < set(RECIPES)
+    assert RECIPES.index("teaching") < RECIPES.index("paper/simmim")
+    assert PretrainConfig.from_recipe("teaching/simmim").encoder == PretrainConfig.from_recipe("teaching").encoder
+    with pytest.raises(ValueError, match="unknown recipe 'simmim': give one of gpu, .*, teaching/simmim, or a YAML"):
+        PretrainConfig.from_recipe("simmim")
 
 
 def test_overrides_replace_fields():

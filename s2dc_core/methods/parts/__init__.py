@@ -1,1 +1,1 @@
-"""What several pretext tasks share, one idea a file."""
+"""What several pretext tasks are made of, one idea a file."""
