@@ -182,10 +182,10 @@ def overlap_loss(
 
 def bases_loss(bases: Float[Tensor, "b k c"], form: str = "code") -> Float[Tensor, " b"]:
     """L_reg of each region: how alike its base crops are, over all pairs."""
-    one, other = torch.triu_indices(bases.shape[1], bases.shape[1], 1).to(bases.device)
-    bases = unit_length(bases)
-    alike = (bases[:, one] * bases[:, other]).sum(-1)
-    return (alike.abs() if form == "paper" else alike.relu().square()).mean(1)
+    bases, count = unit_length(bases), bases.shape[1]
+    alike = bases @ bases.mT
+    alike = alike.abs() if form == "paper" else alike.relu().square()
+    return alike.triu(1).sum((1, 2)) / (count * (count - 1) / 2)
 
 
 def cosines(crops: Float[Tensor, "b m c"], bases: Float[Tensor, "b k c"]) -> Float[Tensor, "b m k"]:
