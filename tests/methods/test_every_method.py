@@ -37,7 +37,7 @@ SMALL = {
         "loss_options": {"contrast_weight": 0.1},
     },
     "simmim": {"sub_volumes": (1, 1, 1), "cell": 8},
-    "voco": {"bases": (3, 1, 1), "crop": (8, 8, 8), "hidden": 16, "out": 8},
+    "voco": {"bases": (3, 1, 1), "crop": (8, 8, 8), "hidden": 64, "out": 64},
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32."""
 REACHED = {
