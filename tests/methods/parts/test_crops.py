@@ -5,12 +5,14 @@ import torch
 
 from s2dc_core.geometry import split_region
 from s2dc_core.methods.parts.crops import (
+    cubes_around,
     cut,
     grid_corners,
     intersection_over_union,
     overlap_shares,
     random_corners,
-    shared_voxels,
+    random_cubes,
+    random_pair,
 )
 
 
@@ -41,7 +43,7 @@ def test_a_crop_larger_than_its_region_is_refused():
     with pytest.raises(ValueError, match=r"a crop of \(3, 4, 5\) voxels is larger than its region of \(4, 4, 4\)"):
         random_corners((4, 4, 4), (3, 4, 5), 2)
     for corner in ((2, 0, 0), (0, -1, 0)):
-        with pytest.raises(ValueError, match="reaches beyond one of"):
+        with pytest.raises(ValueError, match="reaches beyond a region of"):
             cut(torch.zeros(1, 4, 4, 4), corner, (3, 3, 3))
 
 
@@ -86,17 +88,46 @@ def test_shares_are_counted_voxel_by_voxel():
 
 
 def test_intersection_over_union_is_counted_voxel_by_voxel():
-    generator, shape = torch.Generator().manual_seed(2), (9, 8, 7)
-    sizes = [torch.randint(2, 6, (5, 3), generator=generator) for _ in range(2)]
-    corners = [torch.cat([random_corners(shape, n, 1, generator) for n in each.tolist()]) for each in sizes]
-    found = intersection_over_union(corners[0], sizes[0], corners[1], sizes[1])
-    both = shared_voxels(corners[0], sizes[0], corners[1], sizes[1])
-    assert 0 < (both > 0).sum() < both.numel()
-    for i in range(5):
-        for k in range(5):
-            one, other = (painted(corners[s][at], sizes[s][at], shape) for s, at in ((0, i), (1, k)))
-            assert both[i, k] == (one & other).sum()
-            assert found[i, k].item() == pytest.approx(float((one & other).sum() / (one | other).sum()), abs=1e-6)
+    one, other = random_cubes((9, 8, 7), (2, 3, 5), 60, torch.Generator().manual_seed(2)).view(2, 30, 4)
+    found = intersection_over_union(one, other)
+    assert 5 < (found > 0).sum() < 30
+    for a, b, share in zip(one.tolist(), other.tolist(), found.tolist(), strict=True):
+        a, b = (painted(cube[:3], cube[3:] * 3, (9, 8, 7)) for cube in (a, b))
+        assert share == pytest.approx(float((a & b).sum() / (a | b).sum()), abs=1e-6)
+
+
+def test_cubes_reach_every_place_and_none_beyond():
+    cubes = random_cubes((6, 5, 4), (2, 4), 1000, torch.Generator().manual_seed(0))
+    for side in (2, 4):
+        own = cubes[cubes[:, 3] == side]
+        assert 400 < len(own) < 600 and own[:, :3].amin(0).tolist() == [0, 0, 0]
+        assert own[:, :3].amax(0).tolist() == [6 - side, 5 - side, 4 - side]
+        assert own[:, 0].bincount().min() > 60
+    with pytest.raises(ValueError, match=r"a crop of 5\^3 voxels is larger than its region of \(6, 5, 4\)"):
+        random_cubes((6, 5, 4), (2, 5), 3)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.3, 0.7])
+def test_two_crops_overlap_by_more_than_asked(overlap):
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.stack([random_pair((16, 16, 16), (6, 8), overlap, generator) for _ in range(200)])
+    shares = intersection_over_union(pairs[:, 0], pairs[:, 1])
+    assert shares.min() > overlap and len(shares.unique()) > 2
+    assert pairs[..., 3].unique().tolist() == [6, 8] and (pairs[..., :3] + pairs[..., 3:] <= 16).all()
+
+
+def test_crops_that_cannot_overlap_so_much_are_refused():
+    with pytest.raises(ValueError, match=r"no two crops of \[2\]\^3 voxels overlap by 1.0"):
+        random_pair((8, 8, 8), (2,), 1.0)
+
+
+def test_cubes_around_some_lie_in_their_box():
+    pair, generator = torch.tensor([[4, 5, 6, 4], [6, 5, 4, 3]]), torch.Generator().manual_seed(0)
+    found = cubes_around(pair, 2, (10, 10, 20), (1, 2), 2000, generator)
+    beyond = found[:, :3] + found[:, 3:]
+    assert found[:, :3].amin(0).tolist() == [2, 3, 2] and beyond.amax(0).tolist() == [10, 10, 12]
+    with pytest.raises(ValueError, match="a crop of 9"):
+        cubes_around(pair, 2, (10, 10, 20), (9,), 1, generator)
 
 
 def test_a_resized_crop_shows_the_same_place():
