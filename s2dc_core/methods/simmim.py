@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, split_region
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
-from s2dc_core.options import that, whole_numbers_to, within
+from s2dc_core.methods.parts.decoders import plain_decoder
+from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, masked_mean, spread
+from s2dc_core.options import whole_numbers_to, within
 from s2dc_core.views import Region
 
 
@@ -39,7 +41,7 @@ class SimMIMOptions(MethodOptions):
     RULES: ClassVar = {
         "sub_volumes": whole_numbers_to(1024, of=3),
         "cell": within(1, 4096),
-        "ratio": that(lambda share: 0 < share < 1, "must lie between 0 and 1"),
+        "ratio": RATIO,
     }
 
     @property
@@ -51,8 +53,7 @@ class SimMIMOptions(MethodOptions):
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
         """Cells that are no whole tokens, or do not fill the sub-volume."""
         sides, last = list(encoder.sub_volume), encoder.patch * 2 ** (LEVELS - 1)
-        if values.cell % encoder.patch or any(side % values.cell for side in sides):
-            yield f"cell {values.cell} must be a multiple of the patch, {encoder.patch}, and divide sub_volume {sides}"
+        yield from cell_misfits(values.cell, encoder)
         if any(side % last for side in sides):
             yield f"sub_volume {sides} must be multiples of {last}, a token of the last map"
 
@@ -60,28 +61,12 @@ class SimMIMOptions(MethodOptions):
         """Which cells of each sub-volume are masked, "masked" [G, cells]."""
         generator = random("cells")
         parts = math.prod(grid_of(region.volume.shape[1:], encoder.sub_volume))
-        cells = math.prod(side // self.cell for side in encoder.sub_volume)
+        cells = cells_in(encoder, self.cell)
         return {"masked": torch.stack([mask_cells(cells, self.ratio, generator) for _ in range(parts)])}
 
     def build(self, encoder: EncoderConfig) -> "SimMIM":
         """Encoder, mask token and decoder."""
         return SimMIM(encoder, self)
-
-
-def mask_cells(cells: int, ratio: float | int, generator: torch.Generator | None = None) -> Bool[Tensor, " cells"]:
-    """Random cells to mask: ceil(ratio cells) of them, but never all."""
-    count = min(math.ceil(round(ratio * cells, 9)), cells - 1)  # 0.28 x 25 is 7, and a little more in binary
-    masked = torch.zeros(cells, dtype=torch.bool)
-    masked[torch.randperm(cells, generator=generator)[:count]] = True
-    return masked
-
-
-def masked_l1(
-    voxels: Float[Tensor, "g c x y z"], made: Float[Tensor, "g c x y z"], masked: Bool[Tensor, "g 1 x y z"]
-) -> Float[Tensor, " g"]:
-    """Mean of |x - x^| over the masked voxels of each sub-volume and all channels."""
-    off = ((voxels - made).abs() * masked).flatten(1).sum(1)
-    return off / (masked.flatten(1).sum(1) * voxels.shape[1])
 
 
 class SimMIMTerms(NamedTuple):
@@ -111,11 +96,7 @@ class SimMIM(Method):
         super().__init__()
         self.encoder, self.cell = Encoder(encoder), options.cell
         self.mask_token = nn.Parameter(torch.zeros(encoder.embed_dim).normal_(std=0.02))
-        # From the last map, patch * 16 voxels a token, to voxels: halving the channels while doubling the sides.
-        widths = [encoder.embed_dim * 2**level for level in reversed(range(LEVELS))]
-        steps = [nn.ConvTranspose3d(one, other, 2, stride=2) for one, other in zip(widths, widths[1:], strict=False)]
-        last = nn.ConvTranspose3d(widths[-1], encoder.in_channels, encoder.patch, stride=encoder.patch)
-        self.decoder = nn.Sequential(*steps, last)
+        self.decoder = plain_decoder(encoder)
 
     @torch.no_grad()
     def views(self, regions: Regions) -> SimMIMViews:
@@ -128,13 +109,7 @@ class SimMIM(Method):
     def forward(self, views: SimMIMViews) -> tuple[SimMIMTerms, None]:
         """The loss of each region."""
         cells = views.masked.flatten(0, 1)
-        tokens, voxels = (_spread(cells, self.cell // size) for size in (self.encoder.config.patch, 1))
+        tokens, voxels = (spread(cells, self.cell // size) for size in (self.encoder.config.patch, 1))
         made = self.decoder(self.encoder(views.volume, tokens, self.mask_token)[-1])
-        losses = masked_l1(views.volume.float(), made.float(), voxels[:, None])
+        losses = masked_mean((views.volume.float() - made.float()).abs(), voxels[:, None])
         return SimMIMTerms(losses.view(len(views.masked), -1).mean(1)), None
-
-
-def _spread(cells: Bool[Tensor, "g _ _ _"], times: int) -> Bool[Tensor, "g _ _ _"]:
-    for axis in (1, 2, 3):
-        cells = cells.repeat_interleave(times, axis)
-    return cells

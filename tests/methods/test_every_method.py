@@ -37,16 +37,20 @@ SMALL = {
         "loss_options": {"contrast_weight": 0.1},
     },
     "simmim": {"sub_volumes": (1, 1, 1), "cell": 8},
+    "mae3d": {"sub_volumes": (1, 1, 1), "cell": 8, "width": 24, "blocks": 1, "heads": 2, "learning_rate": 3e-4},
     "voco": {"bases": (3, 1, 1), "crop": (8, 8, 8), "hidden": 64, "out": 64},
 }
-"""Options of a few seconds; levels and cells that fit sub-volumes of 32."""
+"""Options of a few seconds; levels and cells that fit sub-volumes of 32. Where a rate is named, the first steps of the
+default one would make differences of the seventh digit to such of the fourth."""
 REACHED = {
     "s2dc": {"contrast": 5, "patch_to_patch": 3, "patch_to_structure": 3},
     "simmim": {"total": 5},
+    "mae3d": {"total": 5},
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
 }
 """How many of the patch embedding and the four stages each term trains."""
-WAITS, COPIES = {"s2dc": 3, "simmim": 1, "voco": 1}, {"s2dc": 9, "simmim": 4, "voco": 4}
+WAITS = {"s2dc": 3, "simmim": 1, "mae3d": 1, "voco": 1}
+COPIES = {"s2dc": 9, "simmim": 4, "mae3d": 4, "voco": 4}
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
 

@@ -1,0 +1,199 @@
+"""MAE3D (Chen et al., WACV 2023, after MAE, He et al., CVPR 2022): most cells are hidden, a transformer paints them.
+
+Of N cells of a sub-volume a random M with |M| = floor(r N) is hidden. The encoder f gives one feature a cell; those of
+hidden cells are replaced by a learned m, places e_i are added, and a light transformer g makes the voxels of each cell:
+L = mean over i in M of mean_j |g_i - P(x)_i|_j ("voxels", Chen et al.), or the squared error to each cell normalised by
+its own mean and unbiased variance, (P - mean) / sqrt(var + 1e-6) ("normalised", He et al.).
+
+Kept: the share, the decoder, both losses. It cannot keep the asymmetry that gives MAE its speed: the original's ViT
+sees the visible cells alone, but windows need a full grid, so a mask token stands for hidden tokens at the patch
+embedding, as in SimMIM, and the encoder does all of its work. The decoder reads the level whose token is a cell; what
+the coarser maps hold is added to it, since their stages would learn nothing otherwise.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
+from s2dc_core.geometry import grid_of, split_region
+from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
+from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, spread
+from s2dc_core.options import one_of, whole_numbers_to, within
+from s2dc_core.views import Region
+
+TARGETS = ("voxels", "normalised")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MAE3DOptions(MethodOptions):
+    """What is hidden, what is to be said of it, and how large the decoder is.
+
+    Attributes:
+        sub_volumes: of a region along each axis.
+        cell: side of a hidden cell, in voxels: a token of some level.
+        ratio: share of a sub-volume's cells that are hidden, rounded down.
+        target: "voxels" with absolute errors, or "normalised" cells with squared ones.
+        width, blocks, heads: of the decoder's transformer.
+    """
+
+    sub_volumes: Sequence[int] = (2, 2, 2)
+    cell: int = 8
+    ratio: float | int = 0.75
+    target: str = "voxels"
+    width: int = 96
+    blocks: int = 2
+    heads: int = 4
+
+    RULES: ClassVar = {
+        "sub_volumes": whole_numbers_to(1024, of=3),
+        "cell": within(1, 4096),
+        "ratio": RATIO,
+        "target": one_of(*TARGETS),
+        "width": within(1, 2**16),
+        "blocks": within(1, 64),
+        "heads": within(1, 4096),
+    }
+
+    @classmethod
+    def disagreements(cls, values, sound) -> Iterator[str]:
+        """Heads share the decoder's width."""
+        if sound("width", "heads") and values.width % values.heads:
+            yield f"the decoder's {values.heads} heads cannot share a width of {values.width}"
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Sub-volumes of a region along each axis."""
+        return tuple(self.sub_volumes)
+
+    @classmethod
+    def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
+        """Cells that are no token of a level, or do not fill the sub-volume."""
+        sides, last = list(encoder.sub_volume), encoder.patch * 2 ** (LEVELS - 1)
+        tokens = [encoder.patch * 2**level for level in range(LEVELS)]
+        yield from cell_misfits(values.cell, encoder)
+        if values.cell not in tokens:
+            yield f"cell {values.cell} must be a token of a level, one of {', '.join(map(str, tokens))} voxels"
+        if values.target == "normalised" and values.cell**3 * encoder.in_channels == 1:
+            yield "target normalised needs cells of more than one voxel, whose variance there is"
+        if any(side % last for side in sides):
+            yield f"sub_volume {sides} must be multiples of {last}, a token of the last map"
+
+    def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
+        """Which cells of each sub-volume are hidden, "masked" [G, cells]."""
+        generator, cells = random("cells"), cells_in(encoder, self.cell)
+        parts = math.prod(grid_of(region.volume.shape[1:], encoder.sub_volume))
+        return {"masked": torch.stack([mask_cells(cells, self.ratio, generator, math.floor) for _ in range(parts)])}
+
+    def build(self, encoder: EncoderConfig) -> "MAE3D":
+        """Encoder, mask tokens and decoder."""
+        return MAE3D(encoder, self)
+
+
+def split_cells(volume: Float[Tensor, "g c x y z"], cell: int) -> Float[Tensor, "g n v"]:
+    """P(x): the voxels of each cell, channels first; cells last axis fastest."""
+    return split_region(volume, (cell,) * 3).flatten(1).unflatten(0, (len(volume), -1))
+
+
+def normalised(cells: Float[Tensor, "g n v"]) -> Float[Tensor, "g n v"]:
+    """(P - mean) / sqrt(var + 1e-6) of each cell, with the unbiased variance; 0 where a cell is constant."""
+    variance, mean = torch.var_mean(cells, -1, keepdim=True)
+    return (cells - mean) / (variance + 1e-6).sqrt()
+
+
+def masked_error(
+    cells: Float[Tensor, "g n v"], made: Float[Tensor, "g n v"], masked: Bool[Tensor, "g n"], target: str = "voxels"
+) -> Float[Tensor, " g"]:
+    """Mean over the hidden cells of each sub-volume of a cell's mean error, see MAE3DOptions.target."""
+    errors = (made - cells).abs() if target == "voxels" else (made - normalised(cells)).square()
+    return (errors.mean(-1) * masked).sum(1) / masked.sum(1)
+
+
+class MAE3DTerms(NamedTuple):
+    """The loss of each region."""
+
+    total: Float[Tensor, "*b"]
+
+
+class MAE3DViews(NamedTuple):
+    """What the encoder looks at.
+
+    Attributes:
+        volume: the G sub-volumes of B regions.
+        masked: their hidden cells, for each region.
+    """
+
+    volume: Float[Tensor, "bg c x y z"]
+    masked: Bool[Tensor, "b g n"]
+
+
+class CellDecoder(nn.Module):
+    """g: the voxels of each cell from the maps of the encoder, a transformer over the cells of a sub-volume."""
+
+    def __init__(self, encoder: EncoderConfig, options: MAE3DOptions):
+        super().__init__()
+        width, voxels = options.width, encoder.in_channels * options.cell**3
+        self.level = (options.cell // encoder.patch).bit_length() - 1
+        self.maps = nn.ModuleList(nn.Linear(encoder.embed_dim * 2**k, width) for k in range(self.level, LEVELS))
+        self.mask_token = nn.Parameter(torch.zeros(width).normal_(std=0.02))
+        self.places = nn.Parameter(torch.zeros(cells_in(encoder, options.cell), width).normal_(std=0.02))
+        block = {"dim_feedforward": 4 * width, "dropout": 0.0, "activation": "gelu"}
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, options.heads, **block, batch_first=True, norm_first=True)
+            for _ in range(options.blocks)
+        )
+        self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, voxels))
+
+    def forward(self, maps: list[Tensor], masked: Bool[Tensor, "g n"]) -> Float[Tensor, "g n v"]:
+        """Voxels of all cells, hidden or not."""
+        own, *coarser = (
+            spread_tokens(linear(each.movedim(1, -1)), 2**k)
+            for k, (linear, each) in enumerate(zip(self.maps, maps[self.level :], strict=True))
+        )
+        rows = torch.where(masked[..., None], self.mask_token.to(own.dtype), own) + sum(coarser) + self.places
+        for block in self.blocks:
+            rows = block(rows)
+        return self.last(rows)
+
+
+def spread_tokens(tokens: Float[Tensor, "g x y z c"], times: int) -> Float[Tensor, "g n c"]:
+    """Tokens of a map as rows, each repeated for the finer cells that it covers."""
+    for axis in (1, 2, 3):
+        tokens = tokens.repeat_interleave(times, axis)
+    return tokens.flatten(1, 3)
+
+
+class MAE3D(Method):
+    """An encoder, the token that stands for what is hidden, and a transformer that makes voxels of cells."""
+
+    Terms = MAE3DTerms
+
+    def __init__(self, encoder: EncoderConfig, options: MAE3DOptions):
+        super().__init__()
+        self.encoder, self.options = Encoder(encoder), options
+        self.mask_token = nn.Parameter(torch.zeros(encoder.embed_dim).normal_(std=0.02))
+        self.decoder = CellDecoder(encoder, options)
+
+    @torch.no_grad()
+    def views(self, regions: Regions) -> MAE3DViews:
+        """The sub-volumes and their hidden cells."""
+        masked = torch.stack([plan["masked"] for plan in regions.plan]).to(regions.volume.device, non_blocking=True)
+        return MAE3DViews(split_region(regions.volume, self.encoder.config.sub_volume), masked)
+
+    def make(self, views: MAE3DViews) -> Float[Tensor, "bg n v"]:
+        """What is made of all cells; hidden ones have no part in it."""
+        encoder, masked = self.encoder.config, views.masked.flatten(0, 1)
+        cells = masked.unflatten(1, [side // self.options.cell for side in encoder.sub_volume])
+        maps = self.encoder(views.volume, spread(cells, self.options.cell // encoder.patch), self.mask_token)
+        return self.decoder(maps, masked)
+
+    def forward(self, views: MAE3DViews) -> tuple[MAE3DTerms, None]:
+        """The loss of each region."""
+        made, cells = self.make(views).float(), split_cells(views.volume.float(), self.options.cell)
+        losses = masked_error(cells, made, views.masked.flatten(0, 1), self.options.target)
+        return MAE3DTerms(losses.view(len(views.masked), -1).mean(1)), None
