@@ -2,6 +2,7 @@
 
 from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
+from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
 from s2dc_core.methods.voco import VoCo, VoCoOptions
@@ -11,6 +12,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "simmim": SimMIMOptions,
     "mae3d": MAE3DOptions,
     "voco": VoCoOptions,
+    "pcrlv2": PCRLv2Options,
 }
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "MAE3DOptions",
     "Method",
     "MethodOptions",
+    "PCRLv2",
+    "PCRLv2Options",
     "Plan",
     "Regions",
     "S2DCOptions",

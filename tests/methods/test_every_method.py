@@ -39,6 +39,14 @@ SMALL = {
     "simmim": {"sub_volumes": (1, 1, 1), "cell": 8},
     "mae3d": {"sub_volumes": (1, 1, 1), "cell": 8, "width": 24, "blocks": 1, "heads": 2, "learning_rate": 3e-4},
     "voco": {"bases": (3, 1, 1), "crop": (8, 8, 8), "hidden": 64, "out": 64},
+    "pcrlv2": {
+        "sub_volumes": (1, 1, 1),
+        "pairs": 2,
+        "locals": 1,
+        "global_sides": (20, 24),
+        "local_sides": (8, 12),
+        "local_size": 16,
+    },
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32. Where a rate is named, the first steps of the
 default one would make differences of the seventh digit to such of the fourth."""
@@ -47,10 +55,11 @@ REACHED = {
     "simmim": {"total": 5},
     "mae3d": {"total": 5},
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
+    "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
 }
 """How many of the patch embedding and the four stages each term trains."""
-WAITS = {"s2dc": 3, "simmim": 1, "mae3d": 1, "voco": 1}
-COPIES = {"s2dc": 9, "simmim": 4, "mae3d": 4, "voco": 4}
+WAITS = {"s2dc": 3, "simmim": 1, "mae3d": 1, "voco": 1, "pcrlv2": 1}
+COPIES = {"s2dc": 9, "simmim": 4, "mae3d": 4, "voco": 4, "pcrlv2": 9}
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
 
