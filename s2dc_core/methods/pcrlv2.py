@@ -1,7 +1,7 @@
 """PCRLv2 (Zhou et al., TPAMI 2023): restore one of two damaged views, and keep all views alike at every scale.
 
 Two global crops that overlap and L local ones about them are damaged and encoded; a decoder without skips makes maps
-d_1, d_2, .. of them, coarse first. At scale s features h = norm(mean d_s), predictions q = P(h), and a restoration r_s::
+d_1, d_2, .. of them, coarse first. Scale s has h = norm(mean d_s), a prediction q = P(h), and a restoration r_s::
 
     sim_s(a, b) = -(cos(q_a, h_b) + cos(q_b, h_a)) / 2, no gradient through h
     L = mean (x^_1 - x_1)^2 + sim_s(1, 2) + beta mean (up(r_s(view 1)) - x_1)^2
@@ -13,9 +13,9 @@ not restored.
 
 Kept: how crops are drawn, the damage and its order, one scale for each term, P with a hidden layer of 2 C, BatchNorm.
 
-What it cannot keep on this encoder: its 3D U-Net is of another kind; here the decoder starts at the Swin's last map, and
-its three coarsest maps take the heads. Local crops of 16^3 leave v2 blocks one token, so those need larger ones. Crops
-are cubes, as sub-volumes are. BatchNorm of maps in the decoder is GroupNorm.
+What it cannot keep on this encoder: its 3D U-Net is of another kind; here the decoder starts at the Swin's last map,
+and its three coarsest maps take the heads. Local crops of 16^3 leave v2 blocks one token, so those need larger ones.
+Crops are cubes, as sub-volumes are. BatchNorm of maps in the decoder is GroupNorm.
 
 What it does not keep: it has images from 0 to 1 and a sigmoid after each restoration. Here a restoration is linear, and
 blur, noise and gamma see each region's range as 0 to 1. Swaps exchange cells of a grid; in the source they may overlap.
@@ -28,7 +28,6 @@ from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -36,6 +35,7 @@ from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.geometry import random_affine, warp
 from s2dc_core.matching import unit_length
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
+from s2dc_core.methods.parts.corruption import corrupted, swap_cells
 from s2dc_core.methods.parts.crops import cubes_around, cut, random_pair
 from s2dc_core.methods.parts.damage import Range
 from s2dc_core.methods.parts.decoders import Decoder
@@ -48,9 +48,6 @@ SHARE = that(lambda share: 0 <= share <= 1, "must be from 0 to 1")
 SCALES = 3
 """Maps of the decoder, the coarsest ones, that have heads."""
 
-BLUR_REACH = 3
-"""Voxels to either side that a blurred one sees."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class PCRLv2Options(MethodOptions):
@@ -60,7 +57,7 @@ class PCRLv2Options(MethodOptions):
         sub_volumes: of a region along each axis, within which crops are drawn.
         pairs: of global crops, of a region.
         locals: local crops of a pair.
-        global_sides, local_sides: voxels of a crop, of which one is drawn; it is resized to the sub-volume or to
+        global_sides, local_sides: voxels of a crop, one of which is drawn; it is resized to the sub-volume or to
             local_size.
         local_size: voxels of a local crop as the encoder sees it.
         overlap: least intersection over union of a pair.
@@ -142,8 +139,8 @@ class PCRLv2Options(MethodOptions):
         region = self.region_shape(shape, encoder)
         if max(self.global_sides) > min(region):
             raise ValueError(
-                f"a crop of {max(self.global_sides)}^3 voxels (global_sides) is larger than a region of {region}, which "
-                f"is what a scan of {tuple(shape)} voxels holds"
+                f"a crop of {max(self.global_sides)}^3 voxels (global_sides) is larger than a region of {region}, all "
+                f"that a scan of {tuple(shape)} voxels holds"
             )
 
     def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
@@ -202,33 +199,6 @@ def similarity(
 def restoring_weight(done: float | int) -> float:
     """beta = (1 + cos(pi done)) / 2."""
     return (1 + math.cos(math.pi * done)) / 2
-
-
-def blurred(volumes: Float[Tensor, "n c x y z"], deviation: Float[Tensor, " n"]) -> Float[Tensor, "n c x y z"]:
-    """Each volume through a Gaussian of its own standard deviation in voxels, cut off, edges repeated; 0 for none."""
-    count, channels = volumes.shape[:2]
-    reach = torch.arange(-BLUR_REACH, BLUR_REACH + 1, device=volumes.device, dtype=volumes.dtype)
-    weights = torch.softmax(-((reach / deviation.clamp(min=1e-3)[:, None]) ** 2) / 2, 1).repeat_interleave(channels, 0)
-    flat = volumes.flatten(0, 1)[None]
-    for axis in range(3):
-        kernel = weights.view(-1, 1, *(-1 if other == axis else 1 for other in range(3)))
-        ends = [BLUR_REACH * (other == axis) for other in (2, 2, 1, 1, 0, 0)]
-        flat = F.conv3d(F.pad(flat, ends, mode="replicate"), kernel, groups=count * channels)
-    return flat.view_as(volumes)
-
-
-def swap_cells(
-    volumes: Float[Tensor, "n c x y z"], swaps: Int[Tensor, "n 2 k"], cell: int
-) -> Float[Tensor, "n c x y z"]:
-    """Volumes with the cells of some pairs exchanged; cells are counted last axis fastest, the pairs lie on the CPU."""
-    grid = {name: side // cell for name, side in zip("xyz", volumes.shape[2:], strict=True)}
-    swaps = swaps.long()
-    order = torch.arange(math.prod(grid.values())).repeat(len(volumes), 1)
-    order.scatter_(1, swaps.flatten(1), swaps.flip(1).flatten(1))
-    cells = rearrange(volumes, "n c (x a) (y b) (z d) -> n (x y z) (c a b d)", **grid)
-    order = order.to(volumes.device, non_blocking=True)[..., None].expand_as(cells)
-    parts = {"c": volumes.shape[1], "a": cell, "b": cell, "x": grid["x"], "y": grid["y"]}
-    return rearrange(cells.gather(1, order), "n (x y z) (c a b d) -> n c (x a) (y b) (z d)", **parts)
 
 
 class PCRLv2Terms(NamedTuple):
@@ -318,7 +288,7 @@ class PCRLv2(Method):
             moved = warp(cuts, H.flatten(0, 2), fill=_for_each(regions.background, of_a_region))
             own = Range(*(_for_each(bound, of_a_region) for bound in span))
             seeds = plan["seeds"][:, :, which].flatten()
-            made += [(moved, damaged(moved, own, damage[:, :, which].flatten(0, 2), seeds), H.shape[:3])]
+            made += [(moved, corrupted(moved, own, damage[:, :, which].flatten(0, 2), seeds), H.shape[:3])]
         (clean, seen, shape), (_, local, local_shape) = made
         seen = swap_cells(seen, plan["swaps"].flatten(0, 2), options.swap_cell).unflatten(0, shape)
         scales = plan["scales"].to(regions.volume.device, non_blocking=True)
@@ -353,23 +323,6 @@ class PCRLv2(Method):
         self.beta.fill_(restoring_weight(done))
 
 
-def damaged(
-    volumes: Float[Tensor, "n c x y z"], span: Range, damage: Float[Tensor, "n 3"], seeds: Int[Tensor, " n"]
-) -> Float[Tensor, "n c x y z"]:
-    """Blur, noise and gamma, sign(v) |v|^g, of intensities as shares of a range; see PCRLv2Options.plan."""
-    blur, exponent, noise = damage.unbind(1)
-    unit = blurred(span.to_unit(volumes), blur)
-    unit = unit + noise[:, None, None, None, None] * noise_like(unit, seeds)
-    return span.from_unit(unit.sign() * unit.abs() ** exponent[:, None, None, None, None])
-
-
-def noise_like(volumes: Float[Tensor, "n c x y z"], seeds: Int[Tensor, " n"]) -> Float[Tensor, "n c x y z"]:
-    """N(0, 1) for every voxel, each volume's from its seed, on its device."""
-    noise = torch.empty_like(volumes)
-    for single, seed in zip(noise, seeds.tolist(), strict=True):
-        single.normal_(generator=torch.Generator(volumes.device).manual_seed(seed))
-    return noise
-
-
-def _for_each(values: Float[Tensor, "b *rest"], times: int) -> Float[Tensor, "n *rest"]:
+def _for_each(values: Tensor, times: int) -> Tensor:
+    """Rows [B, ..] repeated, [B * times, ..]."""
     return values[:, None].expand(-1, times, *values.shape[1:]).flatten(0, 1)
