@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.geometry import random_affine, warp
-from s2dc_core.matching import unit_length
+from s2dc_core.matching import at_least_float32, unit_length
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.corruption import corrupted, swap_cells
 from s2dc_core.methods.parts.crops import cubes_around, cut, random_pair
@@ -297,7 +297,7 @@ class PCRLv2(Method):
     def forward(self, views: PCRLv2Views) -> tuple[PCRLv2Terms, None]:
         """L of each region, and its parts."""
         shape, locals_ = views.clean.shape[:2], self.options.locals
-        clean, pairs = views.clean.flatten(0, 1).float(), views.clean[:, :, 0, 0, 0, 0].numel()
+        clean, pairs = at_least_float32(views.clean.flatten(0, 1)), views.clean[:, :, 0, 0, 0, 0].numel()
         decoded = self.decoder(self.encoder(views.seen.flatten(0, 2)))
         near = self.decoder(self.encoder(views.local.flatten(0, 2)), SCALES)
         alike, coarse, local_alike = [], [], []
@@ -306,7 +306,7 @@ class PCRLv2(Method):
             one, other = head(first), head(second)
             alike.append(similarity(one, other))
             restored = F.interpolate(head.restore(first), size=clean.shape[2:], mode="trilinear")
-            coarse.append((restored.float() - clean).square().flatten(1).mean(1))
+            coarse.append((at_least_float32(restored) - clean).square().flatten(1).mean(1))
             both = tuple(torch.stack(sides, 1)[:, None] for sides in zip(one, other, strict=True))
             own = tuple(side.unflatten(0, (pairs, locals_, 1)) for side in head(local))
             local_alike.append(similarity(own, both).flatten(1))
@@ -314,7 +314,7 @@ class PCRLv2(Method):
         picked = [(torch.stack(each, -1) * drawn[:, 0]).sum(-1) for each in (alike, coarse)]
         picked.append((torch.stack(local_alike, -1) * drawn[:, 1:]).sum(-1).mean(1))
         last = self.restore(decoded[-1].unflatten(0, (pairs, 2))[:, 0])
-        voxels = (last.float() - clean).square().flatten(1).mean(1)
+        voxels = (at_least_float32(last) - clean).square().flatten(1).mean(1)
         terms = [term.unflatten(0, shape).mean(1) for term in (voxels, picked[0], self.beta * picked[1], picked[2])]
         return PCRLv2Terms(sum(terms), *terms), None
 
