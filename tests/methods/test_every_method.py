@@ -46,7 +46,7 @@ SMALL = {
         "global_sides": (20, 24),
         "local_sides": (8, 12),
         "local_size": 16,
-        "learning_rate": 1e-4,
+        "learning_rate": 1e-5,
     },
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32. Where a rate is named, the first steps of the
