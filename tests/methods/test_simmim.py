@@ -1,6 +1,5 @@
 """SimMIM: its loss against values computed elsewhere, what may not leak, and what a mask covers."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -8,13 +7,8 @@ from s2dc_core.encoder import Encoder
 from s2dc_core.methods.parts.masks import mask_cells, masked_mean
 from s2dc_core.methods.simmim import SimMIMOptions
 from s2dc_core.pretraining import draw_views
+from tests.methods.series import series
 from tests.methods.test_every_method import ENCODER, SCANS, small
-
-
-def series(*shape, shift):
-    """sin(shift + k^2 / 10) for k = 1, 2, ... in C order."""
-    k = np.arange(1, np.prod(shape) + 1)
-    return torch.from_numpy(np.sin(shift + k**2 / 10).reshape(shape))
 
 
 def cells_of(numbers):

@@ -12,7 +12,6 @@ least, also under autocast.
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from s2dc_core.matching import unit_length
 from s2dc_core.methods.parts.rows import Rows
@@ -38,11 +37,13 @@ def nt_xent(
     """
     ones, others = ones or Rows(one), others or Rows(other)
     refuse_single(len(ones.all))
-    own = ones.own(len(one))
-    place, partner = torch.cat([own, own + len(ones.all)]), torch.cat([own + len(ones.all), own])
-    logits = cosines(torch.cat([one, other]), torch.cat([ones.all, others.all])) / temperature
-    logits = logits.scatter(1, place[:, None], -torch.inf)
-    return F.cross_entropy(logits, partner, reduction="none").view(2, -1).mean(0)
+
+    def share(view: Tensor, alike: Rows, partners: Rows) -> Tensor:
+        same, across = (cosines(view, rows.all) / temperature for rows in (alike, partners))
+        same = same.diagonal_scatter(same.new_full((len(view),), -torch.inf), alike.first)
+        return torch.cat([same, across], 1).logsumexp(1) - across.diagonal(partners.first)
+
+    return (share(one, ones, others) + share(other, others, ones)) / 2
 
 
 def in_batch_cross_entropy(
@@ -61,7 +62,8 @@ def in_batch_cross_entropy(
     """
     keys = keys or Rows(key)
     refuse_single(len(keys.all))
-    return F.cross_entropy(cosines(query, keys.all) / temperature, keys.own(len(query)), reduction="none")
+    logits = cosines(query, keys.all) / temperature
+    return logits.logsumexp(1) - logits.diagonal(keys.first)
 
 
 def cosines(rows: Float[Tensor, "n c"], others: Float[Tensor, "m c"]) -> Float[Tensor, "n m"]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from s2dc_core.encoder import LEVELS, EncoderConfig
 from s2dc_core.model import SharedBatchNorm
 from s2dc_core.options import check_choice
 
@@ -55,3 +56,8 @@ def pooled(cells: Float[Tensor, "g c x y z"]) -> Float[Tensor, "g c"]:
 def tokens_of(cells: Float[Tensor, "g c x y z"]) -> Float[Tensor, "g n c"]:
     """The cells of each map as tokens, last grid axis fastest."""
     return cells.flatten(2).mT
+
+
+def last_channels(encoder: EncoderConfig) -> int:
+    """Channels of the last map."""
+    return encoder.embed_dim * 2 ** (LEVELS - 1)

@@ -8,7 +8,7 @@ that a single process with all the rows has.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
@@ -25,10 +25,6 @@ class Rows(NamedTuple):
 
     all: Float[Tensor, "m ..."]
     first: int = 0
-
-    def own(self, count: int) -> Int[Tensor, " n"]:
-        """The places of this process's rows."""
-        return torch.arange(self.first, self.first + count, device=self.all.device)
 
 
 class RowsOfAll(nn.Module):

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from s2dc_core.encoder import EncoderConfig
 from s2dc_core.geometry import Reals, grid_of, random_affine, split_region, warp
-from s2dc_core.methods.method import Regions
-from s2dc_core.options import from_zero
-from s2dc_core.views import FACTORS, IntensityRanges, change_intensities, draw_changes
+from s2dc_core.methods.method import MethodOptions, Plan, RandomNumbers, Regions
+from s2dc_core.options import from_zero, whole_numbers_to
+from s2dc_core.views import FACTORS, IntensityRanges, Region, change_intensities, draw_changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,49 @@ class ViewRanges(IntensityRanges):
     }
 
 
-class TwoViews(NamedTuple):
-    """The pairs, sub-volumes in the order of split_region, regions one after another."""
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(MethodOptions):
+    """What methods have in common that tell the two views of a sub-volume from those of the others in its batch.
 
-    one: Float[Tensor, "bg c x y z"]
-    other: Float[Tensor, "bg c x y z"]
+    Attributes:
+        sub_volumes: of a region along each axis.
+        views: how both views of each are drawn.
+    """
+
+    sub_volumes: Sequence[int] = (1, 1, 1)
+    views: ViewRanges = field(default_factory=ViewRanges)
+
+    RULES: ClassVar = {"sub_volumes": whole_numbers_to(1024, of=3)}
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Sub-volumes of a region along each axis."""
+        return tuple(self.sub_volumes)
+
+    @property
+    def whole_batch(self) -> bool:
+        """The others of a batch are the negatives."""
+        return True
+
+    @property
+    def least_parts(self) -> int:
+        """One, and another to be told from."""
+        return 2
+
+    def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
+        """Both views of each sub-volume, see plan_views."""
+        return plan_views(region.volume.shape[1:], encoder.sub_volume, spacing, self.views, random("views"))
+
+
+class TwoViews(NamedTuple):
+    """The pairs of B regions of G sub-volumes each, in the order of split_region."""
+
+    one: Float[Tensor, "b g c _ _ _"]
+    other: Float[Tensor, "b g c _ _ _"]
+
+    def together(self) -> Float[Tensor, "n c _ _ _"]:
+        """All of the one, then all of the other, for one call of an encoder."""
+        return torch.cat([self.one, self.other]).flatten(0, 1)
 
 
 def plan_views(
@@ -68,6 +107,12 @@ def plan_views(
     changes, seeds = draw_changes(ranges, views * parts, generator)
     named = {"H": torch.stack(affines), "changes": changes, "seeds": seeds}
     return {name: values.unflatten(0, (views, parts)) for name, values in named.items()}
+
+
+def make_pairs(regions: Regions, sub_volume: Sequence[int]) -> TwoViews:
+    """The two views of each sub-volume that `plan_views` planned."""
+    each = len(regions.volume)
+    return TwoViews(*(view.unflatten(0, (each, -1)) for view in make_views(regions, sub_volume)))
 
 
 def make_views(regions: Regions, sub_volume: Sequence[int]) -> list[Float[Tensor, "bg c x y z"]]:
