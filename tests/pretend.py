@@ -252,7 +252,9 @@ def _register() -> list[torch.library.Library]:
     """Once in a process: PyTorch forgets no device."""
     _setup_privateuseone_for_python_backend(NAME, _Module())
     makers, everywhere = torch.library.Library("aten", "IMPL"), torch.library.Library("_", "IMPL")
-    for operation in (aten.empty.memory_format, aten.empty_strided.default, aten.copy_.default):
+    # PyTorch makes a range by resizing an empty tensor, which would go on claiming to be empty.
+    ranges = (aten.arange.default, aten.arange.start, aten.arange.start_step)
+    for operation in (aten.empty.memory_format, aten.empty_strided.default, aten.copy_.default, *ranges):
         makers.impl(operation, lambda *given, _run_as=operation, **named: _run(_run_as, given, named), "PrivateUse1")
     everywhere.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     for name in CAST:

@@ -9,6 +9,8 @@ from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
+from s2dc_core.methods.swin_unetr import SwinUNETR, SwinUNETROptions
+from s2dc_core.methods.swinmm import SwinMM, SwinMMOptions
 from s2dc_core.methods.voco import VoCo, VoCoOptions
 
 METHODS: dict[str, type[MethodOptions]] = {
@@ -21,6 +23,8 @@ METHODS: dict[str, type[MethodOptions]] = {
     "moco_v3": MoCoV3Options,
     "jigsaw": JigsawOptions,
     "position_label": PositionLabelOptions,
+    "swin_unetr": SwinUNETROptions,
+    "swinmm": SwinMMOptions,
 }
 
 __all__ = [
@@ -45,6 +49,10 @@ __all__ = [
     "SimCLROptions",
     "SimMIM",
     "SimMIMOptions",
+    "SwinMM",
+    "SwinMMOptions",
+    "SwinUNETR",
+    "SwinUNETROptions",
     "VoCo",
     "VoCoOptions",
 ]

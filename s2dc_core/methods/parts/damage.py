@@ -5,12 +5,16 @@ Damage that the literature defines for intensities from 0 to 1 takes each region
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from s2dc_core.options import that
+
+SIDES = that(lambda span: len(span) == 2 and 0 <= span[0] <= span[1] <= 1, "must be two shares (low, high) of a side")
 
 
 class Range(NamedTuple):
@@ -145,3 +149,66 @@ def noise_of(
 def voxels_at(volumes: Float[Tensor, "g c x y z"], place: Int[Tensor, " t"]) -> Float[Tensor, "t c"]:
     """The values at places of a batch, as `cover` counts them."""
     return volumes.movedim(1, -1).flatten(0, 3)[place]
+
+
+def draw_noise_and_swaps(
+    shape: Sequence[int],
+    copies: int,
+    share: float | int,
+    sides: Sequence[float | int],
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Boxes of each of some copies that belong together: of noise, and of another one of them.
+
+    Args:
+        shape: of a copy.
+        share: largest share of the voxels of a copy in its boxes of noise, and in those of others; each copy's own is
+            uniform from 0 to it.
+        sides: see draw_boxes.
+
+    Returns:
+        "noise" [k, 7] and "swaps" [l, 7], the copy, corner and sides of each box, int16; "partner" [l], the copy that
+        it is taken from, never its own; "seed" [1], of the noise.
+    """
+    boxes = {"noise": [], "swaps": []}
+    for copy in range(copies):
+        own = share * torch.rand((), generator=generator).item()
+        for kind in boxes.values():
+            drawn = draw_boxes(shape, own, sides, generator)
+            kind.append(torch.cat([torch.full((len(drawn), 1), copy, dtype=torch.int16), drawn], 1))
+    noise, swaps = map(torch.cat, boxes.values())
+    ahead = torch.randint(1, copies, (len(swaps),), generator=generator)
+    partner = ((swaps[:, 0] + ahead) % copies).short()
+    return {"noise": noise, "swaps": swaps, "partner": partner, "seed": torch.randint(2**62, (1,), generator=generator)}
+
+
+def noise_and_swaps(
+    copies: Float[Tensor, "n c x y z"], span: Range, plans: Sequence[Mapping[str, Tensor]]
+) -> Float[Tensor, "n c x y z"]:
+    """Copies with boxes of noise in the region's range, and then of clean others of their region, by the plans.
+
+    Args:
+        copies: those of all regions, one region after another.
+        span: the range of each region.
+        plans: of each region, see draw_noise_and_swaps.
+    """
+    of_a_region, voxels = len(copies) // len(plans), copies[0, 0].numel()
+    noise, swaps = (_numbered([plan[name] for plan in plans], of_a_region) for name in ("noise", "swaps"))
+    covered = cover(noise, copies)
+    seeds, counts = ([int(plan["seed"]) for plan in plans], [len(plan["noise"]) for plan in plans])
+    values = noise_of(noise, covered, seeds, counts, copies.shape[1]).to(copies.dtype)
+    region = covered.place // (of_a_region * voxels)
+    low, extent = (bound.flatten()[region, None] for bound in span)
+    damaged = put(copies, covered, low + extent * values)
+    covered = cover(swaps, copies)
+    away = torch.cat([plan["partner"].long() - plan["swaps"][:, 0].long() for plan in plans]) * voxels
+    return put(
+        damaged, covered, voxels_at(copies, covered.place + away.to(copies.device, non_blocking=True)[covered.box])
+    )
+
+
+def _numbered(boxes: Sequence[Int[Tensor, "_ 7"]], of_a_region: int) -> Int[Tensor, "k 7"]:
+    """Boxes of several regions, with their copies numbered through the batch."""
+    together = torch.cat(list(boxes)).long()
+    together[:, 0] += of_a_region * torch.repeat_interleave(torch.tensor([len(own) for own in boxes]))
+    return together

@@ -84,3 +84,19 @@ class VoxelDecoder(Decoder):
     def forward(self, maps: Sequence[Float[Tensor, "g _ _ _ _"]]) -> Float[Tensor, "g c x y z"]:
         """Voxels."""
         return self.last(super().forward(maps)[-1])
+
+
+class PlainDecoder(nn.Module):
+    """A plain_decoder that takes its map from those of all levels."""
+
+    def __init__(self, encoder: EncoderConfig, level: int = LEVELS - 1):
+        super().__init__()
+        self.level, self.steps = level, plain_decoder(encoder, level)
+
+    def forward(self, maps: Sequence[Float[Tensor, "g _ _ _ _"]]) -> Float[Tensor, "g c x y z"]:
+        """Voxels."""
+        return self.steps(maps[self.level])
+
+
+DECODERS = {"transposed": PlainDecoder, "convolutions": VoxelDecoder}
+"""By the name that a recipe gives."""
