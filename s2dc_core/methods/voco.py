@@ -19,7 +19,7 @@ maps which those read, levels 0, 1, 2 and 4. Its context is a whole scan within 
 What it does not keep: as printed the loss is infinite or undefined where a cosine and its share differ by 1 or more, so
 "paper" takes the cosine from 0, and the logarithm from e. The code's teacher starts from random numbers of its own and
 moves before the step; here it starts as a copy and follows after it. In the code the later base of a pair gets no
-gradient of L_reg, the last base therefore none; here both do.
+gradient of L_reg, the last base therefore none; here both do. Means are each region's own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -182,15 +182,15 @@ def overlap_loss(
 
 def bases_loss(bases: Float[Tensor, "b k c"], form: str = "code") -> Float[Tensor, " b"]:
     """L_reg of each region: how alike its base crops are, over all pairs."""
-    bases, count = unit_length(bases), bases.shape[1]
-    alike = bases @ bases.mT
+    alike, count = cosines(bases, bases), bases.shape[1]
     alike = alike.abs() if form == "paper" else alike.relu().square()
     return alike.triu(1).sum((1, 2)) / (count * (count - 1) / 2)
 
 
-def cosines(crops: Float[Tensor, "b m c"], bases: Float[Tensor, "b k c"]) -> Float[Tensor, "b m k"]:
-    """l = max(0, cos) of each crop with each base."""
-    return (unit_length(crops) @ unit_length(bases).mT).relu()
+def cosines(one: Float[Tensor, "b m c"], other: Float[Tensor, "b k c"]) -> Float[Tensor, "b m k"]:
+    """Of each row with each other one of its region, in float32 at least, also under autocast."""
+    with torch.autocast(one.device.type, enabled=False):
+        return unit_length(one) @ unit_length(other).mT
 
 
 class VoCoTerms(NamedTuple):
@@ -271,12 +271,12 @@ class VoCo(Method):
         options, crops = self.options, views.crops.flatten(0, 1)
         counts = views.shares.shape[:0:-1]  # K bases, then m random crops
         bases, found = self.student(crops).unflatten(0, (len(views.shares), -1)).split(counts, 1)
-        told = cosines(found, bases)
+        told = cosines(found, bases).relu()
         if self.teacher is not None:
             with torch.no_grad():
                 (teacher,) = self.teacher
                 their_bases, theirs = teacher(crops).unflatten(0, (len(views.shares), -1)).split(counts, 1)
-            told = (cosines(found, their_bases) + cosines(theirs, bases)) / 2
+            told = (cosines(found, their_bases).relu() + cosines(theirs, bases).relu()) / 2
         overlapped, apart = overlap_loss(told, views.shares.to(told), options.form)
         alike = bases_loss(bases, options.form)
         return VoCoTerms(overlapped + apart + options.reg_weight * alike, overlapped, apart, alike), None

@@ -19,10 +19,17 @@ SHARES = torch.tensor([[[0.4, 0.3, 0.3, 0.0], [0.0, 0.0, 0.25, 0.75]]], dtype=to
 QUARTERS = torch.full((1, 1, 4), 0.25, dtype=torch.float64)
 
 
-def test_cosines_are_taken_from_zero():
-    expected = [[0.4604150564, 0, 0.8977870784, 0], [0.8353186508, 0, 0.4064053542, 0]]
-    found = cosines(CROPS, BASES)
-    torch.testing.assert_close(found, torch.tensor([expected], dtype=torch.float64), atol=6e-11, rtol=0)
+TOLD = [
+    [0.4604150564, -0.7238857687, 0.8977870784, -0.9778499995],
+    [0.8353186508, -0.6515309549, 0.4064053542, -0.1198605439],
+]
+
+
+def test_cosines_have_their_values_under_autocast_too():
+    torch.testing.assert_close(cosines(CROPS, BASES), torch.tensor([TOLD], dtype=torch.float64), atol=6e-11, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = cosines(CROPS.float(), BASES.float())
+    torch.testing.assert_close(found, torch.tensor([TOLD]), atol=1e-6, rtol=0)
 
 
 VALUES = {
@@ -36,15 +43,24 @@ DIVISORS = {"code": (2, 3), "first": (5, 3), "second": (2, 3)}
 
 @pytest.mark.parametrize("form", VALUES)
 def test_the_code_has_the_values_of_its_functions(form):
-    found = overlap_loss(cosines(CROPS, BASES), SHARES, form)
+    found = overlap_loss(cosines(CROPS, BASES).relu(), SHARES, form)
     for value, expected, divisor in zip(found, VALUES[form], DIVISORS[form], strict=True):
         assert value.item() * divisor / (divisor + 1e-6) == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_paper_has_the_value_of_its_equations():
-    assert sum(overlap_loss(cosines(CROPS, BASES), SHARES, "paper")).item() == pytest.approx(0.5862357621, abs=1e-9)
+    assert sum(overlap_loss(cosines(CROPS, BASES).relu(), SHARES, "paper")).item() == pytest.approx(
+        0.5862357621, abs=1e-9
+    )
     assert bases_loss(BASES, "paper").item() == pytest.approx(0.8287052135, abs=1e-9)
     assert bases_loss(BASES, "code").item() == pytest.approx(0.2091066972, abs=1e-9)
+
+
+def test_another_projects_copy_has_the_same_value():
+    """nnssl's version of the code, in single precision; its L_reg is not squared."""
+    assert sum(overlap_loss(cosines(CROPS, BASES).relu(), SHARES)).item() == pytest.approx(0.9762841665, abs=1e-6)
+    one, other = torch.triu_indices(4, 4, 1)
+    assert cosines(BASES, BASES)[0, one, other].relu().mean().item() == pytest.approx(0.2640059402, abs=1e-9)
 
 
 @pytest.mark.parametrize("form", ["paper", "code", "first", "second"])
@@ -173,7 +189,7 @@ def test_without_a_teacher_it_is_a_single_network():
     views = draw_views(config, SCANS)
     terms, rows = method(views)
     vectors = method.student(views.crops[1])
-    told = cosines(vectors[None, 3:], vectors[None, :3])
+    told = cosines(vectors[None, 3:], vectors[None, :3]).relu()
     assert rows is None
     torch.testing.assert_close(
         terms.overlapped[1] + terms.apart[1], sum(overlap_loss(told, views.shares[1:], "paper"))[0]
@@ -200,7 +216,7 @@ def test_student_and_teacher_are_told_apart():
         weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     views = draw_views(config, SCANS)
     own, theirs = method.student(views.crops[0])[None], teacher(views.crops[0])[None]
-    told = (cosines(own[:, 3:], theirs[:, :3]) + cosines(theirs[:, 3:], own[:, :3])) / 2
+    told = (cosines(own[:, 3:], theirs[:, :3]).relu() + cosines(theirs[:, 3:], own[:, :3]).relu()) / 2
     terms, _ = method(views)
     torch.testing.assert_close(terms.overlapped, overlap_loss(told, views.shares)[0])
     torch.testing.assert_close(terms.bases, bases_loss(own[:, :3]))
