@@ -4,17 +4,21 @@ from s2dc_core.methods.jigsaw import Jigsaw, JigsawOptions
 from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
 from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
+from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
 from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
 from s2dc_core.methods.swin_unetr import SwinUNETR, SwinUNETROptions
 from s2dc_core.methods.swinmm import SwinMM, SwinMMOptions
+from s2dc_core.methods.voco import VoCo, VoCoOptions
 
 METHODS: dict[str, type[MethodOptions]] = {
     "s2dc": S2DCOptions,
     "simmim": SimMIMOptions,
     "mae3d": MAE3DOptions,
+    "voco": VoCoOptions,
+    "pcrlv2": PCRLv2Options,
     "simclr": SimCLROptions,
     "moco_v3": MoCoV3Options,
     "jigsaw": JigsawOptions,
@@ -24,27 +28,31 @@ METHODS: dict[str, type[MethodOptions]] = {
 }
 
 __all__ = [
+    "Jigsaw",
+    "JigsawOptions",
+    "MAE3D",
+    "MAE3DOptions",
     "METHODS",
     "Method",
     "MethodOptions",
+    "MoCoV3",
+    "MoCoV3Options",
+    "PCRLv2",
+    "PCRLv2Options",
     "Plan",
+    "PositionLabel",
+    "PositionLabelOptions",
     "Regions",
     "S2DC",
     "S2DCOptions",
-    "SimMIM",
-    "SimMIMOptions",
-    "MAE3D",
-    "MAE3DOptions",
     "SimCLR",
     "SimCLROptions",
-    "MoCoV3",
-    "MoCoV3Options",
-    "Jigsaw",
-    "JigsawOptions",
-    "PositionLabel",
-    "PositionLabelOptions",
-    "SwinUNETR",
-    "SwinUNETROptions",
+    "SimMIM",
+    "SimMIMOptions",
     "SwinMM",
     "SwinMMOptions",
+    "SwinUNETR",
+    "SwinUNETROptions",
+    "VoCo",
+    "VoCoOptions",
 ]
