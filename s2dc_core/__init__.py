@@ -28,7 +28,7 @@ The rooms around it; tests/test_imports.py says who may import from whom:
 
 | room | holds | paper |
 | --- | --- | --- |
-| methods/ | pretext tasks, one a file, S2DC the first, and their contract | eq. 9, table 1 |
+| methods/ | pretext tasks, one a file, S2DC the first; their contract, and parts that several share | eq. 9, table 1 |
 | training/ | what every training shares: steps, checkpoints, processes, the order of what is read | |
 | pretraining/ | recipes of pre-training, regions, a run, what it shows and costs | 3.1 |
 | downstream/ | fine-tuning for four tasks, and its scores | tables 1, 3-6 |

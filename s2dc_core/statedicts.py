@@ -5,6 +5,8 @@ Who writes which form, and how a parameter is called there:
 - export_encoder, and SwinUNETR's own: safetensors, or a state dict; swinViT.layers1.0.blocks.0.mlp.linear1.weight
 - MONAI's self-supervised SwinUNETR (model_swinvit.pt): {"state_dict"}; module.layers1.0.blocks.0.mlp.fc1.weight
 - MONAI's ssl_pretrained_weights.pth: {"model", "optimizer"}; encoder.layers1.0.0.blocks.0.mlp.linear1.weight
+- MONAI's SSLHead, SwinMM (pretrained_ckpt.pt): {"state_dict", "optimizer"}; module.swinViT.layers1..., rotation_head...
+- VoCo's released heads: a state dict; swinViT.layers1..., encoder1... to encoder10..., no decoder
 - VoCo, the paper's published code: {"state_dict"} or a state dict; student.swinViT.layers1..., also teacher...
 - older research code: {"state_dict"}; swin_vit.layers1...
 - Lightning: {"state_dict"}; model.swinViT.layers1...
@@ -212,7 +214,12 @@ def layout_of(found: EncoderTensors) -> str:
         if pattern.search(name):
             return whose
     if re.match(r"((state_dict|model)\.)?swinViT\.", name):
-        decoder = any(other.startswith("decoder") for other in found.others)
+        beside = [other.removeprefix("module.") for other in found.others]
+        if any(other.startswith("rotation_head") for other in beside):
+            return "MONAI's SSLHead, which SwinMM has too: an encoder with heads for its pretext"
+        decoder = any(other.startswith("decoder") for other in beside)
+        if not decoder and any(other.startswith("encoder10.") for other in beside):
+            return "MONAI's SwinUNETR without its decoder, as VoCo's released heads are"
         return f"MONAI's SwinUNETR, {'with its decoder' if decoder else 'its encoder alone'}"
     return f"names of MONAI's Swin transformer, such as {mlp}"
 

@@ -1,5 +1,6 @@
 """Weights files of several projects, made here with their names and shapes: each loads, or is refused by name."""
 
+import argparse
 import os
 
 import pytest
@@ -44,7 +45,49 @@ def as_older(tensors):
     return {"model": {f"swin_vit.{name}": weight for name, weight in tensors.items()}}
 
 
-LAYOUTS = {"ssl": as_ssl, "voco": as_voco, "published": as_published, "older": as_older}
+def as_swinmm(tensors):
+    """pretrained_ckpt.pt: SSLHead in DDP, its heads and its decoder, and the optimiser's numbers for each weight."""
+    heads = {**HEADS, "conv.0.weight": torch.ones(2, 3), "conv.16.bias": torch.ones(1)}
+    found = {**{f"swinViT.{name}": weight for name, weight in tensors.items()}, **heads}
+    state = {k: {"step": torch.tensor(3.0), "exp_avg": weight + 1} for k, weight in enumerate(found.values())}
+    optimiser = {"state": state, "param_groups": [{"lr": 5e-4, "params": list(state)}]}
+    return {"global_step": 7, "state_dict": {f"module.{n}": w for n, w in found.items()}, "optimizer": optimiser}
+
+
+def as_voco_head(tensors):
+    beside = {f"encoder{k}.layer.conv1.conv.weight": torch.ones(2) for k in (1, 2, 3, 4, 10)}
+    return {**{f"swinViT.{name}": weight for name, weight in tensors.items()}, **beside}
+
+
+def as_simmim(tensors):
+    """A masked Swin in 3D: the token for what is masked, a last norm, and a decoder of one layer."""
+    beside = {"mask_token": torch.zeros(1, 12, 1, 1, 1), "norm.weight": torch.ones(192)}
+    encoder = {f"encoder.{name}": weight for name, weight in {**tensors, **beside}.items()}
+    decoder = {"decoder.0.weight": torch.ones(4, 192, 1, 1, 1), "decoder.0.bias": torch.ones(4)}
+    config = argparse.Namespace(mask_ratio=0.6, model_patch_size=(2, 2, 2))
+    return {"model": {**encoder, **decoder}, "optimizer": {"state": {}}, "epoch": 3, "config": config}
+
+
+LAYOUTS = {
+    "ssl": as_ssl,
+    "voco": as_voco,
+    "published": as_published,
+    "older": as_older,
+    "swinmm": as_swinmm,
+    "voco's head": as_voco_head,
+    "simmim": as_simmim,
+}
+BESIDE = {
+    "swinmm": {
+        "module.conv.0.weight",
+        "module.conv.16.bias",
+        "module.contrastive_head.bias",
+        "module.rotation_head.weight",
+    },
+    "voco's head": {f"encoder{k}.layer.conv1.conv.weight" for k in (1, 2, 3, 4, 10)},
+    "simmim": {"encoder.mask_token", "encoder.norm.weight", "decoder.0.weight", "decoder.0.bias"},
+}
+"""What the report says of tensors that are none of the encoder's."""
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -58,6 +101,8 @@ def test_each_layout_gives_the_encoder_that_was_saved(tmp_path, layout, use_v2):
     assert report.matched == sorted(own) and not report.missing and not report.wrong_shape
     assert all(torch.equal(own[name], weight) for name, weight in loaded.named_parameters())
     assert all("swinViT" not in name or "teacher" in name for name in report.unexpected)
+    if layout in BESIDE:
+        assert set(report.unexpected) == BESIDE[layout] and not report.taken
     if layout == "published":
         assert "module.queue_cl" in report.unexpected
         assert sum("teacher" in name for name in report.unexpected) == len(own)
@@ -65,6 +110,38 @@ def test_each_layout_gives_the_encoder_that_was_saved(tmp_path, layout, use_v2):
     with torch.no_grad():
         for one, other in zip(loaded.eval()(volume), encoder(volume), strict=True):
             torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("use_v2", [True, False])
+def test_files_of_the_papers_size_hold_as_many_weights_as_their_projects_say(tmp_path, use_v2):
+    """VoCo_B_SSL_head.pt: 145 tensors, of which 126 parameters are the encoder's; model_swinvit.pt: all of 118."""
+    network = SwinUNETR(in_channels=1, out_channels=14, feature_size=48, use_v2=use_v2)
+    heads = ("swinViT.", "encoder") if use_v2 else ("swinViT.",)
+    tensors = {name: value for name, value in network.state_dict().items() if name.startswith(heads)}
+    if use_v2:
+        counted = [value.numel() for name, value in tensors.items() if not name.endswith("position_index")]
+        assert len(tensors) == 145 and sum(counted) == 53_164_146
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    torch.save(halves, tmp_path / "file.pt")
+    loaded, report = load_encoder(tmp_path / "file.pt")
+    counts = (126, 18_637_362) if use_v2 else (118, 8_062_002)
+    assert (len(report.matched), sum(weight.numel() for weight in loaded.parameters())) == counts
+    assert not report.missing and not report.wrong_shape and len(report.unexpected) == 11 * use_v2
+    assert loaded.config == EncoderConfig(use_v2=use_v2)
+    again = load_into(SwinUNETR(in_channels=1, out_channels=14, feature_size=48, use_v2=use_v2), tmp_path / "file.pt")
+    assert len(again.matched) == counts[0] + 11 * use_v2 and not again.unexpected
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_network_of_another_kind_is_said_to_be_one(tmp_path, wrapped):
+    """PCRLv2 and Models Genesis leave 3D U-Nets; the first one's options beside them are passed over."""
+    unet = {f"module.down_tr64.ops.{k}.conv1.weight": torch.ones(2) for k in range(3)}
+    content = {"opt": argparse.Namespace(lr=1e-3), "state_dict": unet, "epoch": 240} if wrapped else unet
+    torch.save(content, tmp_path / "file.pt")
+    with pytest.raises(
+        ValueError, match="there is no patch_embed.proj.weight among its tensors .*down_tr64.ops.0.conv1"
+    ):
+        load_encoder(tmp_path / "file.pt")
 
 
 def test_monais_own_loader_agrees_about_its_self_supervised_file(tmp_path):

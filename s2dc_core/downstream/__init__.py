@@ -1,7 +1,7 @@
 """Fine-tuning for segmentation, classification, reconstruction and translation, and the scores of it."""
 
 from s2dc_core.downstream.classification import Classification
-from s2dc_core.downstream.config import FINETUNE_RECIPES, FinetuneConfig
+from s2dc_core.downstream.config import FINETUNE_RECIPES, FinetuneConfig, ViTSizes
 from s2dc_core.downstream.data_sets import Downstream, downstream_of
 from s2dc_core.downstream.examples import Example, Examples, examples_of
 from s2dc_core.downstream.finetune import FinetuneResult, Finetuning, build_network, finetune
@@ -23,6 +23,7 @@ __all__ = [
     "ImageToImage",
     "Scores",
     "Segmentation",
+    "ViTSizes",
     "build_network",
     "class_scores",
     "contrast_lesson",

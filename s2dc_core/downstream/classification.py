@@ -31,7 +31,15 @@ class Classification(Task):
         self._numbers = list(self.names)
 
     def network(self, encoder: EncoderConfig, config: FinetuneConfig) -> nn.Module:
-        """Encoder, pooling, linear layer."""
+        """Encoder, pooling, linear layer.
+
+        Raises:
+            ValueError: for a head without a Swin encoder.
+        """
+        if config.head == "vit_unetr":
+            raise ValueError(
+                "a classification pools the Swin encoder's tokens: head=vit_unetr is for answers to voxels"
+            )
         return Classifier(encoder, len(self.names), config.levels or POOLED_LEVELS)
 
     def draw(self, example: Example, config: FinetuneConfig, seed: int) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from s2dc_core.downstream.config import FinetuneConfig
 from s2dc_core.downstream.data_sets import Downstream
 from s2dc_core.downstream.examples import Examples, refuse_namesakes, refuse_shared
 from s2dc_core.downstream.log import Log
-from s2dc_core.downstream.networks import SCRATCH, encoder_for, start_from
+from s2dc_core.downstream.networks import SCRATCH, encoder_for, encoder_part, start_from
 from s2dc_core.downstream.scoring import Scores, evaluate, reason_of
 from s2dc_core.downstream.tasks import Task
 from s2dc_core.encoder import Encoder, EncoderConfig
@@ -117,7 +117,7 @@ class Finetuning(Run):
         self.network = network_for(self.task, config, self._sizes, encoder).to(self.device).train()
         self.best = _Best(self.network) if len(self.selection) else None
         self.last_look: Look | None = None
-        self._called = self.optimise(self.network, self.network.swinViT, config.encoder_rate)
+        self._called = self.optimise(self.network, encoder_part(self.network), config.encoder_rate)
 
     def _set_cases_apart(self) -> None:
         """Look at every case before the first step: what cannot be used is set apart, or is an error if it is too much.
@@ -148,8 +148,10 @@ class Finetuning(Run):
         return [*self.training.names, *(f"selection: {name}" for name in self.selection.names)]
 
     @property
-    def encoder(self) -> nn.Module:
-        """The chosen network's, in a module of its own."""
+    def encoder(self) -> nn.Module | None:
+        """The chosen network's, in a module of its own; None of a UNETR, which has another kind."""
+        if self.config.head == "vit_unetr":
+            return None
         own = Encoder(self._sizes)
         own.swinViT.load_state_dict(self.chosen.swinViT.state_dict())
         own.trained_on = self.settings

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from monai.networks.nets import SwinUNETR
+from monai.networks.nets import UNETR, SwinUNETR
 from torch import Tensor, nn
 
+from s2dc_core.downstream.config import ViTSizes
 from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.library.arms import open_weights
 
@@ -71,6 +72,27 @@ def swin_unetr(config: EncoderConfig, outputs: int) -> SwinUNETR:
         feature_size=config.embed_dim,
         use_v2=config.use_v2,
     )
+
+
+def vit_unetr(sizes: ViTSizes, region: Sequence[int], channels: int, outputs: int) -> UNETR:
+    """MONAI's UNETR (Hatamizadeh et al., WACV 2022), for volumes of the region's size and no other.
+
+    Its skips are read after blocks 4, 7 and 10; the paper says 3, 6 and 9.
+    """
+    return UNETR(
+        in_channels=channels,
+        out_channels=outputs,
+        img_size=tuple(region),
+        feature_size=sizes.feature,
+        hidden_size=sizes.hidden,
+        mlp_dim=sizes.mlp,
+        num_heads=sizes.heads,
+    )
+
+
+def encoder_part(network: nn.Module) -> nn.Module:
+    """The part of a task's network that encodes: a Swin transformer, or the transformer of a UNETR."""
+    return network.vit if isinstance(network, UNETR) else network.swinViT
 
 
 def encoder_for(

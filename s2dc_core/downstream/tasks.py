@@ -11,13 +11,16 @@ from monai.transforms import Compose, RandFlipd, SpatialPad, Transform
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
-from s2dc_core.downstream.config import FinetuneConfig
+from s2dc_core.downstream.config import FinetuneConfig, ViTSizes
 from s2dc_core.downstream.examples import Example, Examples
-from s2dc_core.downstream.networks import LinearDecoder, swin_unetr
+from s2dc_core.downstream.networks import LinearDecoder, swin_unetr, vit_unetr
 from s2dc_core.encoder import EncoderConfig
 
 DEPTH = 16
 """SwinUNETR halves its tokens four times."""
+
+VIT_PATCH = 16
+"""Voxels of a token of UNETR along each axis."""
 
 LINEAR_LEVELS = (0, 1, 2, 3)
 POOLED_LEVELS = (4,)
@@ -86,11 +89,15 @@ class VoxelTask(Task):
     outputs: int
 
     def network(self, encoder: EncoderConfig, config: FinetuneConfig) -> nn.Module:
-        """MONAI's SwinUNETR, or the linear decoder, with a channel for each answer.
+        """MONAI's SwinUNETR or UNETR, or the linear decoder, with a channel for each answer.
 
         Raises:
-            ValueError: for a region whose sides it cannot halve often enough.
+            ValueError: for a region whose sides it cannot halve often enough, or cut into whole tokens.
         """
+        if config.head == "vit_unetr":
+            if any(side % VIT_PATCH for side in config.region):
+                raise ValueError(f"region {list(config.region)} must be multiples of {VIT_PATCH}, a token of vit_unetr")
+            return vit_unetr(config.vit or ViTSizes(), config.region, encoder.in_channels, self.outputs)
         least = encoder.patch * DEPTH
         if any(side % least for side in config.region) or max(config.region) == least:
             raise ValueError(f"region {list(config.region)} must be multiples of {least}, one of them larger")

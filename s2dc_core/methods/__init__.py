@@ -1,35 +1,49 @@
 """Pretext tasks, one a file; `method` is their contract, and METHODS all of them by the name that a recipe gives."""
 
+from s2dc_core.methods.jigsaw import Jigsaw, JigsawOptions
 from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
 from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
+from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
+from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
 from s2dc_core.methods.swin_unetr import SwinUNETR, SwinUNETROptions
 from s2dc_core.methods.swinmm import SwinMM, SwinMMOptions
+from s2dc_core.methods.voco import VoCo, VoCoOptions
 
 METHODS: dict[str, type[MethodOptions]] = {
     "s2dc": S2DCOptions,
     "simmim": SimMIMOptions,
     "mae3d": MAE3DOptions,
+    "voco": VoCoOptions,
+    "pcrlv2": PCRLv2Options,
     "simclr": SimCLROptions,
     "moco_v3": MoCoV3Options,
+    "jigsaw": JigsawOptions,
+    "position_label": PositionLabelOptions,
     "swin_unetr": SwinUNETROptions,
     "swinmm": SwinMMOptions,
 }
 
 __all__ = [
+    "Jigsaw",
+    "JigsawOptions",
     "MAE3D",
-    "METHODS",
-    "S2DC",
     "MAE3DOptions",
+    "METHODS",
     "Method",
     "MethodOptions",
     "MoCoV3",
     "MoCoV3Options",
+    "PCRLv2",
+    "PCRLv2Options",
     "Plan",
+    "PositionLabel",
+    "PositionLabelOptions",
     "Regions",
+    "S2DC",
     "S2DCOptions",
     "SimCLR",
     "SimCLROptions",
@@ -39,4 +53,6 @@ __all__ = [
     "SwinMMOptions",
     "SwinUNETR",
     "SwinUNETROptions",
+    "VoCo",
+    "VoCoOptions",
 ]

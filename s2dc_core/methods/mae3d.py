@@ -1,14 +1,17 @@
 """MAE3D (Chen et al., WACV 2023, after MAE, He et al., CVPR 2022): most cells are hidden, a transformer paints them.
 
 Of N cells of a sub-volume a random M with |M| = floor(r N) is hidden. The encoder f gives one feature a cell; those of
-hidden cells are replaced by a learned m, places e_i are added, and a light transformer g makes the voxels of each cell:
-L = mean over i in M of mean_j |g_i - P(x)_i|_j ("voxels", Chen et al.), or the squared error to each cell normalised by
-its own mean and unbiased variance, (P - mean) / sqrt(var + 1e-6) ("normalised", He et al.).
+hidden cells are replaced by a learned m, places e_i are added, and a light transformer g makes the voxels of a cell::
 
-Kept: the share, the decoder, both losses. It cannot keep the asymmetry that gives MAE its speed: the original's ViT
-sees the visible cells alone, but windows need a full grid, so a mask token stands for hidden tokens at the patch
-embedding, as in SimMIM, and the encoder does all of its work. The decoder reads the level whose token is a cell; what
-the coarser maps hold is added to it, since their stages would learn nothing otherwise.
+    L = mean over i in M of mean_j |g_i - P(x)_i|_j
+
+He et al. have squared errors, on voxels or on cells normalised by their own mean and unbiased variance,
+(P - mean) / sqrt(var + 1e-6). Kept: the share, the decoder, all these losses.
+
+It cannot keep the asymmetry that gives MAE its speed: the original's ViT sees the visible cells alone, but windows need
+a full grid, so a mask token stands for hidden tokens at the patch embedding, as in SimMIM, and the encoder does all of
+its work. The decoder reads the level whose token is a cell; what the coarser maps hold is added to it, since their
+stages would learn nothing otherwise.
 """
 
 import math
@@ -23,11 +26,11 @@ from torch import Tensor, nn
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, split_region
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
-from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, spread
+from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, normalised, spread
 from s2dc_core.options import one_of, whole_numbers_to, within
 from s2dc_core.views import Region
 
-TARGETS = ("voxels", "normalised")
+TARGETS, ERRORS = ("voxels", "normalised"), ("absolute", "squared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class MAE3DOptions(MethodOptions):
         sub_volumes: of a region along each axis.
         cell: side of a hidden cell, in voxels: a token of some level.
         ratio: share of a sub-volume's cells that are hidden, rounded down.
-        target: "voxels" with absolute errors, or "normalised" cells with squared ones.
+        target, error: "voxels" or "normalised" cells, and their "absolute" or "squared" errors.
         width, blocks, heads: of the decoder's transformer.
     """
 
@@ -46,6 +49,7 @@ class MAE3DOptions(MethodOptions):
     cell: int = 8
     ratio: float | int = 0.75
     target: str = "voxels"
+    error: str = "absolute"
     width: int = 96
     blocks: int = 2
     heads: int = 4
@@ -55,6 +59,7 @@ class MAE3DOptions(MethodOptions):
         "cell": within(1, 4096),
         "ratio": RATIO,
         "target": one_of(*TARGETS),
+        "error": one_of(*ERRORS),
         "width": within(1, 2**16),
         "blocks": within(1, 64),
         "heads": within(1, 4096),
@@ -100,17 +105,16 @@ def split_cells(volume: Float[Tensor, "g c x y z"], cell: int) -> Float[Tensor, 
     return split_region(volume, (cell,) * 3).flatten(1).unflatten(0, (len(volume), -1))
 
 
-def normalised(cells: Float[Tensor, "g n v"]) -> Float[Tensor, "g n v"]:
-    """(P - mean) / sqrt(var + 1e-6) of each cell, with the unbiased variance; 0 where a cell is constant."""
-    variance, mean = torch.var_mean(cells, -1, keepdim=True)
-    return (cells - mean) / (variance + 1e-6).sqrt()
-
-
 def masked_error(
-    cells: Float[Tensor, "g n v"], made: Float[Tensor, "g n v"], masked: Bool[Tensor, "g n"], target: str = "voxels"
+    cells: Float[Tensor, "g n v"],
+    made: Float[Tensor, "g n v"],
+    masked: Bool[Tensor, "g n"],
+    target: str = "voxels",
+    error: str = "absolute",
 ) -> Float[Tensor, " g"]:
-    """Mean over the hidden cells of each sub-volume of a cell's mean error, see MAE3DOptions.target."""
-    errors = (made - cells).abs() if target == "voxels" else (made - normalised(cells)).square()
+    """Mean over the hidden cells of each sub-volume of a cell's mean error; see MAE3DOptions for the last two."""
+    off = made - (normalised(cells, [-1]) if target == "normalised" else cells)
+    errors = off.abs() if error == "absolute" else off.square()
     return (errors.mean(-1) * masked).sum(1) / masked.sum(1)
 
 
@@ -152,20 +156,13 @@ class CellDecoder(nn.Module):
     def forward(self, maps: list[Tensor], masked: Bool[Tensor, "g n"]) -> Float[Tensor, "g n v"]:
         """Voxels of all cells, hidden or not."""
         own, *coarser = (
-            spread_tokens(linear(each.movedim(1, -1)), 2**k)
+            spread(linear(each.movedim(1, -1)), 2**k).flatten(1, 3)
             for k, (linear, each) in enumerate(zip(self.maps, maps[self.level :], strict=True))
         )
         rows = torch.where(masked[..., None], self.mask_token.to(own.dtype), own) + sum(coarser) + self.places
         for block in self.blocks:
             rows = block(rows)
         return self.last(rows)
-
-
-def spread_tokens(tokens: Float[Tensor, "g x y z c"], times: int) -> Float[Tensor, "g n c"]:
-    """Tokens of a map as rows, each repeated for the finer cells that it covers."""
-    for axis in (1, 2, 3):
-        tokens = tokens.repeat_interleave(times, axis)
-    return tokens.flatten(1, 3)
 
 
 class MAE3D(Method):
@@ -195,5 +192,5 @@ class MAE3D(Method):
     def forward(self, views: MAE3DViews) -> tuple[MAE3DTerms, None]:
         """The loss of each region."""
         made, cells = self.make(views).float(), split_cells(views.volume.float(), self.options.cell)
-        losses = masked_error(cells, made, views.masked.flatten(0, 1), self.options.target)
+        losses = masked_error(cells, made, views.masked.flatten(0, 1), self.options.target, self.options.error)
         return MAE3DTerms(losses.view(len(views.masked), -1).mean(1)), None

@@ -28,7 +28,7 @@ from torch import Tensor
 from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.decoders import DECODERS
-from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, masked_mean, spread
+from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, masked_mean, normalised, spread
 from s2dc_core.methods.parts.turned_copies import (
     TurnAndContrast,
     TurnedCopiesOptions,
@@ -91,12 +91,6 @@ class SwinMMOptions(TurnedCopiesOptions):
         return SwinMM(encoder, self)
 
 
-def normalised(volumes: Float[Tensor, "n c x y z"]) -> Float[Tensor, "n c x y z"]:
-    """(x - mean) / sqrt(var + 1e-6) of each volume, with the unbiased variance; 0 of a constant one."""
-    variance, mean = torch.var_mean(volumes, (1, 2, 3, 4), keepdim=True)
-    return (volumes - mean) / (variance + 1e-6).sqrt()
-
-
 def exchange(volumes: Float[Tensor, "n c x y z"], second: Bool[Tensor, "n 1 1 1 1"]) -> Float[Tensor, "n c x y z"]:
     """P, and P^-1, of each volume: the second of EXCHANGES or the first, chosen without waiting for the device."""
     return torch.where(second, EXCHANGES[1].of(volumes), EXCHANGES[0].of(volumes))
@@ -147,14 +141,13 @@ class SwinMM(Method):
         sub_volume = self.encoder.config.sub_volume
         turned, turns = turned_copies(regions, sub_volume, self.options.about)
         cells = torch.cat([plan["masked"] for plan in regions.plan]).to(turned.device, non_blocking=True)
-        masked = spread(cells.unflatten(1, [side // self.options.cell for side in sub_volume]), self.options.cell)[
-            :, None
-        ]
+        cells = cells.unflatten(1, [side // self.options.cell for side in sub_volume])
+        masked = spread(cells, self.options.cell)[:, None]
         air = regions.background.repeat_interleave(turns.shape[1], output_size=len(turned))
         seen = torch.where(masked, air[:, None, None, None, None], turned)
         second = torch.cat([plan["second"] for plan in regions.plan]).to(turned.device, non_blocking=True)
         second = second[:, None, None, None, None]
-        target = normalised(turned) if self.options.target == "normalised" else turned
+        target = normalised(turned, [1, 2, 3, 4]) if self.options.target == "normalised" else turned
         return SwinMMViews(torch.cat([seen, exchange(seen, second)]), target, masked, turns, second)
 
     def forward(self, views: SwinMMViews) -> tuple[SwinMMTerms, None]:

@@ -70,8 +70,8 @@ def save_checkpoint(run: "Run", folder: Path, keep: int = 3, keep_every: int | N
     """Write ``folder/step_NNNNNNN`` and remove all before it but the last ``keep``, it included.
 
     It holds model.safetensors (what the run holds: student, teacher, queue; or network), encoder.safetensors (the
-    encoder that is trained, for load_encoder), state.pt (optimiser, schedule, regions taken, history), recipe.json, and
-    checkpoint.json with regions a step and checksums.
+    encoder that is trained, for load_encoder, where it is a Swin), state.pt (optimiser, schedule, regions taken,
+    history), recipe.json, and checkpoint.json with regions a step and checksums.
 
     Args:
         keep_every: those of each so many steps stay for good.
@@ -107,8 +107,9 @@ def _write(run: "Run", folder: Path) -> None:
         data = packed(run)
         write_durably(folder / name, data)
         checksums[name] = _checksum(data)
-    export_encoder(run.encoder, folder / "encoder.safetensors")
-    sync(folder / "encoder.safetensors")
+    if (encoder := run.encoder) is not None:
+        export_encoder(encoder, folder / "encoder.safetensors")
+        sync(folder / "encoder.safetensors")
     write_json(folder / "recipe.json", run.config.as_dict())
     write_json(folder / "checkpoint.json", {"regions_a_step": run.regions_a_step, "crc32": checksums})
 
@@ -140,7 +141,7 @@ def _checksum(data: bytes) -> str:
 def _size(run: "Run") -> int:
     """Bytes that a checkpoint takes, about."""
     tensors = [value for module in run.held().values() for value in module.state_dict().values()]
-    tensors += run.encoder.state_dict().values()
+    tensors += encoder.state_dict().values() if (encoder := run.encoder) is not None else ()
     tensors += [value for each in run.optimiser.state.values() for value in each.values() if isinstance(value, Tensor)]
     return sum(value.nbytes for value in tensors)
 

@@ -111,8 +111,8 @@ class Run(ABC):
 
     @property
     @abstractmethod
-    def encoder(self) -> nn.Module:
-        """The encoder that is trained; a checkpoint holds it once more, as a file for load_encoder."""
+    def encoder(self) -> nn.Module | None:
+        """The encoder that is trained, if it is a Swin; a checkpoint holds it once more, as a file for load_encoder."""
 
     @staticmethod
     def named_now(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -16,6 +16,9 @@ NAMES = {
     "voco": "VoCo, or the paper's published code",
     "published": "VoCo, or the paper's published code",
     "older": "older research code (swin_vit)",
+    "swinmm": "MONAI's SSLHead, which SwinMM has too",
+    "voco's head": "MONAI's SwinUNETR without its decoder, as VoCo's",
+    "simmim": "names of MONAI's Swin transformer, such as model.encoder.layers1",
 }
 
 

@@ -18,6 +18,7 @@ from s2dc_core.downstream import (
     evaluate,
     finetune,
 )
+from s2dc_core.downstream.config import ViTSizes
 from s2dc_core.downstream.finetune import build_network
 from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.weights import export_encoder
@@ -78,6 +79,28 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
     others = BALLS._replace(training=balls(0, 1, 2, 4))
     with pytest.raises(ValueError, match="made on other scans"):
         finetune(config, others, progress=False, folder=tmp_path, resume=True)
+
+
+def test_unetr_learns_from_scratch_and_goes_on_bit_for_bit(tmp_path):
+    """Its checkpoints hold no Swin encoder; the transformer may have a rate of its own."""
+    sizes = ViTSizes(feature=4, hidden=24, mlp=48, heads=2)
+    config = replace(CONFIG, encoder=None, head="vit_unetr", vit=sizes, encoder_rate=0.5, selection=1, look_every=2)
+    whole = finetune(config, BALLS, progress=False, folder=tmp_path / "whole")
+    assert [group["lr"] for group in Finetuning(config, BALLS).optimiser.param_groups] == [3e-3, 1.5e-3]
+
+    def stop(run):
+        if len(run.history) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(config, BALLS, progress=False, folder=tmp_path / "run", save_every=2, on_step=stop)
+    resumed = finetune(config, BALLS, progress=False, folder=tmp_path / "run", resume=True)
+    assert resumed.history == whole.history and same(resumed.network, whole.network)
+    assert not list(tmp_path.glob("*/*/encoder.safetensors")) and len(list(tmp_path.glob("*/step_*"))) > 2
+    learnt = finetune(
+        replace(config, steps=40, learning_rate=1e-2, selection=0, encoder_rate=1.0), BALLS, progress=False
+    )
+    assert learnt.history[-1] < 0.8 * learnt.history[0]
 
 
 TOGETHER = """

@@ -42,6 +42,18 @@ SMALL = {
     "moco_v3": {"hidden": 64, "out": 32, "views": {"rotation_deg": 5, "translation_mm": 1}},
     "swin_unetr": {"sub_volumes": (1, 1, 1), "out": 16},
     "swinmm": {"sub_volumes": (1, 1, 1), "out": 16, "cell": 8},
+    "jigsaw": {"hidden": 16, "out": 8},
+    "position_label": {"level": 3, "pairs": 50},
+    "voco": {"bases": (3, 1, 1), "crop": (8, 8, 8), "hidden": 64, "out": 64},
+    "pcrlv2": {
+        "sub_volumes": (1, 1, 1),
+        "pairs": 2,
+        "locals": 1,
+        "global_sides": (20, 24),
+        "local_sides": (8, 12),
+        "local_size": 16,
+        "learning_rate": 1e-5,
+    },
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32. Where a rate is named, the first steps of the
 default one would make differences of the seventh digit to such of the fourth."""
@@ -51,12 +63,28 @@ REACHED = {
     "mae3d": {"total": 5},
     "simclr": {"total": 5},
     "moco_v3": {"total": 5},
+    "jigsaw": {"clustering": 4, "location": 4},
+    "position_label": {"total": 4},
     "swin_unetr": {"rotation": 5, "contrast": 5, "reconstruction": 4},
     "swinmm": {"rotation": 5, "contrast": 5, "reconstruction": 4, "agreement": 4},
+    "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
+    "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
 }
 """How many of the patch embedding and the four stages each term trains."""
-WAITS = {"s2dc": 3, "simmim": 1, "mae3d": 1, "simclr": 1, "moco_v3": 1, "swin_unetr": 1, "swinmm": 1}
-COPIES = {"s2dc": 9, "simmim": 4, "mae3d": 4, "simclr": 8, "moco_v3": 8, "swin_unetr": 7, "swinmm": 6}
+WAITS = dict.fromkeys(SMALL, 1) | {"s2dc": 3}
+COPIES = {
+    "s2dc": 9,
+    "simmim": 4,
+    "mae3d": 4,
+    "simclr": 7,
+    "moco_v3": 7,
+    "jigsaw": 5,
+    "position_label": 6,
+    "swin_unetr": 7,
+    "swinmm": 6,
+    "voco": 4,
+    "pcrlv2": 9,
+}
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
 

@@ -2,14 +2,15 @@
 
 import math
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
 from s2dc_core.encoder import EncoderConfig
-from s2dc_core.methods.mae3d import MAE3DOptions, masked_error, normalised, split_cells
-from s2dc_core.methods.parts.masks import spread
+from s2dc_core.methods.mae3d import ERRORS, TARGETS, MAE3DOptions, masked_error, split_cells
+from s2dc_core.methods.parts.masks import normalised, spread
 from s2dc_core.pretraining import PretrainConfig, draw_views
 from tests.methods.test_every_method import ENCODER, SCANS, small
 from tests.methods.test_simmim import series
@@ -21,11 +22,18 @@ def sides(channels=1):
     return (split_cells(series(1, channels, 4, 4, 4, shift=shift), 2) for shift in (0, 0.5))
 
 
-@pytest.mark.parametrize(("target", "expected"), [("voxels", 0.3426789859), ("normalised", 0.2459644386)])
-def test_the_losses_have_the_values_of_their_equations(target, expected):
+@pytest.mark.parametrize(
+    ("target", "error", "expected"),
+    [
+        ("voxels", "absolute", 0.3426789859),
+        ("voxels", "squared", 0.1371733433),
+        ("normalised", "squared", 0.2459644386),
+    ],
+)
+def test_the_losses_have_the_values_of_their_equations(target, error, expected):
     """Cells of 2^3 of a volume of 4^3, of which 0, 3 and 5 are hidden."""
     cells, made = sides()
-    assert masked_error(cells, made, HIDDEN, target).item() == pytest.approx(expected, abs=1e-10)
+    assert masked_error(cells, made, HIDDEN, target, error).item() == pytest.approx(expected, abs=1e-10)
 
 
 def test_the_variance_of_a_cell_is_the_unbiased_one():
@@ -34,22 +42,19 @@ def test_the_variance_of_a_cell_is_the_unbiased_one():
     biased = (cells - cells.mean(-1, keepdim=True)) / (cells.var(-1, correction=0, keepdim=True) + 1e-6).sqrt()
     other = ((made - biased).square().mean(-1) * HIDDEN).sum() / 3
     assert other.item() == pytest.approx(0.2924877469, abs=1e-10)
-    nothing = masked_error(cells, torch.zeros_like(cells), HIDDEN, "normalised").item()
+    nothing = masked_error(cells, torch.zeros_like(cells), HIDDEN, "normalised", "squared").item()
     assert nothing == pytest.approx(0.8749978062, abs=1e-10) == pytest.approx(7 / 8, abs=1e-5)
 
 
-def test_the_squared_error_of_voxels():
-    """Of cells that are normalised already up to their scale: the squared form without normalisation, 0.1371733433."""
-    cells, made = sides()
-    errors = (made - cells).square().mean(-1)
-    assert ((errors * HIDDEN).sum() / 3).item() == pytest.approx(0.1371733433, abs=1e-10)
-    scaled = normalised(cells)
-    torch.testing.assert_close(scaled.mean(-1), torch.zeros_like(scaled[..., 0]), atol=1e-12, rtol=0)
-    torch.testing.assert_close(scaled.var(-1), torch.ones_like(scaled[..., 0]), atol=1e-4, rtol=0)
+def test_normalised_cells_have_mean_0_and_variance_1():
+    cells = normalised(next(sides()), [-1])
+    torch.testing.assert_close(cells.mean(-1), torch.zeros_like(cells[..., 0]), atol=1e-12, rtol=0)
+    torch.testing.assert_close(cells.var(-1), torch.ones_like(cells[..., 0]), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("target", ["voxels", "normalised"])
-def test_the_loss_is_the_one_of_a_loop(target):
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("error", ERRORS)
+def test_the_loss_is_the_one_of_a_loop(target, error):
     cells, made = (torch.from_numpy(np.random.default_rng(seed).normal(size=(2, 8, 5))) for seed in (0, 1))
     masked = torch.zeros(2, 8, dtype=torch.bool)
     masked[0, [1, 6]] = masked[1, [0, 2, 3]] = True
@@ -57,11 +62,10 @@ def test_the_loss_is_the_one_of_a_loop(target):
         errors = []
         for i in hidden:
             cell, own = cells[k, i].numpy(), made[k, i].numpy()
-            if target == "voxels":
-                errors.append(np.abs(own - cell).mean())
-            else:
-                errors.append(((own - (cell - cell.mean()) / math.sqrt(cell.var(ddof=1) + 1e-6)) ** 2).mean())
-        assert masked_error(cells, made, masked, target)[k].item() == pytest.approx(np.mean(errors), abs=1e-12)
+            if target == "normalised":
+                cell = (cell - cell.mean()) / math.sqrt(cell.var(ddof=1) + 1e-6)
+            errors.append(np.abs(own - cell).mean() if error == "absolute" else ((own - cell) ** 2).mean())
+        assert masked_error(cells, made, masked, target, error)[k].item() == pytest.approx(np.mean(errors), abs=1e-12)
 
 
 def test_two_channels_do_not_count_twice():
@@ -95,8 +99,8 @@ def test_what_is_hidden_is_not_seen_and_what_is_seen_does_not_count(cell):
     assert not torch.equal(made, method.make(views._replace(volume=torch.where(voxels, views.volume, noise))))
     masked, own = views.masked.flatten(0, 1), split_cells(views.volume, cell)
     other = torch.where(masked[..., None], made, made + 7)
-    for target in ("voxels", "normalised"):
-        assert torch.equal(masked_error(own, made, masked, target), masked_error(own, other, masked, target))
+    for choice in product(TARGETS, ERRORS):
+        assert torch.equal(masked_error(own, made, masked, *choice), masked_error(own, other, masked, *choice))
 
 
 def test_every_hidden_cell_has_a_prediction_of_its_own():
@@ -114,7 +118,7 @@ def test_the_share_is_exact():
     assert MAE3DOptions().ratio == 0.75
 
 
-@pytest.mark.parametrize("target", ["voxels", "normalised"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_every_weight_learns(target):
     config = small("mae3d", batch=1, target=target)
     method = config.build()
@@ -129,7 +133,7 @@ def test_a_flat_cell_gives_numbers():
     config = small("mae3d", target="normalised")
     terms, _ = config.build()(draw_views(config, flat))
     assert torch.isfinite(terms.total).all()
-    assert not normalised(torch.full((1, 2, 8), 3.0)).any()
+    assert not normalised(torch.full((1, 2, 8), 3.0), [-1]).any()
 
 
 def test_options_that_cannot_be():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from s2dc_core.methods.parts.masks import masked_mean, spread
-from s2dc_core.methods.swinmm import EXCHANGES, SwinMMOptions, exchange, normalised
+from s2dc_core.methods.parts.masks import masked_mean, normalised, spread
+from s2dc_core.methods.swinmm import EXCHANGES, SwinMMOptions, exchange
 from s2dc_core.pretraining import pretrain
 from s2dc_core.pretraining.regions import draw_regions
 from tests.methods.test_every_method import ENCODER, SCANS, small
@@ -27,7 +27,7 @@ def views_of(scans=WIDE, **changes):
 def test_the_errors_have_the_values_of_their_equations():
     """Cells of 2^3 of a volume of 4^3, of which 0, 3, 5 and 6 are hidden."""
     x = (torch.arange(64, dtype=torch.float64) / 63).view(1, 1, 4, 4, 4)
-    assert masked_mean(normalised(x).square(), HIDDEN).item() == pytest.approx(0.9843637300, abs=1e-10)
+    assert masked_mean(normalised(x, [1, 2, 3, 4]).square(), HIDDEN).item() == pytest.approx(0.9843637300, abs=1e-10)
     k = torch.arange(64, dtype=torch.float64).view(1, 1, 4, 4, 4)
     assert masked_mean((k.sin() - k.cos()).square(), HIDDEN).item() == pytest.approx(0.8317287137, abs=1e-10)
 
@@ -176,7 +176,7 @@ def test_all_passes_have_gradient_and_the_last_two_have_no_part_in_the_heads():
 
 
 def test_a_flat_volume_gives_numbers():
-    assert not normalised(torch.full((1, 1, 4, 4, 4), 3.0)).any()
+    assert not normalised(torch.full((1, 1, 4, 4, 4), 3.0), [1, 2, 3, 4]).any()
     flat = [scan._replace(volume=scan.volume * 0 + 3) for scan in SCANS]
     method, _, views = views_of(flat)
     assert torch.isfinite(torch.stack(method(views)[0])).all()

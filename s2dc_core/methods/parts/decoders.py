@@ -54,14 +54,17 @@ class Decoder(nn.Module):
             for one, other in zip(inputs, self.channels, strict=True)
         )
 
-    def forward(self, maps: Sequence[Float[Tensor, "g _ _ _ _"]]) -> list[Float[Tensor, "g _ _ _ _"]]:
+    def forward(
+        self, maps: Sequence[Float[Tensor, "g _ _ _ _"]], steps: int | None = None
+    ) -> list[Float[Tensor, "g _ _ _ _"]]:
         """What each step makes, from coarse to fine; the last has the grid of the voxels.
 
         Args:
             maps: the encoder's, level 0 first.
+            steps: how many are taken; None for all.
         """
         made, decoded = maps[self.level], []
-        for number, (step, factor) in enumerate(zip(self.steps, self.factors, strict=True)):
+        for number, (step, factor) in enumerate(zip(self.steps[:steps], self.factors[:steps], strict=True)):
             if self.skips and number:
                 made = torch.cat([made, maps[self.level - number]], 1)
             made = step(made)

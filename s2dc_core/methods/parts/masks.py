@@ -4,10 +4,10 @@ A cell is a cube of whole tokens. Ratios are shares of the cells that are **hidd
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from s2dc_core.encoder import EncoderConfig
@@ -52,8 +52,8 @@ def mask_cells(
     return masked
 
 
-def spread(cells: Bool[Tensor, "g _ _ _"], times: int) -> Bool[Tensor, "g _ _ _"]:
-    """A mask of cells on a finer grid, `times` as many along each axis."""
+def spread(cells: Shaped[Tensor, "g _ _ _ *more"], times: int) -> Shaped[Tensor, "g _ _ _ *more"]:
+    """Cells on a finer grid, a mask or whatever they hold, `times` as many along each axis."""
     for axis in (1, 2, 3):
         cells = cells.repeat_interleave(times, axis)
     return cells
@@ -62,3 +62,9 @@ def spread(cells: Bool[Tensor, "g _ _ _"], times: int) -> Bool[Tensor, "g _ _ _"
 def masked_mean(errors: Float[Tensor, "g c x y z"], masked: Bool[Tensor, "g 1 x y z"]) -> Float[Tensor, " g"]:
     """Mean of errors over the masked voxels of each sub-volume and all channels; what is seen does not count."""
     return (errors * masked).flatten(1).sum(1) / (masked.flatten(1).sum(1) * errors.shape[1])
+
+
+def normalised(values: Float[Tensor, "*shape"], axes: Sequence[int]) -> Float[Tensor, "*shape"]:
+    """(x - mean) / sqrt(var + 1e-6) over some axes, with the unbiased variance; 0 of what is constant."""
+    variance, mean = torch.var_mean(values, axes, keepdim=True)
+    return (values - mean) / (variance + 1e-6).sqrt()

@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from s2dc_core.methods.parts.damage import Range, cover, draw_boxes, noise_of, put, voxels_at
+from s2dc_core.methods.parts.damage import (
+    Range,
+    cover,
+    draw_boxes,
+    draw_noise_and_swaps,
+    noise_and_swaps,
+    noise_of,
+    put,
+    voxels_at,
+)
 
 
 def boxes_of(*rows):
@@ -127,3 +136,51 @@ def test_intensities_go_to_0_1_and_come_back():
     assert not unit[2].any()
     torch.testing.assert_close(span.from_unit(unit), volume)
     assert torch.equal(span.from_unit(torch.rand_like(volume))[2], volume[2])
+
+
+def plans_of(regions, copies, share=0.3):
+    generator = torch.Generator().manual_seed(11)
+    return [draw_noise_and_swaps((32,) * 3, copies, share, (0.05, 0.25), generator) for _ in range(regions)]
+
+
+def test_copies_are_damaged_within_their_region():
+    """Copies of one value each: with noise of no extent, a voxel has that of a copy of its region."""
+    values = torch.arange(6.0)
+    copies = values.view(6, 1, 1, 1, 1).expand(6, 1, 32, 32, 32).contiguous()
+    span = Range(torch.tensor([-1.0, -2.0]).view(2, 1, 1, 1, 1), torch.zeros(2, 1, 1, 1, 1))
+    damaged = noise_and_swaps(copies, span, plans_of(2, 3))
+    seen = [set(each.unique().tolist()) for each in damaged]
+    assert all(each <= {-1, 0, 1, 2} for each in seen[:3]) and all(each <= {-2, 3, 4, 5} for each in seen[3:])
+    assert set.union(*seen) == {-1, -2, 0, 1, 2, 3, 4, 5}
+    assert torch.equal(copies[:, 0, 0, 0, 0], values)
+
+
+def test_boxes_of_others_lie_over_noise_and_hold_clean_voxels():
+    """At the place of the plan, whatever the noise did there; with two channels."""
+    copies = torch.randn(2, 2, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    plan = plans_of(1, 2)[0]
+    damaged = noise_and_swaps(copies, Range(*torch.tensor([[9.0], [1.0]]).view(2, 1, 1, 1, 1, 1)), [plan])
+    for (copy, a, b, c, x, y, z), partner in zip(plan["swaps"].tolist(), plan["partner"].tolist(), strict=True):
+        box = (slice(None), slice(a, a + x), slice(b, b + y), slice(c, c + z))
+        assert partner == 1 - copy and torch.equal(damaged[copy][box], copies[partner][box])
+    noise = damaged[(damaged != copies) & (damaged != copies.flip(0))]
+    assert noise.min() >= 9 and noise.max() <= 10 and noise.std() > 0.1
+
+
+def test_what_a_region_becomes_does_not_depend_on_the_others():
+    copies = torch.randn(6, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    plans, span = plans_of(3, 2), Range(*torch.tensor([[0.0, 1, 2], [1.0, 2, 3]]).view(2, 3, 1, 1, 1, 1))
+    together = noise_and_swaps(copies, span, plans)
+    for k in range(3):
+        alone = noise_and_swaps(copies[2 * k : 2 * k + 2], Range(*(each[k : k + 1] for each in span)), [plans[k]])
+        assert torch.equal(alone, together[2 * k : 2 * k + 2])
+
+
+def test_each_copy_has_a_share_of_its_own_up_to_the_largest():
+    plan = plans_of(1, 60)[0]
+    for name in ("noise", "swaps"):
+        copy, voxels = plan[name][:, 0].long(), plan[name].long()[:, 4:].prod(1)
+        shares = torch.zeros(60).index_add_(0, copy, voxels.float()) / 32**3
+        assert shares.max() < 0.3 + 7**3 / 32**3 and shares.mean() == pytest.approx(0.15, abs=0.03)
+        assert shares.min() < 0.03 and shares.std() > 0.06
+    assert plan["noise"].dtype == torch.int16 and (plan["partner"] != plan["swaps"][:, 0]).all()

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from s2dc_core.encoder import Encoder, EncoderConfig
-from s2dc_core.methods.parts.decoders import Decoder, VoxelDecoder, plain_decoder
+from s2dc_core.methods.parts.decoders import DECODERS, Decoder, PlainDecoder, VoxelDecoder, plain_decoder
 from tests.methods.test_every_method import ENCODER
 
 TEACHING = EncoderConfig(embed_dim=24, heads=(2, 4, 8, 16), window=4, use_v2=False, sub_volume=(32, 32, 32))
@@ -79,3 +79,12 @@ def test_a_plain_decoder_is_linear_and_keeps_to_the_token():
         torch.testing.assert_close(decoder(3 * other) - decoder(one), 3 * change)
     touched = change[0, 0].abs() > 0
     assert touched[16:, :16, 16:].all() and touched.sum() == 16**3
+
+
+@pytest.mark.parametrize("level", [2, 4])
+def test_a_plain_decoder_of_all_maps_reads_its_own(level):
+    maps, decoder = maps_of(ENCODER), PlainDecoder(ENCODER, level)
+    with torch.no_grad():
+        assert torch.equal(decoder(maps), decoder.steps(maps[level]))
+        made = {name: kind(ENCODER, level)(maps).shape for name, kind in DECODERS.items()}
+    assert made == dict.fromkeys(("transposed", "convolutions"), (2, 1, 32, 32, 32))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from s2dc_core.methods.parts.masks import cell_misfits, cells_in, mask_cells, masked_mean, spread
+from s2dc_core.methods.parts.masks import cell_misfits, cells_in, mask_cells, masked_mean, normalised, spread
 from tests.methods.test_every_method import ENCODER
 
 
@@ -74,3 +74,20 @@ def test_cells_that_cannot_be():
     assert list(cell_misfits(32, replace(ENCODER, sub_volume=(32, 32, 64)))) == []
     with pytest.raises(ValueError, match="of 1 cells none can be hidden"):
         mask_cells(1, 0.5)
+
+
+def test_normalised_is_the_unbiased_one_of_numpy():
+    values = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 5 + 2
+    for axes in ((2,), (1, 2), (0, 1, 2)):
+        x = values.numpy()
+        expected = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, ddof=1, keepdims=True) + 1e-6)
+        assert normalised(values, list(axes)).numpy() == pytest.approx(expected, abs=1e-12)
+    assert not normalised(torch.full((2, 3), 7.0), [1]).any()
+
+
+def test_what_cells_hold_is_spread_too():
+    tokens = torch.arange(2 * 8 * 3).view(2, 2, 2, 2, 3)
+    spread_out = spread(tokens, 2)
+    assert spread_out.shape == (2, 4, 4, 4, 3)
+    for a, b, c in np.ndindex(4, 4, 4):
+        assert torch.equal(spread_out[:, a, b, c], tokens[:, a // 2, b // 2, c // 2])
