@@ -1,6 +1,7 @@
 """Jigsaw clustering: values computed elsewhere, montages and their inverse, and patches that show what they say."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -102,9 +103,15 @@ def views_of(keys=None, scans=SCANS, **options):
     return config.build().views(regions), regions
 
 
-def test_in_order_and_without_reach_montages_are_the_sub_volumes():
-    keys = torch.arange(16).view(2, 1, 8)
-    views, regions = views_of(keys, reach=0, intensities=STILL)
+@pytest.mark.parametrize("sides", [(32, 32, 32), (64, 32, 96)])
+def test_in_order_and_without_reach_montages_are_the_sub_volumes(sides):
+    """No axis is taken for another one."""
+    keys, wide = torch.arange(16).view(2, 1, 8), (sides[0] // 8, sides[1] // 8, sides[2] // 8)
+    scans = [
+        scan._replace(volume=scan.volume.repeat(1, *wide), foreground=scan.foreground.repeat(wide)) for scan in SCANS
+    ]
+    views, regions = views_of(keys, scans, reach=0, intensities=STILL, encoder=replace(ENCODER, sub_volume=sides))
+    assert views.volume.shape[3:] == sides
     assert torch.equal(views.volume[:, 0], regions.volume)
     assert views.source.tolist() == [0] * 8 + [1] * 8 and views.place.tolist() == [*range(8)] * 2
 
