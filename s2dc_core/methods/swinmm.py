@@ -141,9 +141,8 @@ class SwinMM(Method):
         sub_volume = self.encoder.config.sub_volume
         turned, turns = turned_copies(regions, sub_volume, self.options.about)
         cells = torch.cat([plan["masked"] for plan in regions.plan]).to(turned.device, non_blocking=True)
-        masked = spread(cells.unflatten(1, [side // self.options.cell for side in sub_volume]), self.options.cell)[
-            :, None
-        ]
+        cells = cells.unflatten(1, [side // self.options.cell for side in sub_volume])
+        masked = spread(cells, self.options.cell)[:, None]
         air = regions.background.repeat_interleave(turns.shape[1], output_size=len(turned))
         seen = torch.where(masked, air[:, None, None, None, None], turned)
         second = torch.cat([plan["second"] for plan in regions.plan]).to(turned.device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Boxes of a sub-volume that are damaged: filled with noise, with another's voxels, or with one value.
+"""Boxes of a sub-volume that are damaged: filled with noise, or with what another one holds at their place.
 
 Which boxes is decided by a plan; all of a batch are then filled at once. Where boxes overlap the later one counts.
 Damage that the literature defines for intensities from 0 to 1 takes each region's own range for them, see `Range`.
@@ -202,9 +202,8 @@ def noise_and_swaps(
     damaged = put(copies, covered, low + extent * values)
     covered = cover(swaps, copies)
     away = torch.cat([plan["partner"].long() - plan["swaps"][:, 0].long() for plan in plans]) * voxels
-    return put(
-        damaged, covered, voxels_at(copies, covered.place + away.to(copies.device, non_blocking=True)[covered.box])
-    )
+    there = covered.place + away.to(copies.device, non_blocking=True)[covered.box]
+    return put(damaged, covered, voxels_at(copies, there))
 
 
 def _numbered(boxes: Sequence[Int[Tensor, "_ 7"]], of_a_region: int) -> Int[Tensor, "k 7"]:
