@@ -213,7 +213,8 @@ def plot_asked(share: Mapping[str, tuple[Real, Real]], title: str = "") -> Figur
     with figure_grid(1, 1, size=(7.2, 1.1 + 0.25 * len(tissues))) as (figure, axes):
         axis = axes[0, 0]
         bars = axis.barh(tissues, [relative[name] for name in tissues], color=BLUE)
-        axis.bar_label(bars, [f"{relative[name]:.2f}" for name in tissues], padding=3, fontsize=10)
+        words = [f"{relative[name]:.2f}" for name in tissues]
+        axis.bar_label(bars, words, padding=3, fontsize=10, backgroundcolor="white")
         axis.axvline(1, color="black", linewidth=0.8)
         axis.set(xlabel="weight of its matches, relative to the mean", title=title)
         axis.margins(x=0.08)
