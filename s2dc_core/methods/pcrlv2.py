@@ -187,6 +187,11 @@ class PCRLv2Options(MethodOptions):
         """Encoder, decoder and heads."""
         return PCRLv2(encoder, self)
 
+    def describe(self, encoder: EncoderConfig, regions: Regions) -> list[tuple[str, str]]:
+        """How many views there are."""
+        local = f"{self.locals} local ones of {self.local_size}^3"
+        return [("views", f"{self.pairs} pairs of global crops of a region, each with {local}")]
+
 
 def similarity(
     a: tuple[Float[Tensor, "*n c"], Float[Tensor, "*n c"]], b: tuple[Float[Tensor, "*m c"], Float[Tensor, "*m c"]]

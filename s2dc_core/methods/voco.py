@@ -158,6 +158,13 @@ class VoCoOptions(MethodOptions):
         """Student and teacher."""
         return VoCo(encoder, self)
 
+    def describe(self, encoder: EncoderConfig, regions: Regions) -> list[tuple[str, str]]:
+        """How many crops there are, and how many base crops a random one overlaps."""
+        shares = torch.cat([plan["shares"] for plan in regions.plan])
+        touched = (shares > 0).sum(1).float().mean()
+        of = f"{shares.shape[1]} base crops and {self.crops} random ones of a region"
+        return [("crops", f"{of}, which overlap {touched:.3g} of them in the batch drawn here")]
+
 
 def overlap_loss(
     told: Float[Tensor, "b m k"], shares: Float[Tensor, "b m k"], form: str = "code"

@@ -199,3 +199,9 @@ def test_what_cannot_be_is_refused():
         small("pcrlv2", encoder=replace(ENCODER, use_v2=True))
     with pytest.raises(ValueError, match="scale must be a range of positive factors"):
         PCRLv2Options(scale=(1.2, 0.8))
+
+
+def test_a_dry_run_says_how_many_views_there_are():
+    config = small("pcrlv2")
+    (_, said), *_ = config.options.describe(ENCODER, draw_regions(config, SCANS))
+    assert said == "2 pairs of global crops of a region, each with 1 local ones of 16^3"

@@ -245,3 +245,9 @@ def test_what_cannot_be_is_refused():
         small("voco", form="printed")
     with pytest.raises(ValueError, match="flip must be from 0 to 1"):
         small("voco", flip=1.5)
+
+
+def test_a_dry_run_says_how_many_crops_there_are():
+    config = small("voco")
+    (_, said), *_ = config.options.describe(ENCODER, draw_regions(config, SCANS))
+    assert said.startswith("3 base crops and 2 random ones of a region, which overlap ")
