@@ -138,9 +138,9 @@ def one_of(*choices: str) -> Rule:
 
 
 def whole_numbers_to(most: int, of: int | None = None) -> Rule:
-    """A list of whole numbers from 1 up, of a given length."""
+    """A list of whole numbers from 1 up, of a given length; of any but none if no length is given."""
     says = f"must be {'a list of' if of is None else of} whole numbers from 1 to {most:,}"
-    return that(lambda given: of in (None, len(given)) and all(1 <= each <= most for each in given), says)
+    return that(lambda given: len(given) == (of or len(given) or 1) and all(1 <= each <= most for each in given), says)
 
 
 def that(holds: Callable[[Any], bool], says: str) -> Rule:

@@ -11,7 +11,7 @@ import pytest
 from s2dc_core.downstream import FinetuneConfig
 from s2dc_core.encoder import EncoderConfig
 from s2dc_core.losses import LossOptions, S2DCLoss
-from s2dc_core.methods import S2DCOptions, SimMIMOptions
+from s2dc_core.methods import METHODS, S2DCOptions, SimMIMOptions
 from s2dc_core.options import make, nearest, problems_of
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.views import ViewConfig
@@ -35,16 +35,21 @@ NEVER = {
 MAY = {
     "true": {
         "joined", "compile", "use_v2", "in_plane", "match_background", "contrast_unit_length", "detach_ratio", "pad",
+        "frozen_patch",
     },
+    "zero patch": {"SwinUNETROptions.weights"},
+    "seven": {"PCRLv2Options.local_sides"},
     "None": {
-        "clip", "norm", "matched_tokens", "gradient_checkpointing", "options", "region", "FinetuneConfig.encoder",
-        "FinetuneConfig.levels",
+        "clip", "S2DCOptions.norm", "matched_tokens", "gradient_checkpointing", "options", "region",
+        "FinetuneConfig.encoder", "FinetuneConfig.levels", "FinetuneConfig.vit", "VoCoOptions.crop",
+        "VoCoOptions.momentum", "PositionLabelOptions.pairs",
     },
     "0": {
         "weight_decay", "warmup", "seed", "queue", "momentum", "rotation_deg", "translation_mm", "intensity_scale",
         "positive_rotation_deg", "positive_translation_mm", "intensity_shift", "noise", "contrast_weight", "intensity",
         "patch_to_patch_weight", "patch_to_structure_weight", "encoder_rate", "background_share", "flip", "overlap",
-        "selection",
+        "selection", "turn", "shift", "shift_chance", "reg_weight", "margin", "blur", "gamma", "swapped", "reach",
+        "share", *(f"{kind}Options.level" for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM")),
     },
 }  # fmt: skip
 """What some fields take, and which."""
@@ -61,11 +66,12 @@ KINDS = {
     EncoderConfig: TINY["encoder"],
     ViewConfig: {},
     LossOptions: {},
+    **{kind: {} for kind in METHODS.values() if kind not in (S2DCOptions, SimMIMOptions)},
 }
 
 
 def is_taken(kind, name, word):
-    if name == "weights" and word == "a word":
+    if (kind, name, word) == (FinetuneConfig, "weights", "a word"):
         return True
     return word in MAY and bool({name, f"{kind.__name__}.{name}"} & MAY[word])
 

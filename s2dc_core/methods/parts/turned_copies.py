@@ -95,8 +95,8 @@ class TurnedCopiesOptions(MethodOptions):
 def weights_of(terms: int):
     """The rule for so many weights of terms."""
     return that(
-        lambda given: len(given) == terms and all(0 <= each <= 1e6 for each in given),
-        f"must be {terms} weights, finite and not negative",
+        lambda given: len(given) == terms and all(0 <= each <= 1e6 for each in given) and any(given),
+        f"must be {terms} weights, finite, not negative and not all 0",
     )
 
 
