@@ -29,11 +29,11 @@ from torch.nn import functional as F
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import Reals, grid_of, lay_back, split_region
 from s2dc_core.matching import at_least_float32
-from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
-from s2dc_core.methods.parts.contrast import cosines, refuse_single
+from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
+from s2dc_core.methods.parts.contrast import BatchOptions, refuse_single, supervised_contrast
 from s2dc_core.methods.parts.heads import MLP, NORMS, tokens_of
-from s2dc_core.methods.parts.rows import Rows, RowsOfAll
-from s2dc_core.options import MANY, above_zero, one_of, that, whole_numbers_to, within
+from s2dc_core.methods.parts.rows import RowsOfAll
+from s2dc_core.options import MANY, above_zero, one_of, that, within
 from s2dc_core.views import IntensityRanges, Region, change_intensities, draw_changes
 
 FORMS = ("paper", "code")
@@ -42,11 +42,11 @@ BASE = 0.07
 
 
 @dataclass(frozen=True, kw_only=True)
-class JigsawOptions(MethodOptions):
+class JigsawOptions(BatchOptions):
     """Patches, heads and loss.
 
     Attributes:
-        sub_volumes: of a region along each axis.
+        sub_volumes: see BatchOptions.
         cuts: m, patches of a sub-volume along each axis.
         reach: how far a patch reaches beyond its part of the sub-volume, in sides of that.
         crop: range of the share of such a patch's volume that is cut out of it, at random, and resized.
@@ -57,7 +57,6 @@ class JigsawOptions(MethodOptions):
         form: "paper", or "code" with T / 0.07 times L_clu.
     """
 
-    sub_volumes: Sequence[int] = (1, 1, 1)
     cuts: int = 2
     reach: float | int = 0.3
     crop: Reals = (1.0, 1.0)
@@ -70,7 +69,7 @@ class JigsawOptions(MethodOptions):
     form: str = "paper"
 
     RULES: ClassVar = {
-        "sub_volumes": whole_numbers_to(1024, of=3),
+        **BatchOptions.RULES,
         "cuts": within(2, 64),
         "reach": within(0, 1),
         "crop": that(lambda share: len(share) == 2 and 0 < share[0] <= share[1] <= 1, "must be a range within 0 to 1"),
@@ -81,21 +80,6 @@ class JigsawOptions(MethodOptions):
         "temperature": above_zero(1e3),
         "form": one_of(*FORMS),
     }
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
-
-    @property
-    def whole_batch(self) -> bool:
-        """Montages mix it."""
-        return True
-
-    @property
-    def least_parts(self) -> int:
-        """One, and another to be told from."""
-        return 2
 
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
@@ -143,30 +127,6 @@ def draw_boxes(
             box.append((low + min(int(at * (high - low - length + 1)), high - low - length), length))
         boxes.append([list(axis) for axis in zip(*box, strict=True)])
     return torch.tensor(boxes).view(count, cuts**3, 2, 3)
-
-
-def supervised_contrast(
-    rows: Float[Tensor, "n c"],
-    labels: Int[Tensor, " m"],
-    temperature: float | int,
-    every: Rows | None = None,
-) -> Float[Tensor, " n"]:
-    """SupCon (Khosla et al. 2020) of each row: the mean over the others of its label of -log of their share.
-
-    At collapse, all rows alike, it is ln(M - 1) for M rows in the batch.
-
-    Args:
-        labels: of all rows; each comes twice at least.
-        every: the rows of all processes; None for `rows`.
-    """
-    every = every or Rows(rows)
-    logits = cosines(rows, every.all) / temperature
-    itself = torch.zeros_like(logits, dtype=torch.bool)
-    itself = itself.diagonal_scatter(itself.new_ones(len(rows)), every.first)
-    logits = logits.masked_fill(itself, -torch.inf)
-    alike = (labels[every.first :][: len(rows), None] == labels) & ~itself
-    shares = torch.where(alike, logits.logsumexp(1, keepdim=True) - logits, 0.0)
-    return shares.sum(1) / alike.sum(1)
 
 
 class JigsawTerms(NamedTuple):

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from s2dc_core.geometry import split_region
-from s2dc_core.methods.jigsaw import BASE, JigsawOptions, Montages, draw_boxes, supervised_contrast
-from s2dc_core.methods.parts.rows import Rows
+from s2dc_core.methods.jigsaw import BASE, JigsawOptions, Montages, draw_boxes
+from s2dc_core.methods.parts.contrast import supervised_contrast
 from s2dc_core.pretraining import PretrainConfig, Pretraining, draw_views, pretrain
 from s2dc_core.pretraining.regions import draw_regions
 from tests.methods.series import series
@@ -22,13 +21,6 @@ STILL = {"intensity_scale": 0, "intensity_shift": 0, "noise": 0}
 
 def seeded():
     return torch.Generator().manual_seed(0)
-
-
-@pytest.mark.parametrize(("temperature", "expected"), [(0.3, 3.9003149686), (0.07, 12.6999616130)])
-def test_the_clustering_has_the_value_of_its_equation(temperature, expected):
-    assert supervised_contrast(ROWS, SOURCE, temperature).mean().item() == pytest.approx(expected, abs=1e-9)
-    mixed = supervised_contrast(ROWS[MIXED], SOURCE[MIXED], temperature)
-    assert mixed.mean().item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_code_multiplies_it():
@@ -47,35 +39,6 @@ def first_terms(scans=SCANS, **options):
     config = small("jigsaw", **options)
     with torch.no_grad():
         return config.build()(draw_views(config, scans))[0]
-
-
-def test_the_clustering_is_that_of_a_loop():
-    unit = [row / row.norm() for row in ROWS]
-    found = supervised_contrast(ROWS, SOURCE, 0.3)
-    for c in range(16):
-        others = [v for v in range(16) if v != c]
-        total = sum(math.exp(float(unit[c] @ unit[v]) / 0.3) for v in others)
-        same = [v for v in others if SOURCE[v] == SOURCE[c]]
-        value = sum(math.log(total) - float(unit[c] @ unit[p]) / 0.3 for p in same) / len(same)
-        assert found[c].item() == pytest.approx(value, abs=1e-12)
-
-
-def test_a_part_of_a_batch_has_its_share():
-    whole = supervised_contrast(ROWS, SOURCE, 0.3)
-    for first, some in ((0, slice(0, 5)), (5, slice(5, 16))):
-        own = supervised_contrast(ROWS[some], SOURCE, 0.3, Rows(ROWS, first))
-        torch.testing.assert_close(own, whole[some], atol=1e-12, rtol=0)
-
-
-def test_collapse_and_perfect_clusters():
-    alike = torch.ones(16, 4, dtype=torch.float64)
-    found = supervised_contrast(alike, SOURCE, 0.3).mean().item() * 0.3 / BASE
-    assert found == pytest.approx(11.6059294333, abs=1e-9)
-    clusters = F.one_hot(SOURCE).double()
-    assert supervised_contrast(clusters, SOURCE, 0.3).mean().item() == pytest.approx(1.9858712401, abs=1e-9)
-    rows = alike.clone().requires_grad_()
-    supervised_contrast(rows, SOURCE, 0.3).sum().backward()
-    assert torch.isfinite(rows.grad).all()
 
 
 def test_the_location_has_the_value_of_its_equation():

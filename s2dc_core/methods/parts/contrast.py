@@ -1,20 +1,55 @@
-"""Telling the partner of a row from the rest of the batch: NT-Xent (SimCLR) and in-batch cross-entropy (MoCo v3).
+"""Telling rows that belong together from the rest of the batch, and what methods that do so have in common.
 
-With unit rows u and temperature t, and j' the partner of j::
+With unit rows u and temperature t, j' the partner of j, and P(j) the other rows of its label::
 
-    NT-Xent              -log( exp(u_j . u_j' / t) / sum_{v != j} exp(u_j . u_v / t) )      over all 2N views
-    cross-entropy        -log( exp(q_i . k_i / t)  / sum_j exp(q_i . k_j / t) )             over the N keys
+    NT-Xent         -log( exp(u_j . u_j' / t) / sum_{v != j} exp(u_j . u_v / t) )                     over all 2N views
+    cross-entropy   -log( exp(q_i . k_i / t) / sum_j exp(q_i . k_j / t) )                             over the N keys
+    SupCon          -mean_{p in P(j)} log( exp(u_j . u_p / t) / sum_{v != j} exp(u_j . u_v / t) )     over all rows
 
-Rows may be part of a larger batch that several processes hold: `Rows` then has all of it. Both compute in float32 at
-least, also under autocast.
+NT-Xent is SimCLR's, cross-entropy MoCo v3's, SupCon Khosla et al.'s (NeurIPS 2020). Rows may be part of a larger batch
+that several processes hold: `Rows` then has all of it. All compute in float32 at least, also under autocast.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from s2dc_core.matching import unit_length
+from s2dc_core.methods.method import MethodOptions
 from s2dc_core.methods.parts.rows import Rows
+from s2dc_core.options import whole_numbers_to
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions(MethodOptions):
+    """Options of a method that tells a sub-volume from the others of its batch.
+
+    Attributes:
+        sub_volumes: of a region along each axis.
+    """
+
+    sub_volumes: Sequence[int] = (1, 1, 1)
+
+    RULES: ClassVar = {"sub_volumes": whole_numbers_to(1024, of=3)}
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Sub-volumes of a region along each axis."""
+        return tuple(self.sub_volumes)
+
+    @property
+    def whole_batch(self) -> bool:
+        """The others of a batch are the negatives."""
+        return True
+
+    @property
+    def least_parts(self) -> int:
+        """One, and another to be told from."""
+        return 2
 
 
 def nt_xent(
@@ -64,6 +99,30 @@ def in_batch_cross_entropy(
     refuse_single(len(keys.all))
     logits = cosines(query, keys.all) / temperature
     return logits.logsumexp(1) - logits.diagonal(keys.first)
+
+
+def supervised_contrast(
+    rows: Float[Tensor, "n c"],
+    labels: Int[Tensor, " m"],
+    temperature: float | int,
+    every: Rows | None = None,
+) -> Float[Tensor, " n"]:
+    """SupCon of each row: the mean over the others of its label of -log of their share.
+
+    At collapse, all rows alike, it is ln(M - 1) for M rows in the batch.
+
+    Args:
+        labels: of all rows; each comes twice at least.
+        every: the rows of all processes; None for `rows`.
+    """
+    every = every or Rows(rows)
+    logits = cosines(rows, every.all) / temperature
+    itself = torch.zeros_like(logits, dtype=torch.bool)
+    itself = itself.diagonal_scatter(itself.new_ones(len(rows)), every.first)
+    logits = logits.masked_fill(itself, -torch.inf)
+    alike = (labels[every.first :][: len(rows), None] == labels) & ~itself
+    shares = torch.where(alike, logits.logsumexp(1, keepdim=True) - logits, 0.0)
+    return shares.sum(1) / alike.sum(1)
 
 
 def cosines(rows: Float[Tensor, "n c"], others: Float[Tensor, "m c"]) -> Float[Tensor, "n m"]:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from s2dc_core.encoder import EncoderConfig
 from s2dc_core.geometry import Reals, grid_of, random_affine, split_region, warp
-from s2dc_core.methods.method import MethodOptions, Plan, RandomNumbers, Regions
-from s2dc_core.options import from_zero, whole_numbers_to
+from s2dc_core.methods.method import Plan, RandomNumbers, Regions
+from s2dc_core.methods.parts.contrast import BatchOptions
+from s2dc_core.options import from_zero
 from s2dc_core.views import FACTORS, IntensityRanges, Region, change_intensities, draw_changes
 
 
@@ -39,33 +40,15 @@ class ViewRanges(IntensityRanges):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairOptions(MethodOptions):
-    """What methods have in common that tell the two views of a sub-volume from those of the others in its batch.
+class PairOptions(BatchOptions):
+    """Options of a method that tells the two views of a sub-volume from those of the others in its batch.
 
     Attributes:
-        sub_volumes: of a region along each axis.
+        sub_volumes: see BatchOptions.
         views: how both views of each are drawn.
     """
 
-    sub_volumes: Sequence[int] = (1, 1, 1)
     views: ViewRanges = field(default_factory=ViewRanges)
-
-    RULES: ClassVar = {"sub_volumes": whole_numbers_to(1024, of=3)}
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
-
-    @property
-    def whole_batch(self) -> bool:
-        """The others of a batch are the negatives."""
-        return True
-
-    @property
-    def least_parts(self) -> int:
-        """One, and another to be told from."""
-        return 2
 
     def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
         """Both views of each sub-volume, see plan_views."""

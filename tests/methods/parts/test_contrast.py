@@ -1,16 +1,18 @@
-"""NT-Xent and in-batch cross-entropy: values computed elsewhere, closed forms, loops, MONAI, and rows of a part."""
+"""NT-Xent, in-batch cross-entropy, SupCon: values computed elsewhere, closed forms, loops, MONAI, rows of a part."""
 
 import math
 
 import pytest
 import torch
 from monai.losses import ContrastiveLoss
+from torch.nn import functional as F
 
-from s2dc_core.methods.parts.contrast import cosines, in_batch_cross_entropy, nt_xent
+from s2dc_core.methods.parts.contrast import cosines, in_batch_cross_entropy, nt_xent, supervised_contrast
 from s2dc_core.methods.parts.rows import Rows
 from tests.methods.series import series
 
 A, B, C, D = (series(4, 5, shift=shift) for shift in range(4))
+ROWS, SOURCE = series(16, 4), torch.arange(16) % 2
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [(0.5, 0.8997895216), (0.1, 0.0247676445)])
@@ -86,6 +88,43 @@ def test_a_part_of_a_batch_has_its_share():
         own = in_batch_cross_entropy(A[some], B[some], 0.2, Rows(B, first))
         torch.testing.assert_close(own, whole[1][some], atol=1e-12, rtol=0)
     assert not torch.allclose(nt_xent(A[:2], B[:2], 0.5), whole[0][:2])
+
+
+@pytest.mark.parametrize(("temperature", "expected"), [(0.3, 3.9003149686), (0.07, 12.6999616130)])
+def test_supcon_has_the_value_of_its_equation(temperature, expected):
+    assert supervised_contrast(ROWS, SOURCE, temperature).mean().item() == pytest.approx(expected, abs=1e-9)
+    mixing = (5 * torch.arange(16) + 3) % 16
+    mixed = supervised_contrast(ROWS[mixing], SOURCE[mixing], temperature)
+    assert mixed.mean().item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_supcon_is_that_of_a_loop():
+    unit = [row / row.norm() for row in ROWS]
+    found = supervised_contrast(ROWS, SOURCE, 0.3)
+    for c in range(16):
+        others = [v for v in range(16) if v != c]
+        total = sum(math.exp(float(unit[c] @ unit[v]) / 0.3) for v in others)
+        same = [v for v in others if SOURCE[v] == SOURCE[c]]
+        value = sum(math.log(total) - float(unit[c] @ unit[p]) / 0.3 for p in same) / len(same)
+        assert found[c].item() == pytest.approx(value, abs=1e-12)
+
+
+def test_a_part_of_a_batch_has_its_share_of_supcon():
+    whole = supervised_contrast(ROWS, SOURCE, 0.3)
+    for first, some in ((0, slice(0, 5)), (5, slice(5, 16))):
+        own = supervised_contrast(ROWS[some], SOURCE, 0.3, Rows(ROWS, first))
+        torch.testing.assert_close(own, whole[some], atol=1e-12, rtol=0)
+
+
+def test_collapse_and_perfect_clusters():
+    alike = torch.ones(16, 4, dtype=torch.float64)
+    found = supervised_contrast(alike, SOURCE, 0.3).mean().item() * 0.3 / 0.07
+    assert found == pytest.approx(11.6059294333, abs=1e-9)
+    clusters = F.one_hot(SOURCE).double()
+    assert supervised_contrast(clusters, SOURCE, 0.3).mean().item() == pytest.approx(1.9858712401, abs=1e-9)
+    rows = alike.clone().requires_grad_()
+    supervised_contrast(rows, SOURCE, 0.3).sum().backward()
+    assert torch.isfinite(rows.grad).all()
 
 
 def test_a_batch_of_one_is_refused():
