@@ -64,7 +64,7 @@ def half_scans_in_words() -> str:
     """Where plain tokens of S2DC are ahead, and where place or a deformation makes raw patches level."""
     groups = patient_results()["groups"]
     trainings = {arm: sorted({len(groups[group][arm]) for group, _ in ROWS}) for arm in ("s2dc", "untrained")}
-    ours, random = (" or ".join(map(count, numbers)) for numbers in trainings.values())
+    ours, random = (" to ".join(map(count, dict.fromkeys((numbers[0], numbers[-1])))) for numbers in trainings.values())
     hints = []
     for group, words in WHOLE.items():
         found = summary(patient_results(), group, "whole")
