@@ -94,7 +94,7 @@ def test_options_that_cannot_be():
         small("swin_unetr", encoder=long, about="x")
     with pytest.raises(ValueError, match="must be multiples of 32, a token at level 4"):
         small("swin_unetr", encoder=replace(ENCODER, sub_volume=(48, 48, 48)), level=4)
-    with pytest.raises(ValueError, match="must be 3 weights, finite and not negative"):
+    with pytest.raises(ValueError, match="must be 3 weights, finite, not negative"):
         small("swin_unetr", weights=(1, 1))
     with pytest.raises(ValueError, match="unknown about 'w'"):
         small("swin_unetr", about="w")
