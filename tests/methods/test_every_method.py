@@ -91,7 +91,9 @@ SCANS = [blobs(0), blobs(1)._replace(name="other")]
 TOGETHER = """
 import sys
 from tests.methods.test_every_method import SCANS, pretrain, small
-pretrain(small(sys.argv[1], batch=1, steps=4), SCANS, progress=False, folder=sys.argv[2], device=None)
+folder, *methods = sys.argv[1:]
+for method in methods:
+    pretrain(small(method, batch=1, steps=4), SCANS, progress=False, folder=f"{folder}/{method}", device=None)
 """
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -180,16 +182,25 @@ def test_a_region_has_its_own_value(method):
         torch.testing.assert_close(torch.stack(alone)[:, 0], torch.stack(terms)[:, k], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
-@every_method
-def test_two_processes_are_one(method, tmp_path):
-    (tmp_path / "child.py").write_text(TOGETHER, encoding="utf-8")
+@pytest.fixture(scope="module")
+def together(request, tmp_path_factory):
+    """The folder of the runs of two processes, which train one method after the other; and what they said."""
+    test, folder = test_two_processes_are_one.__name__, tmp_path_factory.mktemp("together")
+    chosen = [item.callspec.params["method"] for item in request.session.items if item.name.startswith(test)]
+    (folder / "child.py").write_text(TOGETHER, encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command += [str(tmp_path / "child.py"), method, str(tmp_path / "run")]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
-    two = Pretraining.resume(tmp_path / "run", SCANS, "cpu")
+    command += [str(folder / "child.py"), str(folder), *chosen]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300 + 60 * len(chosen))
+    return folder, done.stderr.decode(errors="replace")
+
+
+@pytest.mark.slow
+@every_method
+def test_two_processes_are_one(method, together):
+    folder, said = together
+    assert (folder / method / "step_0000004").is_dir(), said
+    two = Pretraining.resume(folder / method, SCANS, "cpu")
     one = Pretraining(small(method, steps=4), SCANS, "cpu")
     for _ in range(4):
         one.step()
