@@ -21,17 +21,17 @@ from torch.nn import functional as F
 
 from s2dc_core.encoder import LEVELS, EncoderConfig
 from s2dc_core.geometry import grid_of, split_region
-from s2dc_core.methods.method import MethodOptions, Regions
-from s2dc_core.methods.parts.contrast import nt_xent
+from s2dc_core.methods.method import Regions
+from s2dc_core.methods.parts.contrast import BatchOptions, nt_xent
 from s2dc_core.methods.parts.decoders import DECODERS
 from s2dc_core.methods.parts.heads import pooled, tokens_of
 from s2dc_core.methods.parts.rows import Rows, RowsOfAll
 from s2dc_core.methods.parts.turns import TURNS, turn_each, turn_misfits
-from s2dc_core.options import above_zero, one_of, that, whole_numbers_to, within
+from s2dc_core.options import above_zero, one_of, that, within
 
 
 @dataclass(frozen=True, kw_only=True)
-class TurnedCopiesOptions(MethodOptions):
+class TurnedCopiesOptions(BatchOptions):
     """Turns, heads and decoder.
 
     Attributes:
@@ -53,7 +53,7 @@ class TurnedCopiesOptions(MethodOptions):
     level: int = 3
 
     RULES: ClassVar = {
-        "sub_volumes": whole_numbers_to(1024, of=3),
+        **BatchOptions.RULES,
         "about": one_of("x", "y", "z"),
         "read": one_of("mean", "tokens"),
         "out": within(1, 2**16),
@@ -61,21 +61,6 @@ class TurnedCopiesOptions(MethodOptions):
         "decoder": one_of(*DECODERS),
         "level": within(0, LEVELS - 1),
     }
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
-
-    @property
-    def whole_batch(self) -> bool:
-        """The negatives are the batch."""
-        return True
-
-    @property
-    def least_parts(self) -> int:
-        """A sub-volume is told from another one."""
-        return 2
 
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
