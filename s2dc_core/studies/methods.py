@@ -4,9 +4,9 @@
 FOLDER/methods.json; ``--install`` puts it where `method_results` looks for it. With ``--data`` real patients are asked
 too.
 
-Each method, S2DC and its arms among them, gets its learning rate by the same small search: one training for each of
-RATES with a seed that is not reported, and the rate whose encoder a linear probe reads best on bodies that nothing else
-looks at. S2DC's other choices (temperature, levels, draws of the views) were made over many trials before; no other
+Each method, L_g and S2DC among them, gets its learning rate by the same small search: one training of half the steps for
+each of RATES with a seed that is not reported, and the rate whose encoder a linear probe reads best on bodies that
+nothing else looks at. S2DC's other choices (temperature, levels, draws of the views) were made over many trials before; no other
 method had that care. Then every method is trained with the seeds that are reported. The first seed is trained once more
 for as long as S2DC takes, by processor time, instead of as many steps.
 """
@@ -38,8 +38,11 @@ START = "untrained"
 NAMES = (START, *ARMS, *(name for name in METHODS if name != "s2dc"))
 """The start that all share, L_g and S2DC's other arms, S2DC, and the other methods."""
 
-RATES, SEARCHED = (2e-4, 1e-3, 2e-3), 100
-"""Learning rates that are tried, and the seed that they are tried with."""
+RATES, SEARCHED, SEARCH_STEPS = (2e-4, 1e-3, 2e-3), 100, 200
+"""Learning rates that are tried, and the seed and the steps that they are tried with."""
+
+FOLLOWS = {"p2p": "s2dc", "p2s": "s2dc"}
+"""Arms that take the learning rate of another name's search."""
 
 LEVELS = (1, 2, 3)
 """Joined for every measure, whatever a method trains most."""
@@ -98,7 +101,7 @@ def searched(name: str, folder: Path) -> dict[float, float]:
     """
     found = {}
     for rate in RATES:
-        config = recipe_of(name, SEARCHED, rate)
+        config = recipe_of(name, SEARCHED, rate, SEARCH_STEPS)
         file = _search_file(name, rate, folder).with_suffix(".safetensors")
         record, asked = file.with_name(f"probe_{file.stem}.json"), {"pretraining": config.as_dict(), "levels": LEVELS}
         if not kept(record, asked):
@@ -121,7 +124,7 @@ def _choosing():
 
 def rate_of(name: str, folder: Path) -> float:
     """The learning rate of the best probe."""
-    found = searched(name, folder)
+    found = searched(FOLLOWS.get(name, name), folder)
     return max(found, key=found.get)
 
 
@@ -189,7 +192,8 @@ def answer(name: str, seed: int, folder: Path, data: Path | None) -> None:
 
 def answer_in_equal_time(name: str, folder: Path) -> None:
     """The first seed again, in as many steps as take S2DC's time; only its frozen tokens are measured."""
-    ours, own = (read_json(_search_file(each, RATES[1], folder))["seconds_a_step"] for each in ("s2dc", name))
+    searches = (_search_file(FOLLOWS.get(each, each), RATES[1], folder) for each in ("s2dc", name))
+    ours, own = (read_json(file)["seconds_a_step"] for file in searches)
     usual, file = recipe_of(name, 0).steps, folder / f"{name}_equal_time.safetensors"
     config = recipe_of(name, 0, rate_of(name, folder), min(max(round(usual * ours / own), 1), LONGEST * usual))
     if not measured(file, "frozen").exists():
@@ -238,7 +242,8 @@ def _jobs(options: Namespace) -> Iterator[tuple]:
     taught = [name for name in names if name != START]
     if options.go_on:
         restore(options.folder)
-    yield from (("search", name, SEARCHED, options.folder, None) for name in taught)
+    searches = dict.fromkeys(FOLLOWS.get(name, name) for name in taught)
+    yield from (("search", name, SEARCHED, options.folder, None) for name in searches)
     for seed in range(options.seeds):
         yield from (("answer", name, seed, options.folder, options.data) for name in names)
     yield from (("equal time", name, 0, options.folder, None) for name in taught if name != "s2dc")

@@ -45,6 +45,7 @@ def tiny(monkeypatch, tmp_path):
 
     monkeypatch.setattr(study, "in_processes", lambda work, jobs, _: [work(*job) for job in jobs])
     monkeypatch.setattr(methods, "recipe_of", recipe)
+    monkeypatch.setattr(methods, "SEARCH_STEPS", 2)
     monkeypatch.setattr(methods, "train", train)
     monkeypatch.setattr(methods, "_scans", lambda: SCANS)
     monkeypatch.setattr(methods, "_choosing", lambda: type("Lesson", (), {"training": [], "scored": []}))
@@ -121,3 +122,10 @@ def test_every_method_has_its_row_and_the_recipe_of_teaching():
         assert config.encoder == methods.recipe_of("s2dc", 0).encoder
         assert methods.recipe_of(name, 0).steps == 400
     assert set(methods.METHODS) <= set(methods.NAMES)
+
+
+def test_a_single_term_takes_the_rate_of_the_whole(tiny):
+    folder, taken = tiny
+    best = methods.rate_of("p2p", folder)
+    assert best == methods.rate_of("s2dc", folder) and len(taken) == len(methods.RATES)
+    assert set(taken) == {f"search_s2dc_{rate:g}" for rate in methods.RATES}
