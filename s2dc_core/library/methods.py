@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from statistics import mean
 
+import numpy as np
+
 from s2dc_core.library.patients import pair_dice
 
 MEASURED = re.compile(
@@ -12,14 +14,14 @@ MEASURED = re.compile(
 """Files of the record that hold measures of one method and seed."""
 
 
-def scores_of(results: Mapping) -> dict[str, dict[str, dict[int, float]]]:
-    """{measure: {method: {seed: score}}} of what `method_results` returns, as far as it has been measured.
+def items_of(results: Mapping) -> dict[str, dict[str, dict[int, dict[str, float]]]]:
+    """{measure: {method: {seed: {item: score}}}} of what `method_results` returns, as far as it has been measured.
 
-    The measures are "silhouette" (mean over CT, PET and MR), "probe, 1 labelled" and so on, "fine-tuned", "lungs"
-    (accuracy); and "ct, half, nearest" and so on: Dice of labels carried from another body, by group, field of view and
-    way, or "retrieval".
+    The measures are "silhouette" (items: the body in each modality), "probe, 1 labelled" and so on (organs),
+    "fine-tuned" (bodies), "lungs" (accuracy, one item); and "ct, half, nearest" and so on: Dice of labels carried from
+    another body, by group, field of view and way, or "retrieval" (pairs of bodies).
     """
-    scores: dict[str, dict[str, dict[int, float]]] = {}
+    items: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for file, record in results["records"].items():
         if match := MEASURED.fullmatch(file):
             name, seed = match["name"], int(match["seed"])
@@ -27,9 +29,17 @@ def scores_of(results: Mapping) -> dict[str, dict[str, dict[int, float]]]:
                 name, found = record["recipe"]["arm"], _of_pairs(record["recipe"]["group"], record["scores"])
             else:
                 found = _of_frozen(record) if match["what"] == "frozen" else _of_tuned(record)
-            for measure, score in found:
-                scores.setdefault(measure, {}).setdefault(name, {})[seed] = score
-    return scores
+            for measure, scores in found:
+                items.setdefault(measure, {}).setdefault(name, {})[seed] = scores
+    return items
+
+
+def scores_of(results: Mapping) -> dict[str, dict[str, dict[int, float]]]:
+    """{measure: {method: {seed: mean over the items of `items_of`}}}."""
+    return {
+        measure: {name: {seed: mean(found.values()) for seed, found in seeds.items()} for name, seeds in methods.items()}
+        for measure, methods in items_of(results).items()
+    }
 
 
 def rates_of(results: Mapping) -> dict[str, dict[float, float]]:
@@ -41,20 +51,68 @@ def rates_of(results: Mapping) -> dict[str, dict[float, float]]:
     return found
 
 
-def _of_frozen(record: Mapping) -> Iterator[tuple[str, float]]:
-    images = record["silhouettes"].values()
-    yield "silhouette", mean(mean(mean(organs.values()) for organs in bodies.values()) for bodies in images)
+def seconds_of(results: Mapping) -> dict[str, float]:
+    """{method: seconds of one step on one thread, median of the trainings in the record}."""
+    found: dict[str, list[float]] = {}
+    for file, record in results["records"].items():
+        if match := re.fullmatch(r"(?:search_(?P<searched>.+)_[^_]+|(?P<trained>.+)_seed\d+)\.json", file):
+            if "seconds_a_step" in record:
+                found.setdefault(match["searched"] or match["trained"], []).append(record["seconds_a_step"])
+    return {name: float(np.median(seconds)) for name, seconds in found.items()}
+
+
+def rank_spread(
+    items: Mapping[str, Mapping[int, Mapping[str, float]]], draws: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> dict[str, tuple[float, float, float, float]]:
+    """{method: mean rank (1 is the best), the ends of its interval, share of draws in which it is the best}.
+
+    A draw takes as many trainings and as many items as there are, with replacement, and the same ones for all methods:
+    what all find hard moves no rank.
+
+    Args:
+        items: one measure of `items_of`, larger is better.
+
+    Raises:
+        ValueError: for methods that were not measured with the same trainings and items.
+    """
+    seeds, asked = ({frozenset(each) for each in of} for of in _asked(items))
+    if len(seeds) > 1 or len(asked) > 1:
+        raise ValueError("ranks need the same seeds and items of every method: take those that all have")
+    (seeds,), (asked,) = map(sorted, seeds), map(sorted, asked)
+    scores = np.array([[[of[run][item] for item in asked] for run in seeds] for of in items.values()])
+    random = np.random.default_rng(seed)
+    ranks = np.empty((draws, len(items)))
+    for draw in ranks:
+        rows, columns = (random.integers(0, size, size) for size in scores.shape[1:])
+        means = scores[:, rows][:, :, columns].mean((1, 2))
+        draw[:] = 1 + (means[:, None] < means).sum(1) + ((means[:, None] == means).sum(1) - 1) / 2
+    ends = np.quantile(ranks, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    first = (ranks == ranks.min(1, keepdims=True)).mean(0)
+    return dict(zip(items, zip(*(each.tolist() for each in (ranks.mean(0), *ends, first)), strict=True), strict=True))
+
+
+def _asked(items: Mapping) -> tuple[list, list]:
+    return list(items.values()), [found for of in items.values() for found in of.values()]
+
+
+def _of_frozen(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
+    images = record["silhouettes"].items()
+    yield "silhouette", {
+        f"{image} {body}": mean(organs.values()) for image, bodies in images for body, organs in bodies.items()
+    }
     for bodies, dice in record["probe"].items():
-        yield f"probe, {bodies} labelled", mean(dice.values())
-    yield "lungs", record["lungs"]
+        yield f"probe, {bodies} labelled", dice
+    yield "lungs", {"all": record["lungs"]}
 
 
-def _of_tuned(record: Mapping) -> Iterator[tuple[str, float]]:
-    yield "fine-tuned", mean(case["Dice"] for case in record["dice"].values())
+def _of_tuned(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
+    yield "fine-tuned", {body: case["Dice"] for body, case in record["dice"].items()}
 
 
-def _of_pairs(group: str, scores: Mapping) -> Iterator[tuple[str, float]]:
+def _of_pairs(group: str, scores: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
     for field, pairs in scores.items():
+        names = [f"{pair['labelled']} to {pair['target']}" for pair in pairs]
         for way in pairs[0]["dice"]:
-            yield f"{group}, {field}, {way}", mean(pair_dice(scores, field, way))
-        yield f"{group}, {field}, retrieval", mean(mean(pair["retrieval"].values()) for pair in pairs)
+            yield f"{group}, {field}, {way}", dict(zip(names, pair_dice(scores, field, way), strict=True))
+        found = [mean(pair["retrieval"].values()) for pair in pairs]
+        yield f"{group}, {field}, retrieval", dict(zip(names, found, strict=True))
