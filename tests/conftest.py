@@ -7,4 +7,4 @@ from joblib import cpu_count
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(max(1, cpu_count() // int(workers))))
 
-import s2dc_core  # noqa: E402, F401
+import s2dc_core  # noqa: F401

@@ -37,7 +37,9 @@ def items_of(results: Mapping) -> dict[str, dict[str, dict[int, dict[str, float]
 def scores_of(results: Mapping) -> dict[str, dict[str, dict[int, float]]]:
     """{measure: {method: {seed: mean over the items of `items_of`}}}."""
     return {
-        measure: {name: {seed: mean(found.values()) for seed, found in seeds.items()} for name, seeds in methods.items()}
+        measure: {
+            name: {seed: mean(found.values()) for seed, found in seeds.items()} for name, seeds in methods.items()
+        }
         for measure, methods in items_of(results).items()
     }
 
@@ -55,9 +57,9 @@ def seconds_of(results: Mapping) -> dict[str, float]:
     """{method: seconds of one step on one thread, median of the trainings in the record}."""
     found: dict[str, list[float]] = {}
     for file, record in results["records"].items():
-        if match := re.fullmatch(r"(?:search_(?P<searched>.+)_[^_]+|(?P<trained>.+)_seed\d+)\.json", file):
-            if "seconds_a_step" in record:
-                found.setdefault(match["searched"] or match["trained"], []).append(record["seconds_a_step"])
+        match = re.fullmatch(r"(?:search_(?P<searched>.+)_[^_]+|(?P<trained>.+)_seed\d+)\.json", file)
+        if match and "seconds_a_step" in record:
+            found.setdefault(match["searched"] or match["trained"], []).append(record["seconds_a_step"])
     return {name: float(np.median(seconds)) for name, seconds in found.items()}
 
 
@@ -97,9 +99,10 @@ def _asked(items: Mapping) -> tuple[list, list]:
 
 def _of_frozen(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
     images = record["silhouettes"].items()
-    yield "silhouette", {
-        f"{image} {body}": mean(organs.values()) for image, bodies in images for body, organs in bodies.items()
-    }
+    yield (
+        "silhouette",
+        {f"{image} {body}": mean(organs.values()) for image, bodies in images for body, organs in bodies.items()},
+    )
     for bodies, dice in record["probe"].items():
         yield f"probe, {bodies} labelled", dice
     yield "lungs", {"all": record["lungs"]}

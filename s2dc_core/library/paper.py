@@ -1,4 +1,4 @@
-"""The paper's comparisons of methods, as printed: numbers of its authors and of those they quote. None is measured here.
+"""The paper's comparisons of methods, as printed: numbers of its authors and of those they quote, none measured here.
 
 Methods have the names of `s2dc_core.methods`; UNETR and SCRATCH are the two rows "from scratch".
 """

@@ -9,7 +9,7 @@ import pytest
 from s2dc_core.library.paper import AVERAGE, PRINTED, RETRAINED, paper_table
 from s2dc_core.methods import METHODS
 
-ORGANS = "Spl RKid LKid Gall Eso Liv Sto Aor IVC Veins Pan RAG LAG".split()
+ORGANS = ["Spl", "RKid", "LKid", "Gall", "Eso", "Liv", "Sto", "Aor", "IVC", "Veins", "Pan", "RAG", "LAG"]
 
 
 def test_table_1_has_twenty_rows_of_thirteen_organs():
@@ -31,9 +31,9 @@ def test_rows_that_are_another_row_times_a_number():
     table = {name: np.array([row[organ] for organ in ORGANS]) for name, row in paper_table(1).items()}
     ratios = table["simmim"] / table["simclr"]
     assert (np.abs(ratios - 1.02985) < 1e-4).sum() == 8
-    assert 1.0045 < ratios.min() and ratios.max() < 1.0505
+    assert ratios.min() > 1.0045 and ratios.max() < 1.0505
     close = table["gl_mae"] / table["swinmm"]
-    assert (1.0014 < close).all() and (close < 1.0036).all()
+    assert (close > 1.0014).all() and (close < 1.0036).all()
 
 
 def test_the_other_tables_are_those_of_the_retrained():
