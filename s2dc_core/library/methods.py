@@ -1,10 +1,11 @@
 """What the study of all pretext tasks found: scores of its record, see `method_results`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 
 import numpy as np
+from scipy.stats import rankdata
 
 from s2dc_core.library.patients import pair_dice
 
@@ -12,6 +13,8 @@ MEASURED = re.compile(
     r"(?:patients/(?P<group>ct|ct_varied|headneck_ct)|(?P<what>frozen|tuned))_(?P<name>.+)_seed(?P<seed>\d+)\.json"
 )
 """Files of the record that hold measures of one method and seed."""
+
+Interval = tuple[float, float, float]
 
 
 def items_of(results: Mapping) -> dict[str, dict[str, dict[int, dict[str, float]]]]:
@@ -63,38 +66,57 @@ def seconds_of(results: Mapping) -> dict[str, float]:
     return {name: float(np.median(seconds)) for name, seconds in found.items()}
 
 
-def rank_spread(
-    items: Mapping[str, Mapping[int, Mapping[str, float]]], draws: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> dict[str, tuple[float, float, float, float]]:
-    """{method: mean rank (1 is the best), the ends of its interval, share of draws in which it is the best}.
+def shared(items: Mapping[str, Mapping[int, Mapping]], methods: Sequence[str]) -> dict[str, dict[int, Mapping]]:
+    """Of one measure of `items_of` the methods that have it, with the seeds that all of these have."""
+    known = {name: items[name] for name in methods if name in items}
+    seeds = set.intersection(*map(set, known.values())) if known else set()
+    return {name: {seed: of[seed] for seed in sorted(seeds)} for name, of in known.items()}
 
-    A draw takes as many trainings and as many items as there are, with replacement, and the same ones for all methods:
-    what all find hard moves no rank.
+
+def drawn_means(
+    items: Mapping[str, Mapping[int, Mapping[str, float]]], draws: int = 2000, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """{method: mean score of each draw}: as many trainings and as many items as there are, with replacement.
+
+    They are the same ones for all methods, so that what all find hard is no difference between them.
 
     Args:
-        items: one measure of `items_of`, larger is better.
+        items: one measure of `items_of`, see `shared`.
 
     Raises:
-        ValueError: for methods that were not measured with the same trainings and items.
+        ValueError: for methods that were not measured with the same seeds and items.
     """
-    seeds, asked = ({frozenset(each) for each in of} for of in _asked(items))
-    if len(seeds) > 1 or len(asked) > 1:
-        raise ValueError("ranks need the same seeds and items of every method: take those that all have")
+    seeds, asked = (
+        {frozenset(of) for of in items.values()},
+        {frozenset(i) for of in items.values() for i in of.values()},
+    )
+    if len(seeds) != 1 or len(asked) != 1:
+        raise ValueError("draws need the same seeds and items of every method: take those that all have")
     (seeds,), (asked,) = map(sorted, seeds), map(sorted, asked)
     scores = np.array([[[of[run][item] for item in asked] for run in seeds] for of in items.values()])
-    random = np.random.default_rng(seed)
-    ranks = np.empty((draws, len(items)))
-    for draw in ranks:
-        rows, columns = (random.integers(0, size, size) for size in scores.shape[1:])
-        means = scores[:, rows][:, :, columns].mean((1, 2))
-        draw[:] = 1 + (means[:, None] < means).sum(1) + ((means[:, None] == means).sum(1) - 1) / 2
-    ends = np.quantile(ranks, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    first = (ranks == ranks.min(1, keepdims=True)).mean(0)
-    return dict(zip(items, zip(*(each.tolist() for each in (ranks.mean(0), *ends, first)), strict=True), strict=True))
+    random, means = np.random.default_rng(seed), np.empty((draws, len(items)))
+    for drawn in means:
+        runs, chosen = (random.integers(0, size, size) for size in scores.shape[1:])
+        drawn[:] = scores[:, runs][:, :, chosen].mean((1, 2))
+    return dict(zip(items, means.T, strict=True))
 
 
-def _asked(items: Mapping) -> tuple[list, list]:
-    return list(items.values()), [found for of in items.values() for found in of.values()]
+def spread(items: Mapping[str, Mapping], draws: int = 2000, confidence: float = 0.95) -> dict[str, Interval]:
+    """{method: (mean, low, high)}: the mean of all, and the quantiles of `drawn_means`; NaN ends for a single score."""
+    found = {}
+    for name, means in drawn_means(items, draws).items():
+        scores = [score for of in items[name].values() for score in of.values()]
+        ends = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(scores) > 1 else (np.nan, np.nan)
+        found[name] = (float(np.mean(scores)), *map(float, ends))
+    return found
+
+
+def rank_spread(items: Mapping[str, Mapping], draws: int = 2000, confidence: float = 0.95) -> dict[str, Interval]:
+    """{method: (mean rank, low, high)} over `drawn_means`; 1 is the best, and equal means share their ranks."""
+    drawn = drawn_means(items, draws)
+    ranks = rankdata(-np.stack(list(drawn.values())), axis=0)
+    ends = np.quantile(ranks, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    return {name: (float(of.mean()), *map(float, both)) for name, of, both in zip(drawn, ranks, ends.T, strict=True)}
 
 
 def _of_frozen(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:

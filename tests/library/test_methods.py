@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from s2dc_core.library.methods import items_of, rank_spread, rates_of, scores_of, seconds_of
+from s2dc_core.library.methods import (
+    drawn_means,
+    items_of,
+    rank_spread,
+    rates_of,
+    scores_of,
+    seconds_of,
+    shared,
+    spread,
+)
 
 
 def record_of(**records):
@@ -66,30 +75,44 @@ def items(values):
     }
 
 
-def test_ranks_of_draws_are_those_of_a_plain_loop():
+def test_draws_are_those_of_a_plain_loop():
     random = np.random.default_rng(3)
     scores = {name: random.normal(size=(3, 5)) for name in "abcd"}
-    found = rank_spread(items(scores), draws=50, seed=7)
-    again, ranks = np.random.default_rng(7), []
-    for _ in range(50):
-        rows, columns = again.integers(0, 3, 3), again.integers(0, 5, 5)
-        ranks.append(rankdata([-np.mean([[of[r, c] for c in columns] for r in rows]) for of in scores.values()]))
-    ranks = np.array(ranks)
-    for number, name in enumerate(scores):
-        low, high = np.quantile(ranks[:, number], [0.025, 0.975])
-        best = np.mean([row[number] == row.min() for row in ranks])
-        assert found[name] == pytest.approx((ranks[:, number].mean(), low, high, best))
+    means, ranks = drawn_means(items(scores), draws=50, seed=7), rank_spread(items(scores), draws=50)
+    again, first, found = np.random.default_rng(7), np.random.default_rng(0), []
+    for draw in range(50):
+        runs, chosen = again.integers(0, 3, 3), again.integers(0, 5, 5)
+        for name, of in scores.items():
+            assert means[name][draw] == pytest.approx(np.mean([[of[r, c] for c in chosen] for r in runs]))
+        runs, chosen = first.integers(0, 3, 3), first.integers(0, 5, 5)
+        found.append(rankdata([-np.mean([[of[r, c] for c in chosen] for r in runs]) for of in scores.values()]))
+    for name, of in zip(scores, np.transpose(found), strict=True):
+        assert ranks[name] == pytest.approx((of.mean(), *np.quantile(of, [0.025, 0.975])))
 
 
 def test_what_all_find_hard_moves_no_rank():
     hard = np.linspace(-5, 5, 6)
-    found = rank_spread(items({"a": [hard + 0.2], "b": [hard], "c": [hard + 0.1]}), draws=100)
-    assert found["a"] == (1, 1, 1, 1) and found["b"] == (3, 3, 3, 0)
-    level = rank_spread(items({"a": [hard], "b": [hard]}), draws=20)
-    assert level["a"] == level["b"] == (1.5, 1.5, 1.5, 1)
+    found = items({"a": [hard + 0.2], "b": [hard], "c": [hard + 0.1]})
+    assert rank_spread(found, draws=100) == {"a": (1, 1, 1), "b": (3, 3, 3), "c": (2, 2, 2)}
+    mean, low, high = spread(found, draws=100)["a"]
+    assert mean == pytest.approx(0.2) and low < -1 and high > 1
+    assert rank_spread(items({"a": [hard], "b": [hard]}), draws=20)["a"] == (1.5, 1.5, 1.5)
+
+
+def test_the_spread_of_one_item_is_that_of_its_trainings():
+    found = spread(items({"a": [[0.1], [0.3]], "b": [[0.5], [0.5]]}), draws=200)
+    assert found["a"] == pytest.approx((0.2, 0.1, 0.3)) and found["b"] == pytest.approx((0.5, 0.5, 0.5))
+    assert np.isnan(spread(items({"a": [[0.1]]}))["a"][1:]).all()
+
+
+def test_shared_seeds_are_those_of_all_that_are_asked_for():
+    known = items({"a": [[0.1], [0.3]], "b": [[0.5]], "c": [[0.7], [0.8]]})
+    assert shared(known, ["a", "b", "missing"]) == items({"a": [[0.1]], "b": [[0.5]]})
+    assert shared(known, ["a", "c"]) == {name: known[name] for name in "ac"}
+    assert shared({}, ["a"]) == {}
 
 
 @pytest.mark.parametrize("other", [[[1.0, 2.0], [1.0, 2.0]], [[1.0, 2.0, 3.0]]])
-def test_methods_that_were_asked_otherwise_have_no_ranks(other):
+def test_methods_that_were_asked_otherwise_cannot_be_drawn(other):
     with pytest.raises(ValueError, match="same seeds and items"):
-        rank_spread(items({"a": [[1.0, 2.0]], "b": other}))
+        drawn_means(items({"a": [[1.0, 2.0]], "b": other}))

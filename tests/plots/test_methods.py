@@ -11,7 +11,7 @@ TITLES = {"untrained": "random weights", "voco": "VoCo", "s2dc": "S2DC"}
 def test_a_row_for_each_method_and_a_panel_for_each_measure():
     measures = {
         "Dice": {"untrained": (0.2, 0.1, 0.3), "s2dc": (0.5, 0.4, 0.6)},
-        "lungs": {name: (0.4, np.nan, np.nan) for name in TITLES},
+        "lungs": dict.fromkeys(TITLES, (0.4, np.nan, np.nan)),
     }
     figure = plots.plot_methods(measures, TITLES, without={"Dice": {"raw patches": 0.25}}, title="a title")
     left, right = figure.axes
