@@ -1,11 +1,14 @@
 """Figures of lesson 13: many methods, few measures."""
 
 from collections.abc import Mapping
+from itertools import product
 from numbers import Real
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from s2dc_core.plots.clusters import BLUE, GREEN, GREY, RED, Interval
 from s2dc_core.plots.slices import figure_grid
@@ -84,8 +87,22 @@ def plot_two_scores(
             colour, (mean, low, high) = RED if method == strong else BLUE, up[method]
             axis.plot([across[method]] * 2, [low, high], color=GREY, linewidth=2, zorder=1)
             axis.plot(across[method], mean, "D" if method == strong else "o", color=colour, markeredgecolor="black")
-            beside = {"xytext": (6, 3), "textcoords": "offset points", "fontsize": 10}
+            beside = {"xytext": (7, 3), "textcoords": "offset points", "fontsize": 10}
             axis.annotate(titles[method], (across[method], mean), color=colour, **beside)
         axis.set(xlabel=words[0], ylabel=words[1], title=title)
         axis.margins(x=0.12)
+        figure.canvas.draw()
+        _apart(axis)
     return figure
+
+
+def _apart(axis: Axes) -> None:
+    """Each name where it crosses no other: right or left of its point, above or below, or farther off."""
+    taken: list[Bbox] = []
+    for text in axis.texts:
+        for across, up in product((7, -7), (3, -11, 16, -24)):
+            text.set(position=(across, up), horizontalalignment="left" if across > 0 else "right")
+            box = text.get_window_extent()
+            if box.count_overlaps(taken) == 0:
+                break
+        taken.append(box)

@@ -80,8 +80,8 @@ def plot_maps(
         coloured: organs in colour, those with most tokens.
     """
     organ, few = np.asarray(organ), list(organs.names)[:coloured]
-    columns = min(len(maps), 4)
-    rows = -(-len(maps) // columns)
+    rows = -(-len(maps) // 4)
+    columns = -(-len(maps) // rows)
     grey = [f"{organs.names[label]}\xa0({organs.counts[label]})" for label in list(organs.names)[coloured:]]
     parts = [f"grey: {', '.join(grey)}"] if grey else []
     parts += [part for text in (organs.note, note) for part in text.split("\n") if part]

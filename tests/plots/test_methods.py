@@ -41,3 +41,12 @@ def test_two_scores_are_of_methods_that_have_both():
     points = [line.get_xydata()[0].tolist() for line in axis.lines if len(line.get_xdata()) == 1]
     assert points == [pytest.approx([83.9, 0.5]), pytest.approx([84.1, 0.7])]
     assert axis.get_xlabel() == "the paper"
+
+
+def test_names_of_close_points_do_not_cross():
+    names = {str(number): f"method {number}" for number in range(6)}
+    across = {name: 1 + 0.001 * number for number, name in enumerate(names)} | {"0": 0}
+    up = {name: (0.5 + 0.002 * number, 0.4, 0.6) for number, name in enumerate(names)}
+    (axis,) = plots.plot_two_scores(across, up, names, ("a", "b")).axes
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
