@@ -3,6 +3,7 @@
 from s2dc_core.library.arms import (
     ARMS,
     LONG,
+    OTHERS,
     SHIPPED,
     TITLES,
     open_snapshot,
@@ -26,6 +27,7 @@ from s2dc_core.library.results import (
 __all__ = [
     "ARMS",
     "LONG",
+    "OTHERS",
     "SHIPPED",
     "TITLES",
     "ablation_results",

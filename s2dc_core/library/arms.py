@@ -1,7 +1,7 @@
-"""The weights that come with the course: four arms of table 7, their start, moments of S2DC, and a long training.
+"""The weights that come with the course: table 7's arms, their start, moments of S2DC, a long training, four methods.
 
-`python -m s2dc_core.studies arms` makes all of them again, and `trainings --only long` the long one; beside each file
-lies a JSON record with its recipe, seed, versions and silhouettes.
+`python -m s2dc_core.studies arms` makes all of them again, `trainings --only long` the long one and `methods` those of
+other methods; beside each file lies a JSON record with its recipe, seed, versions and silhouettes.
 """
 
 from pathlib import Path
@@ -22,7 +22,10 @@ ARMS = {
 LONG = "s2dc-long"
 """S2DC again, trained on twice the bodies for 6,000 steps instead of 400: an hour and a half on one thread."""
 
-SHIPPED = (*ARMS, LONG)
+OTHERS = {"swin_unetr": "Swin-UNETR", "swinmm": "SwinMM", "pcrlv2": "PCRLv2", "voco": "VoCo"}
+"""The methods of the paper's figures 5 and 6, and how it calls them, as the study of all methods trained them."""
+
+SHIPPED = (*ARMS, LONG, *OTHERS)
 """Names that `open_weights` and `shipped_record` take."""
 
 RATES = {"contrast": 0.1}
@@ -37,6 +40,7 @@ TITLES = {
     "p2s": "$L_g + L_{p2s}$",
     "s2dc": "S2DC (all three)",
     LONG: "S2DC, 6,000 steps",
+    **OTHERS,
 }
 
 

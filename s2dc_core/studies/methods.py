@@ -4,13 +4,14 @@
 FOLDER/methods.json; ``--install`` puts it where `method_results` looks for it. With ``--data`` real patients are asked
 too.
 
-Each method, L_g and S2DC among them, gets its learning rate by the same small search: one training of half the steps for
-each of RATES with a seed that is not reported, and the rate whose encoder a linear probe reads best on bodies that
-nothing else looks at. S2DC's other choices (temperature, levels, draws of the views) were made over many trials before; no other
-method had that care. Then every method is trained with the seeds that are reported. The first seed is trained once more
-for as long as S2DC takes, by processor time, instead of as many steps.
+Each method, L_g and S2DC among them, gets its learning rate by the same small search: one training of half the steps
+for each of RATES with a seed that is not reported, and the rate whose encoder a linear probe reads best on bodies that
+nothing else looks at. S2DC's other choices (temperature, levels, draws of the views) were made over many trials before;
+no other method had that care. Then every method is trained with the seeds that are reported. The first seed is trained
+once more for as long as S2DC takes, by processor time, instead of as many steps.
 """
 
+import shutil
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from time import process_time
 
 from s2dc_core.downstream.generated import organ_lesson
 from s2dc_core.evaluation.probe import example_tokens, probe_dice
-from s2dc_core.library.arms import ARMS, open_weights
+from s2dc_core.library.arms import ARMS, OTHERS, open_weights
 from s2dc_core.library.results import METHODS as RESULTS
 from s2dc_core.library.results import WEIGHTS, method_results
 from s2dc_core.methods import METHODS
@@ -208,6 +209,27 @@ def collect(folder: Path) -> None:
     write_json(folder / RESULTS, {"versions": versions(), "levels": LEVELS, "records": records})
 
 
+def ship(name: str, folder: Path) -> list[Path]:
+    """folder/shipped/NAME.safetensors and its record, of a method's first seed, in the form that `arms` gives."""
+    file, shipped = folder / f"{name}_seed0.safetensors", folder / "shipped" / f"{name}.safetensors"
+    record, found = read_json(file.with_suffix(".json")), read_json(measured(file, "frozen"))
+    shipped.parent.mkdir(exist_ok=True)
+    shutil.copyfile(file, shipped)
+    kept_record = {
+        "arm": name,
+        "recipe": record["recipe"],
+        "seed": 0,
+        "steps": record["recipe"]["steps"],
+        "trained_on": {"images": arms.TRAINING_IMAGES, "bodies": arms.TRAINING_BODIES},
+        "scans": open_weights(file).trained_on,
+        "silhouette": {image: round(arms.mean_over(bodies), 5) for image, bodies in found["silhouettes"].items()},
+        "seconds_a_step": record["seconds_a_step"],
+        "versions": record["versions"],
+    }
+    write_json(shipped.with_suffix(".json"), kept_record)
+    return [shipped, shipped.with_suffix(".json")]
+
+
 def restore(folder: Path) -> None:
     """Put the installed record's files into a folder that lacks them, so that a study goes on from there."""
     for name, record in method_results()["records"].items() if (WEIGHTS / RESULTS).exists() else ():
@@ -251,7 +273,8 @@ def _jobs(options: Namespace) -> Iterator[tuple]:
 
 def _collect(options: Namespace) -> list[Path]:
     collect(options.folder)
-    return [options.folder / RESULTS]
+    trained_here = [name for name in OTHERS if (options.folder / f"{name}_seed0.safetensors").exists()]
+    return [options.folder / RESULTS, *(file for name in trained_here for file in ship(name, options.folder))]
 
 
 STUDY = Study(
