@@ -22,7 +22,7 @@ def test_stub_fails_solution_and_other_styles_pass_and_each_planted_mistake_is_n
 
 
 def test_notebook_00_has_one_exercise_every_other_one_two_to_four_and_all_have_questions_with_answers():
-    assert exercises.numbers() == [f"{number:02d}" for number in range(13)]
+    assert exercises.numbers() == [f"{number:02d}" for number in range(14)]
     counts = {number: len(exercises.load(number)) for number in exercises.numbers()}
     assert counts.pop("00") == 1
     assert all(2 <= count <= 4 for count in counts.values())
