@@ -3,7 +3,7 @@
 ``python -m s2dc_core.studies.pages write`` fills them in; a test holds the pages equal to what it makes.
 """
 
-from s2dc_core.studies.pages import another_patient, choices, downstream, patients, silhouettes
+from s2dc_core.studies.pages import another_patient, choices, downstream, methods, patients, silhouettes
 from s2dc_core.studies.pages.markers import fill, names_in, without_parts
 
 PARTS = {
@@ -30,6 +30,9 @@ PARTS = {
     "ablation": choices.ablation,
     "ablation in words": choices.ablation_in_words,
     "published matches": choices.published_matches,
+    "methods compared": methods.compared,
+    "methods compared in words": methods.compared_in_words,
+    "methods searched": methods.searched,
 }
 """By the name that stands in a page's marker."""
 

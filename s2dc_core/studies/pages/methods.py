@@ -1,0 +1,76 @@
+"""Parts about all pretext tasks side by side."""
+
+from statistics import median
+
+from s2dc_core.library import method_results, patient_results
+from s2dc_core.library.methods import (
+    CARRIED,
+    ROWS,
+    gain_over_best,
+    rank_spread,
+    rates_of,
+    seconds_of,
+    shown_items,
+    spread,
+)
+from s2dc_core.library.patients import summary
+from s2dc_core.studies.pages.words import count, prose, series, side, table
+from s2dc_core.studies.pages.words import spread as in_words
+
+WITHOUT = {"raw patches": ("raw", None), "B-spline registration": ("baselines", "bspline")}
+"""What needs no encoder: its arm in the record of patients, and its way; None for the column's own."""
+
+
+def compared() -> str:
+    """Table: every method, its mean and interval in every column."""
+    items = shown_items(method_results())
+    found = {title: spread(of) for title, of in items.items()}
+    known = list(next(iter(found.values())))
+    rows = [[ROWS[name], *(in_words(of[name], 3) for of in found.values())] for name in known]
+    for words, (arm, own) in WITHOUT.items():
+        cells = []
+        for title in found:
+            group, field, way = CARRIED.get(title, (None, None, None))
+            of = summary(patient_results(), group, field)[arm] if group else {}
+            cells.append(f"{of[own or way][0]:.3f}" if of else "-")
+        rows.append([f"*{words}*", *cells])
+    return table(["method", *found], rows)
+
+
+def compared_in_words() -> str:
+    """Where S2DC is the first, and how far it is ahead of the best other or behind it."""
+    items = shown_items(method_results())
+    gains = {title: gain_over_best(of) for title, of in items.items()}
+    first = [title for title, (_, gain) in gains.items() if gain[0] > 0]
+    clear = [title for title, (_, gain) in gains.items() if side(gain)]
+    words = [f"{title}: {ROWS[best]}, {in_words(gain, 3, signed=True)}" for title, (best, gain) in gains.items()]
+    trainings = sorted({len(next(iter(of.values()))) for of in items.values()})
+    widths = [high - low for of in items.values() for _, low, high in rank_spread(of).values()]
+    methods = len(next(iter(items.values())))
+    return prose(
+        f"- Trainings of each method: {series([str(number) for number in trainings])}; {count(methods)} rows. Intervals "
+        "are 95 % of draws of trainings and bodies, the same ones for all methods.",
+        f"- S2DC has the highest mean in {count(len(first))} of {count(len(gains))} columns. The best other method of "
+        f"each, and S2DC minus it: {'; '.join(words)}. The interval leaves out 0 in {count(len(clear))}.",
+        f"- The interval of a rank is {median(widths):.1f} ranks wide, the median of methods and columns.",
+    )
+
+
+def searched() -> str:
+    """Table: the search of the learning rate, and seconds of a step."""
+    results = method_results()
+    rates, seconds = rates_of(results), seconds_of(results)
+    tried = sorted({rate for found in rates.values() for rate in found})
+    rows = []
+    for name in (name for name in ROWS if name in rates):
+        best = max(rates[name].values())
+        cells = [
+            "-"
+            if rate not in rates[name]
+            else f"**{dice:.3f}**"
+            if (dice := rates[name][rate]) == best
+            else f"{dice:.3f}"
+            for rate in tried
+        ]
+        rows.append([ROWS[name], *cells, f"{seconds[name]:.2f}" if name in seconds else "-"])
+    return table(["method", *(f"{rate:g}" for rate in tried), "seconds a step"], rows)
