@@ -48,8 +48,8 @@ def compared_in_words() -> str:
     widths = [high - low for of in items.values() for _, low, high in rank_spread(of).values()]
     methods = len(next(iter(items.values())))
     return prose(
-        f"- Trainings of each method: {series([str(number) for number in trainings])}; {count(methods)} rows. Intervals "
-        "are 95 % of draws of trainings and bodies, the same ones for all methods.",
+        f"- Trainings of each method: {series([str(number) for number in trainings])}; {count(methods)} rows. "
+        "Intervals are 95 % of draws of trainings and bodies, the same ones for all methods.",
         f"- S2DC has the highest mean in {count(len(first))} of {count(len(gains))} columns. The best other method of "
         f"each, and S2DC minus it: {'; '.join(words)}. The interval leaves out 0 in {count(len(clear))}.",
         f"- The interval of a rank is {median(widths):.1f} ranks wide, the median of methods and columns.",
