@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from s2dc_core.plots import methods as plots
 
@@ -31,6 +32,15 @@ def test_more_measures_than_columns_go_on_below():
     assert len(figure.axes) == 4 and [axis.get_title() for axis in shown] == ["0", "1", "2"]
     assert [bool(axis.get_yticklabels()[0].get_text()) for axis in shown] == [True, False, True]
     assert not figure.legends
+
+
+def test_inputs_are_middle_slices_with_their_words():
+    volume = torch.arange(27.0).reshape(3, 3, 3)
+    figure = plots.plot_inputs({"VoCo": [("base crop", volume), ("crop", volume + 1)], "S2DC": [("region", volume)]})
+    first, second, third, spare = figure.axes
+    assert (first.get_ylabel(), first.get_xlabel(), second.get_xlabel()) == ("VoCo", "base crop", "crop")
+    assert np.allclose(first.images[0].get_array(), volume[..., 1].T) and third.get_ylabel() == "S2DC"
+    assert not spare.axison
 
 
 def test_two_scores_are_of_methods_that_have_both():
