@@ -30,7 +30,7 @@ def plot_inputs(rows: Mapping[str, Sequence[tuple[str, Float[Tensor, "x y z"]]]]
         for line, (name, volumes) in zip(axes, rows.items(), strict=True):
             for axis, (word, volume) in zip(line, volumes, strict=False):
                 middle = volume[..., volume.shape[-1] // 2]
-                axis.imshow(middle.T.cpu(), cmap="gray", vmin=-2, vmax=2, origin="lower")
+                axis.imshow(np.asarray(middle.T.cpu()), cmap="gray", vmin=-2, vmax=2, origin="lower")
                 axis.set(xticks=[], yticks=[], xlabel=word)
                 axis.spines[:].set(visible=True, color=GREY)
             for axis in line[len(volumes) :]:
