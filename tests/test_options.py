@@ -37,19 +37,20 @@ MAY = {
         "joined", "compile", "use_v2", "in_plane", "match_background", "contrast_unit_length", "detach_ratio", "pad",
         "frozen_patch",
     },
-    "zero patch": {"SwinUNETROptions.weights"},
-    "seven": {"PCRLv2Options.local_sides"},
+    "zero patch": {"SwinUNETROptions.weights", "VICRegLOptions.weights"},
+    "seven": {"PCRLv2Options.local_sides", "place_matches", "feature_matches"},
     "None": {
         "clip", "S2DCOptions.norm", "matched_tokens", "gradient_checkpointing", "options", "region",
         "FinetuneConfig.encoder", "FinetuneConfig.levels", "FinetuneConfig.vit", "VoCoOptions.crop",
-        "VoCoOptions.momentum", "PositionLabelOptions.pairs",
+        "VoCoOptions.momentum", "PositionLabelOptions.pairs", "feature_matches",
     },
     "0": {
         "weight_decay", "warmup", "seed", "queue", "momentum", "rotation_deg", "translation_mm", "intensity_scale",
         "positive_rotation_deg", "positive_translation_mm", "intensity_shift", "noise", "contrast_weight", "intensity",
         "patch_to_patch_weight", "patch_to_structure_weight", "encoder_rate", "background_share", "flip", "overlap",
         "selection", "turn", "shift", "shift_chance", "reg_weight", "margin", "blur", "gamma", "swapped", "reach",
-        "share", *(f"{kind}Options.level" for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM")),
+        "share", "alpha",
+        *(f"{kind}Options.level" for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM", "VICRegL")),
     },
 }  # fmt: skip
 """What some fields take, and which."""

@@ -11,6 +11,7 @@ from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
 from s2dc_core.methods.swin_unetr import SwinUNETR, SwinUNETROptions
 from s2dc_core.methods.swinmm import SwinMM, SwinMMOptions
+from s2dc_core.methods.vicregl import VICRegL, VICRegLOptions
 from s2dc_core.methods.voco import VoCo, VoCoOptions
 
 METHODS: dict[str, type[MethodOptions]] = {
@@ -25,6 +26,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "position_label": PositionLabelOptions,
     "swin_unetr": SwinUNETROptions,
     "swinmm": SwinMMOptions,
+    "vicregl": VICRegLOptions,
 }
 
 __all__ = [
@@ -53,6 +55,8 @@ __all__ = [
     "SwinMMOptions",
     "SwinUNETR",
     "SwinUNETROptions",
+    "VICRegL",
+    "VICRegLOptions",
     "VoCo",
     "VoCoOptions",
 ]

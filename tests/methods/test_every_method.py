@@ -54,6 +54,12 @@ SMALL = {
         "local_size": 16,
         "learning_rate": 1e-5,
     },
+    "vicregl": {
+        "out": 16,
+        "local_out": 8,
+        "views": {"rotation_deg": 5, "translation_mm": 1},
+        "learning_rate": 1e-5,
+    },
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32. Where a rate is named, the first steps of the
 default one would make differences of the seventh digit to such of the fourth."""
@@ -69,6 +75,7 @@ REACHED = {
     "swinmm": {"rotation": 5, "contrast": 5, "reconstruction": 4, "agreement": 4},
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
     "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
+    "vicregl": dict.fromkeys(("difference", "variance", "covariance"), 5),
 }
 """How many of the patch embedding and the four stages each term trains."""
 WAITS = dict.fromkeys(SMALL, 1) | {"s2dc": 3}
@@ -84,6 +91,7 @@ COPIES = {
     "swinmm": 6,
     "voco": 4,
     "pcrlv2": 9,
+    "vicregl": 8,
 }
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
