@@ -27,7 +27,7 @@ from s2dc_core.methods.parts.decoders import DECODERS
 from s2dc_core.methods.parts.heads import pooled, tokens_of
 from s2dc_core.methods.parts.rows import Rows, RowsOfAll
 from s2dc_core.methods.parts.turns import TURNS, turn_each, turn_misfits
-from s2dc_core.options import above_zero, one_of, that, within
+from s2dc_core.options import above_zero, one_of, within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +77,6 @@ class TurnedCopiesOptions(BatchOptions):
         return 2 * math.prod(grid_of(shape, encoder.sub_volume))
 
 
-def weights_of(terms: int):
-    """The rule for so many weights of terms."""
-    return that(
-        lambda given: len(given) == terms and all(0 <= each <= 1e6 for each in given) and any(given),
-        f"must be {terms} weights, finite, not negative and not all 0",
-    )
-
-
 def turned_copies(
     regions: Regions, sub_volume: Sequence[int], about: str
 ) -> tuple[Float[Tensor, "n c x y z"], Int[Tensor, "b copies"]]:
@@ -121,8 +113,3 @@ class TurnAndContrast(nn.Module):
         both = (Rows(everyone.all[:, copy], everyone.first) for copy in (0, 1))
         contrast = nt_xent(*pairs.unbind(1), self.temperature, *both)
         return rotation, contrast.view(len(turns), -1).mean(1)
-
-
-def total_of(weights: Sequence[float | int], terms: Sequence[Float[Tensor, " b"]]) -> Float[Tensor, " b"]:
-    """The weighted sum of terms."""
-    return sum(weight * term for weight, term in zip(weights, terms, strict=True))
