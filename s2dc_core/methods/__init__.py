@@ -3,9 +3,11 @@
 from s2dc_core.methods.jigsaw import Jigsaw, JigsawOptions
 from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
+from s2dc_core.methods.models_genesis import ModelsGenesis, ModelsGenesisOptions
 from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
 from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
 from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
+from s2dc_core.methods.rot import ROT, ROTOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
@@ -26,6 +28,8 @@ METHODS: dict[str, type[MethodOptions]] = {
     "position_label": PositionLabelOptions,
     "swin_unetr": SwinUNETROptions,
     "swinmm": SwinMMOptions,
+    "rot": ROTOptions,
+    "models_genesis": ModelsGenesisOptions,
     "vicregl": VICRegLOptions,
 }
 
@@ -39,11 +43,15 @@ __all__ = [
     "MethodOptions",
     "MoCoV3",
     "MoCoV3Options",
+    "ModelsGenesis",
+    "ModelsGenesisOptions",
     "PCRLv2",
     "PCRLv2Options",
     "Plan",
     "PositionLabel",
     "PositionLabelOptions",
+    "ROT",
+    "ROTOptions",
     "Regions",
     "S2DC",
     "S2DCOptions",

@@ -38,8 +38,8 @@ from s2dc_core.matching import at_least_float32
 from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.heads import MLP, NORMS, last_channels, pooled, tokens_of
 from s2dc_core.methods.parts.rows import RowsOfAll
-from s2dc_core.methods.parts.turned_copies import weights_of
 from s2dc_core.methods.parts.two_views import PairOptions, TwoViews, make_pairs
+from s2dc_core.methods.parts.weighted import weights_of
 from s2dc_core.options import MANY, one_of, that, whole_numbers_to, within
 from s2dc_core.views import Region
 
