@@ -3,8 +3,9 @@
 from s2dc_core.methods.jigsaw import Jigsaw, JigsawOptions
 from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
-from s2dc_core.methods.models_genesis import ModelsGenesis, ModelsGenesisOptions
 from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
+from s2dc_core.methods.models_genesis import ModelsGenesis, ModelsGenesisOptions
+from s2dc_core.methods.pcrlv1 import PCRLv1, PCRLv1Options
 from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
 from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
 from s2dc_core.methods.rot import ROT, ROTOptions
@@ -31,6 +32,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "rot": ROTOptions,
     "models_genesis": ModelsGenesisOptions,
     "vicregl": VICRegLOptions,
+    "pcrlv1": PCRLv1Options,
 }
 
 __all__ = [
@@ -45,6 +47,8 @@ __all__ = [
     "MoCoV3Options",
     "ModelsGenesis",
     "ModelsGenesisOptions",
+    "PCRLv1",
+    "PCRLv1Options",
     "PCRLv2",
     "PCRLv2Options",
     "Plan",

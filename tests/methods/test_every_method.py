@@ -56,6 +56,13 @@ SMALL = {
         "local_size": 16,
         "learning_rate": 1e-5,
     },
+    "pcrlv1": {
+        "queue": 32,
+        "hidden": 16,
+        "out": 8,
+        "damage": {"curve": 0.0, "windows": 100},
+        "learning_rate": 1e-5,
+    },
     "vicregl": {
         "out": 16,
         "local_out": 8,
@@ -79,6 +86,7 @@ REACHED = {
     "models_genesis": {"total": 5},
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
     "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
+    "pcrlv1": {"contrast": 5, "restored": 4},
     "vicregl": dict.fromkeys(("difference", "variance", "covariance"), 5),
 }
 """How many of the patch embedding and the four stages each term trains."""
@@ -97,6 +105,7 @@ COPIES = {
     "models_genesis": 7,
     "voco": 4,
     "pcrlv2": 9,
+    "pcrlv1": 12,
     "vicregl": 8,
 }
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
@@ -129,8 +138,9 @@ def test_its_loss_falls(method):
         with torch.no_grad():
             return sum(float(run.forward(each)[0].total) for each in views)
 
-    if method == "s2dc":  # L_g grows with its queue, which is empty before
-        run.model.queue.add(torch.randn(64, 8, generator=torch.Generator().manual_seed(0)))
+    for each in views * 16 if hasattr(run.model, "queue") else ():  # contrasts grow with it: it is empty, or random
+        with torch.no_grad():
+            run.model.queue.add(run.forward(each)[1][:, : run.model.queue.features.shape[1]])
     before = loss()
     for _ in range(config.steps):
         run.step()
