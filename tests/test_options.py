@@ -52,7 +52,7 @@ MAY = {
         "share", "alpha", "ROTOptions.body",
         *(
             f"{kind}Options.level"
-            for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM", "ModelsGenesis", "VICRegL")
+            for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM", "ModelsGenesis", "VICRegL", "PCRLv1")
         ),
     },
 }  # fmt: skip

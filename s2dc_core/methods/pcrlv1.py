@@ -160,7 +160,7 @@ def nce(
     key: Float[Tensor, "n d"],
     queue: Float[Tensor, "m d"],
     temperature: float | int,
-    constant: Float[Tensor, ""] | float,
+    constant: Float[Tensor, ""] | float | int,
     samples: int,
 ) -> Float[Tensor, " n"]:
     """c(q, k) with a constant Z, of each query; see the file.
