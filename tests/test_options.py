@@ -38,7 +38,7 @@ MAY = {
         "frozen_patch",
     },
     "zero patch": {"SwinUNETROptions.weights"},
-    "seven": {"PCRLv2Options.local_sides"},
+    "seven": {"PCRLv2Options.local_sides", "GLMAEOptions.local_sides"},
     "None": {
         "clip", "S2DCOptions.norm", "matched_tokens", "gradient_checkpointing", "options", "region",
         "FinetuneConfig.encoder", "FinetuneConfig.levels", "FinetuneConfig.vit", "VoCoOptions.crop",
@@ -50,6 +50,7 @@ MAY = {
         "patch_to_patch_weight", "patch_to_structure_weight", "encoder_rate", "background_share", "flip", "overlap",
         "selection", "turn", "shift", "shift_chance", "reg_weight", "margin", "blur", "gamma", "swapped", "reach",
         "share", *(f"{kind}Options.level" for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM")),
+        "centre_momentum",
     },
 }  # fmt: skip
 """What some fields take, and which."""

@@ -54,6 +54,18 @@ SMALL = {
         "local_size": 16,
         "learning_rate": 1e-5,
     },
+    "gl_mae": {
+        "sub_volumes": (1, 1, 1),
+        "locals": 1,
+        "global_sides": (24, 28),
+        "local_sides": (12, 16),
+        "hidden": 16,
+        "width": 16,
+        "prototypes": 16,
+        "temperature": 1.0,  # at 0.1 the centre's first moves raise its loss
+        "teacher_temperature": 0.5,
+        "weights": (1.0, 1.0, 0.1, 0.1),
+    },
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32. Where a rate is named, the first steps of the
 default one would make differences of the seventh digit to such of the fourth."""
@@ -69,6 +81,7 @@ REACHED = {
     "swinmm": {"rotation": 5, "contrast": 5, "reconstruction": 4, "agreement": 4},
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
     "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
+    "gl_mae": dict.fromkeys(("restored", "local_restored", "alike", "local_alike"), 5),
 }
 """How many of the patch embedding and the four stages each term trains."""
 WAITS = dict.fromkeys(SMALL, 1) | {"s2dc": 3}
@@ -84,6 +97,7 @@ COPIES = {
     "swinmm": 6,
     "voco": 4,
     "pcrlv2": 9,
+    "gl_mae": 4,
 }
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
