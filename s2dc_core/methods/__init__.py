@@ -4,9 +4,11 @@ from s2dc_core.methods.gl_mae import GLMAE, GLMAEOptions
 from s2dc_core.methods.jigsaw import Jigsaw, JigsawOptions
 from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
+from s2dc_core.methods.models_genesis import ModelsGenesis, ModelsGenesisOptions
 from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
 from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
 from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
+from s2dc_core.methods.rot import ROT, ROTOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
@@ -27,6 +29,8 @@ METHODS: dict[str, type[MethodOptions]] = {
     "swin_unetr": SwinUNETROptions,
     "swinmm": SwinMMOptions,
     "gl_mae": GLMAEOptions,
+    "rot": ROTOptions,
+    "models_genesis": ModelsGenesisOptions,
 }
 
 __all__ = [
@@ -41,11 +45,15 @@ __all__ = [
     "MethodOptions",
     "MoCoV3",
     "MoCoV3Options",
+    "ModelsGenesis",
+    "ModelsGenesisOptions",
     "PCRLv2",
     "PCRLv2Options",
     "Plan",
     "PositionLabel",
     "PositionLabelOptions",
+    "ROT",
+    "ROTOptions",
     "Regions",
     "S2DC",
     "S2DCOptions",
