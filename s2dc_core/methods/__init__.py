@@ -1,5 +1,6 @@
 """Pretext tasks, one a file; `method` is their contract, and METHODS all of them by the name that a recipe gives."""
 
+from s2dc_core.methods.gl_mae import GLMAE, GLMAEOptions
 from s2dc_core.methods.jigsaw import Jigsaw, JigsawOptions
 from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
@@ -29,6 +30,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "position_label": PositionLabelOptions,
     "swin_unetr": SwinUNETROptions,
     "swinmm": SwinMMOptions,
+    "gl_mae": GLMAEOptions,
     "rot": ROTOptions,
     "models_genesis": ModelsGenesisOptions,
     "vicregl": VICRegLOptions,
@@ -36,6 +38,8 @@ METHODS: dict[str, type[MethodOptions]] = {
 }
 
 __all__ = [
+    "GLMAE",
+    "GLMAEOptions",
     "Jigsaw",
     "JigsawOptions",
     "MAE3D",

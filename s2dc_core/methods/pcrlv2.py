@@ -36,7 +36,7 @@ from s2dc_core.geometry import random_affine, warp
 from s2dc_core.matching import at_least_float32, unit_length
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.corruption import corrupted, swap_cells
-from s2dc_core.methods.parts.crops import cubes_around, cut, random_pair
+from s2dc_core.methods.parts.crops import cubes_around, cut, random_pair, refuse_large_crops
 from s2dc_core.methods.parts.damage import Range
 from s2dc_core.methods.parts.decoders import Decoder
 from s2dc_core.methods.parts.heads import MLP, pooled
@@ -136,12 +136,7 @@ class PCRLv2Options(MethodOptions):
     def check_scan(self, shape: Sequence[int], encoder: EncoderConfig) -> None:
         """Raise a ValueError for a scan whose region is smaller than a crop."""
         super().check_scan(shape, encoder)
-        region = self.region_shape(shape, encoder)
-        if max(self.global_sides) > min(region):
-            raise ValueError(
-                f"a crop of {max(self.global_sides)}^3 voxels (global_sides) is larger than a region of {region}, all "
-                f"that a scan of {tuple(shape)} voxels holds"
-            )
+        refuse_large_crops("global_sides", self.global_sides, self.region_shape(shape, encoder), shape)
 
     def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
         """Crops, their affines and damage, and the scales of the terms, of P pairs with L local crops each.

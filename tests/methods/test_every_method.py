@@ -56,6 +56,18 @@ SMALL = {
         "local_size": 16,
         "learning_rate": 1e-5,
     },
+    "gl_mae": {
+        "sub_volumes": (1, 1, 1),
+        "locals": 1,
+        "global_sides": (24, 28),
+        "local_sides": (12, 16),
+        "hidden": 16,
+        "width": 16,
+        "prototypes": 16,
+        "temperature": 1.0,  # at 0.1 the centre's first moves raise its loss
+        "teacher_temperature": 0.5,
+        "weights": (1.0, 1.0, 0.1, 0.1),
+    },
     "pcrlv1": {
         "queue": 32,
         "hidden": 16,
@@ -86,6 +98,7 @@ REACHED = {
     "models_genesis": {"total": 5},
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
     "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
+    "gl_mae": dict.fromkeys(("restored", "local_restored", "alike", "local_alike"), 5),
     "pcrlv1": {"contrast": 5, "restored": 4},
     "vicregl": dict.fromkeys(("difference", "variance", "covariance"), 5),
 }
@@ -105,6 +118,7 @@ COPIES = {
     "models_genesis": 7,
     "voco": 4,
     "pcrlv2": 9,
+    "gl_mae": 4,
     "pcrlv1": 15,
     "vicregl": 8,
 }

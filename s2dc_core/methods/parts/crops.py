@@ -68,6 +68,15 @@ def random_pair(
     raise ValueError(f"no two crops of {list(sides)}^3 voxels overlap by {overlap} in a region of {tuple(shape)}")
 
 
+def refuse_large_crops(name: str, sides: Sequence[int], region: Sequence[int], scan: Sequence[int]) -> None:
+    """Raise a ValueError if a cube of one of the sides, a recipe's `name`, is larger than the region of a scan."""
+    if max(sides) > min(region):
+        raise ValueError(
+            f"a crop of {max(sides)}^3 voxels ({name}) is larger than a region of {tuple(region)}, all that a scan of "
+            f"{tuple(scan)} voxels holds"
+        )
+
+
 def intersection_over_union(one: Int[Tensor, "m 4"], other: Int[Tensor, "m 4"]) -> Float[Tensor, " m"]:
     """|a and b| / |a or b| of pairs of cubes, each its first voxel and its side; in float64."""
     first = torch.maximum(one[:, :3], other[:, :3])

@@ -15,6 +15,7 @@ from s2dc_core.methods.parts.crops import (
     random_corners,
     random_cubes,
     random_pair,
+    refuse_large_crops,
 )
 
 
@@ -140,6 +141,12 @@ def test_a_resized_crop_shows_the_same_place():
     expected = 3 + (torch.arange(8.0, dtype=torch.float64) + 0.5) / 2 - 0.5
     torch.testing.assert_close(crop[0, 1:-1, 0, 0], expected[1:-1])
     assert cut(ramp, (3, 0, 0), (4, 4, 4), (4, 4, 4)).shape == (1, 4, 4, 4)
+
+
+def test_crops_larger_than_a_region_are_named():
+    refuse_large_crops("sides", (8, 16), (16, 16, 32), (20, 18, 40))
+    with pytest.raises(ValueError, match=r"a crop of 17\^3 voxels \(sides\) is larger than a region of \(16, 16, 32\)"):
+        refuse_large_crops("sides", (8, 17), (16, 16, 32), (20, 18, 40))
 
 
 def test_shares_of_a_mask_are_those_counted_and_corners_are_where_they_suffice():
