@@ -38,9 +38,9 @@ MAY = {
         "frozen_patch",
     },
     "zero patch": {"SwinUNETROptions.weights", "VICRegLOptions.weights"},
-    "seven": {"PCRLv2Options.local_sides", "GLMAEOptions.local_sides", "ROTOptions.hidden", "place_matches",
-        "feature_matches",
-   },
+    "seven": {
+        "PCRLv2Options.local_sides", "GLMAEOptions.local_sides", "ROTOptions.hidden", "place_matches", "feature_matches",
+    },
     "None": {
         "clip", "S2DCOptions.norm", "matched_tokens", "gradient_checkpointing", "options", "region",
         "FinetuneConfig.encoder", "FinetuneConfig.levels", "FinetuneConfig.vit", "VoCoOptions.crop",

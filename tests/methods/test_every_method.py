@@ -115,7 +115,7 @@ COPIES = {
     "swin_unetr": 7,
     "swinmm": 6,
     "rot": 4,
-    "models_genesis": 7,
+    "models_genesis": 8,
     "voco": 4,
     "pcrlv2": 9,
     "gl_mae": 4,
