@@ -40,7 +40,8 @@ from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of
 from s2dc_core.losses import info_nce
 from s2dc_core.matching import at_least_float32, unit_length
-from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
+from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
+from s2dc_core.methods.parts.contrast import mean_of_exponentials, noise_contrast
 from s2dc_core.methods.parts.corruption import blurred
 from s2dc_core.methods.parts.damage import Range
 from s2dc_core.methods.parts.decoders import VoxelDecoder
@@ -48,19 +49,19 @@ from s2dc_core.methods.parts.genesis import LEAST_SIDE, Genesis, damaged, draw_g
 from s2dc_core.methods.parts.heads import MLP, last_channels, pooled
 from s2dc_core.methods.parts.momentum import SCHEDULES, Teacher
 from s2dc_core.methods.parts.rows import RowsOfAll
+from s2dc_core.methods.parts.sub_volumes import SubVolumeOptions, level_misfits
 from s2dc_core.methods.parts.turns import TURNS, Turn, turn_misfits
 from s2dc_core.methods.parts.two_views import ViewRanges, make_views, plan_views
 from s2dc_core.model import FeatureQueue
-from s2dc_core.options import MANY, above_zero, from_zero, one_of, whole_numbers_to, within
+from s2dc_core.options import MANY, above_zero, from_zero, one_of, within
 from s2dc_core.views import Region
 
 CONTRASTS = ("nce", "info_nce")
-EPSILON = 1e-5
 QUARTERS = TURNS["z"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PCRLv1Options(MethodOptions):
+class PCRLv1Options(SubVolumeOptions):
     """Views, damage, networks and contrast.
 
     Attributes:
@@ -76,7 +77,6 @@ class PCRLv1Options(MethodOptions):
         momentum, schedule: of the teacher, see parts.momentum.
     """
 
-    sub_volumes: Sequence[int] = (1, 1, 1)
     views: ViewRanges = field(default_factory=lambda: ViewRanges(intensity_scale=0.0, intensity_shift=0.0, noise=0.0))
     damage: Genesis = field(default_factory=lambda: Genesis(curve=0.0))
     blur: float | int = 1.0
@@ -91,7 +91,7 @@ class PCRLv1Options(MethodOptions):
     schedule: str = "constant"
 
     RULES: ClassVar = {
-        "sub_volumes": whole_numbers_to(1024, of=3),
+        **SubVolumeOptions.RULES,
         "blur": from_zero(1e2),
         "contrast": one_of(*CONTRASTS),
         "temperature": above_zero(1e3),
@@ -104,11 +104,6 @@ class PCRLv1Options(MethodOptions):
     }
 
     @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
-
-    @property
     def whole_batch(self) -> bool:
         """With "nce", whose Z is that of the first batch."""
         return self.contrast == "nce"
@@ -116,10 +111,9 @@ class PCRLv1Options(MethodOptions):
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
         """Sub-volumes that cannot be turned, are too small to be damaged, or have no whole tokens to decode."""
-        sides, stride = list(encoder.sub_volume), encoder.stride(values.level)[0]
+        sides = list(encoder.sub_volume)
         yield from turn_misfits(QUARTERS, sides)
-        if any(side % stride for side in sides):
-            yield f"sub_volume {sides} must be multiples of {stride}, a token at level {values.level}"
+        yield from level_misfits(values.level, encoder)
         if min(sides) < LEAST_SIDE:
             yield f"sub_volume {sides} must have {LEAST_SIDE} voxels a side at least: a window is a tenth of it"
 
@@ -147,33 +141,6 @@ class PCRLv1Options(MethodOptions):
     def build(self, encoder: EncoderConfig) -> "PCRLv1":
         """Student, teacher, decoder and queue."""
         return PCRLv1(encoder, self)
-
-
-def constant_of(query: Float[Tensor, "n d"], key: Float[Tensor, "n d"], queue: Float[Tensor, "m d"], t: float | int):
-    """mean_j exp(s_j) of each query, [n]: Z is n times their mean."""
-    own = (query * key).sum(-1, keepdim=True)
-    return (torch.cat([own, query @ queue.mT], 1) / t).exp().mean(1)
-
-
-def nce(
-    query: Float[Tensor, "n d"],
-    key: Float[Tensor, "n d"],
-    queue: Float[Tensor, "m d"],
-    temperature: float | int,
-    constant: Float[Tensor, ""] | float | int,
-    samples: int,
-) -> Float[Tensor, " n"]:
-    """c(q, k) with a constant Z, of each query; see the file.
-
-    Args:
-        constant: Z.
-        samples: n.
-    """
-    positive = ((query * key).sum(-1) / temperature).exp() / constant
-    negative = (query @ queue.mT / temperature).exp() / constant
-    noise = len(queue) / samples
-    told = (positive / (positive + noise + EPSILON)).log()
-    return -told - (noise / (negative + noise + EPSILON)).log().sum(1)
 
 
 def posed(
@@ -299,15 +266,15 @@ class PCRLv1(Method):
         self, query: Float[Tensor, "n d"], *keys: Float[Tensor, "n d"]
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """The mean of c with each key, of each query; and mean_j exp(s_j) with the first."""
-        options, queue = self.options, self.queue.negatives()
+        options, queue, t = self.options, self.queue.negatives(), self.options.temperature
         with torch.autocast(query.device.type, enabled=False):
-            level = constant_of(query.detach(), keys[0], queue, options.temperature)
+            level = mean_of_exponentials(query.detach(), keys[0], queue, t)
             if options.contrast == "nce":
                 first = options.samples * self.rows(level).all.mean()
                 constant = torch.where(self.constant.isnan(), first, self.constant)
-                found = [nce(query, key, queue, options.temperature, constant, options.samples) for key in keys]
+                found = [noise_contrast(query, key, queue, t, constant, options.samples) for key in keys]
             else:
-                found = [info_nce(query, key, queue, options.temperature, reduction="none") for key in keys]
+                found = [info_nce(query, key, queue, t, "none") for key in keys]
         return sum(found) / len(found), level
 
     def after_step(self, rows: Tensor | None, done: float) -> None:

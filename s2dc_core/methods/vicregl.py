@@ -3,16 +3,15 @@
 Of B rows x_b, y_b of D features, in each of K ranks, and with means over what is not named::
 
     VICReg(X, Y) = 25 mean (x - y)^2 + 25 (v(X) + v(Y)) / 2 + (c(X) + c(Y)) / 2
-    v(X) = mean_d max(0, 1 - sqrt(var_d + 1e-4))        c(X) = sum_{d != d'} cov_dd'^2 / D
     L = a VICReg(g(pooled 1), g(pooled 2)) + (1 - a) (local by features + local by places),    a = 0.75
 
-Variances and covariances are unbiased, over the batch, that of all processes. A local term is the mean of both
-directions: tokens of a view behind h, each with the nearest token of the other, rank by rank; nearest as a vector for
-all of them, and as a place for the few that come nearest. g and h are expanders of three layers.
+v is what deviations lack to 1, c the sum of squared covariances, over the rows of all processes: `parts.spread`. A
+local term is the mean of both directions: tokens of a view behind h, each with the nearest token of the other, rank by
+rank; nearest as a vector for all of them, and as a place for the few that come nearest. Expanders g, h: three layers.
 
-What B rows mean: X has rank B - 1 at most, so no diagonal covariance. Where all variances are s^2, c(X) is at
-least s^4 (D / (B - 1) - 1), see `covariance_floor`: with eight rows and 256 features 35.6 at s = 1, so that v and c are
-least together at s = 0.56. The term then says less of redundancy than of size. (The source: 512 rows of 8192, 15.)
+What B rows mean: X has rank B - 1 at most, so no diagonal covariance. Where all variances are s^2, c(X) is at least
+s^4 (D / (B - 1) - 1): with eight rows and 256 features 35.6 at s = 1, and 25 v + c is least at s = 0.56. The term then
+says less of redundancy than of size. (The source: 512 rows of 8192 features, 15.)
 
 Kept: both local terms, weights, expanders, statistics rank by rank. Places are exact, in mm, from the affines of the
 views (the source: from boxes of crops; its code leaves the grids of mirrored ones unmirrored); tokens that show what
@@ -38,14 +37,14 @@ from s2dc_core.matching import at_least_float32
 from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.heads import MLP, NORMS, last_channels, pooled, tokens_of
 from s2dc_core.methods.parts.rows import RowsOfAll
+from s2dc_core.methods.parts.spread import covariance_floor, spread
+from s2dc_core.methods.parts.sub_volumes import level_misfits
 from s2dc_core.methods.parts.two_views import PairOptions, TwoViews, make_pairs
 from s2dc_core.methods.parts.weighted import weights_of
-from s2dc_core.options import MANY, one_of, that, whole_numbers_to, within
+from s2dc_core.options import MANY, one_of, whole_numbers_to, within
 from s2dc_core.views import Region
 
 ORDERS = ("place", "distance")
-EPSILON = 1e-4
-"""Within the root of a variance, whose slope is infinite at 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,17 +81,14 @@ class VICRegLOptions(PairOptions):
         **dict.fromkeys(("place_matches", "feature_matches"), whole_numbers_to(MANY)),
         "order": one_of(*ORDERS),
         "weights": weights_of(3),
-        "alpha": that(lambda share: 0 <= share <= 1, "must be from 0 to 1"),
+        "alpha": within(0, 1),
     }
 
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
         """A level of no whole tokens, and more matches than it has tokens."""
-        sides, stride = list(encoder.sub_volume), encoder.stride(values.level)
-        if any(side % s for side, s in zip(sides, stride, strict=True)):
-            yield f"sub_volume {sides} must be multiples of {stride[0]}, a token at level {values.level}"
-            return
-        tokens = math.prod(grid_of(sides, stride))
+        yield from level_misfits(values.level, encoder)
+        tokens = math.prod(side // encoder.stride(values.level)[0] for side in encoder.sub_volume)
         for name in ("place_matches", "feature_matches"):
             if max(counts := getattr(values, name) or (0,)) > tokens:
                 yield f"{name} {list(counts)} must not exceed {tokens}, the tokens at level {values.level}"
@@ -116,35 +112,6 @@ class VICRegLOptions(PairOptions):
         floor = covariance_floor(max(rows, 2), self.out)
         said = f"{rows} rows of {self.out} features: with deviations of 1 the covariance term is {floor:.3g} at least"
         return [("statistics", said)]
-
-
-def covariance_floor(rows: int, features: int) -> float:
-    """The least c(X) of B rows whose D variances are 1: D / (B - 1) - 1, or 0; of variances s^2 it is s^4 times that.
-
-    C has B - 1 eigenvalues at most, whose sum is D: sum of cov_dd'^2 = |C|^2 - D >= D^2 / (B - 1) - D.
-    """
-    return max(features / (rows - 1) - 1, 0.0)
-
-
-def spread(rows: Float[Tensor, "b k d"]) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
-    """v and c of each rank, over two rows at least.
-
-    Raises:
-        ValueError: for one row.
-    """
-    count, features = len(rows), rows.shape[-1]
-    if count < 2:
-        raise ValueError(
-            "there is no variance over a batch of one sub-volume: use a larger batch, or more sub-volumes of a region"
-        )
-    centred = (rows - rows.mean(0)).movedim(0, -2)
-    variances = centred.square().sum(-2) / (count - 1)
-    # |X^T X| = |X X^T|: the smaller one is made.
-    with torch.autocast(rows.device.type, enabled=False):
-        products = centred @ centred.mT if count < features else centred.mT @ centred
-    squares = (products / (count - 1)).square().sum((-2, -1))
-    small = (1 - (variances + EPSILON).sqrt()).relu().mean(-1)
-    return small, (squares - variances.square().sum(-1)) / features
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """PCRLv1: its contrast against values computed elsewhere, what is mixed and restored, and what its constant is."""
 
 import itertools
-import math
 from dataclasses import replace
 
 import pytest
@@ -10,28 +9,15 @@ from torch.nn import functional as F
 
 from s2dc_core.losses import info_nce
 from s2dc_core.matching import unit_length
+from s2dc_core.methods.parts.contrast import mean_of_exponentials
 from s2dc_core.methods.parts.two_views import make_views
-from s2dc_core.methods.pcrlv1 import EPSILON, PCRLv1Options, codes_of, constant_of, nce, posed
+from s2dc_core.methods.pcrlv1 import PCRLv1Options, codes_of, posed
 from s2dc_core.pretraining import Pretraining, draw_views
 from s2dc_core.pretraining.regions import draw_regions
+from tests.methods.parts.test_contrast import KEY, MEMORY, QUERY
 from tests.methods.test_every_method import ENCODER, SCANS, small
 
-
-def double(rows):
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-QUERY, KEY = double([[0.6, 0.8], [1, 0]]), double([[0.8, 0.6], [0.6, -0.8]])
-MEMORY = double([[0, 1], [-1, 0], [0.28, 0.96]])
 UNDAMAGED = {"damage": {"shuffle": 0, "curve": 0, "paint": 0}, "blur": 0}
-
-
-def test_the_contrast_has_the_value_of_its_equation():
-    """With 270, to which a whole number cuts the constant, it is another."""
-    Z = 7 * constant_of(QUERY, KEY, MEMORY, 0.2).mean()
-    assert Z.item() == pytest.approx(270.4414142751, abs=1e-9)
-    assert nce(QUERY, KEY, MEMORY, 0.2, Z, 7).mean().item() == pytest.approx(1.8347078041, abs=1e-9)
-    assert nce(QUERY, KEY, MEMORY, 0.2, 270, 7).mean().item() == pytest.approx(1.8343035832, abs=1e-9)
 
 
 def test_infonce_beside_it_has_its_value():
@@ -46,34 +32,6 @@ def test_infonce_beside_it_has_its_value():
     torch.testing.assert_close(found, sum(expected) / 2)
 
 
-def test_the_contrast_is_that_of_loops():
-    Z, M, n = 31.5, len(MEMORY), 11
-    for q, k, found in zip(QUERY, KEY, nce(QUERY, KEY, MEMORY, 0.3, Z, n), strict=True):
-        own = math.exp(float(q @ k) / 0.3) / Z
-        expected = -math.log(own / (own + M / n + EPSILON))
-        for m in MEMORY:
-            other = math.exp(float(q @ m) / 0.3) / Z
-            expected -= math.log((M / n) / (other + M / n + EPSILON))
-        assert found.item() == pytest.approx(expected, abs=1e-12)
-
-
-def test_rows_at_right_angles_give_chance():
-    """log(1 + M) + M log(1 + 1 / M), but for epsilon."""
-    rows = torch.eye(6, dtype=torch.float64)
-    Z = 100 * constant_of(rows[:1], rows[1:2], rows[2:], 0.2).mean()
-    assert Z.item() == pytest.approx(100)
-    found = nce(rows[:1], rows[1:2], rows[2:], 0.2, Z, 100).item()
-    assert found == pytest.approx(math.log(5) + 4 * math.log(5 / 4), abs=2e-3)
-
-
-def test_the_number_of_samples_drops_out_but_for_epsilon():
-    values = []
-    for samples in (1, 100):
-        Z = samples * constant_of(QUERY, KEY, MEMORY, 0.2).mean()
-        values.append(nce(QUERY, KEY, MEMORY, 0.2, Z, samples).mean().item())
-    assert values[0] == pytest.approx(values[1], abs=2e-3) and values[0] != values[1]
-
-
 def test_the_first_batch_sets_a_constant_that_is_no_whole_number_and_stays():
     run = Pretraining(small("pcrlv1", steps=3, samples=50), SCANS, device="cpu")
     model, views = run.model, draw_views(run.config, SCANS)
@@ -81,7 +39,7 @@ def test_the_first_batch_sets_a_constant_that_is_no_whole_number_and_stays():
     with torch.no_grad():
         rows = model(views)[1]
         query = model.project(model.projector, model.encoder(views.seen[0]))
-    expected = 50 * constant_of(query, rows[:, :-1], model.queue.negatives(), 0.2).mean()
+    expected = 50 * mean_of_exponentials(query, rows[:, :-1], model.queue.negatives(), 0.2).mean()
     run.step()
     first = model.constant.item()
     assert first == pytest.approx(expected.item(), rel=1e-5) and abs(first - round(first)) > 1e-3

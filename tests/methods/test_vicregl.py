@@ -9,15 +9,11 @@ from torch.nn import functional as F
 
 from s2dc_core.geometry import affine_about_centre, token_centres, warp
 from s2dc_core.matching import unit_length
-from s2dc_core.methods.vicregl import VICRegLOptions, covariance_floor, matched, nearest, same_places, spread
+from s2dc_core.methods.vicregl import VICRegLOptions, matched, nearest, same_places
 from s2dc_core.pretraining import Pretraining, draw_views
 from s2dc_core.pretraining.regions import draw_regions
+from tests.methods.parts.test_spread import by_hand, wave
 from tests.methods.test_every_method import ENCODER, SCANS, small
-
-
-def wave(shift, step, *shape):
-    return torch.sin(shift + step * torch.arange(math.prod(shape), dtype=torch.float64)).view(shape)
-
 
 X, Y = wave(1, 0.7, 3, 3), wave(2, 0.9, 3, 3)
 TOKENS = wave(0.5, 0.37, 3, 4, 3), wave(1.5, 0.53, 3, 4, 3)
@@ -74,50 +70,7 @@ def test_at_collapse_the_variance_alone_is_left_and_its_gradient_is_a_number():
     assert torch.isfinite(alike.grad).all()
 
 
-def by_hand(rows):
-    """v and c of B rows, from torch's covariance."""
-    C = torch.cov(rows.T)
-    deviations = (C.diagonal() + 1e-4).sqrt()
-    off = C - C.diag().diag()
-    return torch.stack([F.relu(1 - deviations).mean(), off.square().sum() / rows.shape[1]])
-
-
-@pytest.mark.parametrize(("rows", "features"), [(8, 5), (5, 8), (2, 3)])
-def test_variance_and_covariance_are_those_of_each_rank(rows, features):
-    many = wave(0.3, 1.1, rows, 3, features)
-    expected = torch.stack([by_hand(many[:, rank]) for rank in range(3)], 1)
-    torch.testing.assert_close(torch.stack(spread(many)), expected, atol=1e-12, rtol=1e-9)
-
-
-def tightest(rows, features):
-    """Rows of unit variances whose covariance has B - 1 equal eigenvalues."""
-    basis = torch.linalg.qr(torch.eye(rows, dtype=torch.float64) - 1 / rows).Q[:, : rows - 1]
-    return (rows - 1) ** 0.5 * basis.repeat(1, features // (rows - 1))
-
-
-def test_what_eight_rows_cannot_fall_below():
-    """The bound is reached, and no other rows of unit variances come below it."""
-    assert covariance_floor(8, 256) == pytest.approx(35.5714285714) and covariance_floor(512, 8192) < 15.1
-    assert covariance_floor(9, 8) == 0
-    floor, rows = covariance_floor(8, 28), tightest(8, 28)
-    torch.testing.assert_close(rows.var(0), torch.ones(28, dtype=torch.float64))
-    assert spread(rows[:, None])[1].item() == pytest.approx(floor)
-    for seed in range(5):
-        other = torch.randn(8, 28, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        assert spread((other / other.std(0))[:, None])[1].item() > floor
-    assert torch.linalg.matrix_rank(torch.cov(other.T)) == 7
-
-
-def test_with_eight_rows_deviations_of_one_are_not_the_best():
-    rows, scales = tightest(8, 259), torch.linspace(0.3, 1.1, 161, dtype=torch.float64)
-    v, c = spread(scales[:, None] * rows[:, None])
-    best = scales[(25 * v + c).argmin()].item()
-    assert best == pytest.approx((25 / 4 / covariance_floor(8, 259)) ** (1 / 3), abs=0.005) and 0.55 < best < 0.57
-
-
 def test_a_batch_of_one_has_no_variance():
-    with pytest.raises(ValueError, match="no variance over a batch of one sub-volume: use a larger batch"):
-        spread(X[:1, None])
     with pytest.raises(ValueError, match="no variance over a batch of one"):
         Pretraining(small("vicregl", batch=1), SCANS, device="cpu").step()
 
