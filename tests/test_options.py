@@ -39,7 +39,8 @@ MAY = {
     },
     "zero patch": {"SwinUNETROptions.weights", "VICRegLOptions.weights"},
     "seven": {
-        "PCRLv2Options.local_sides", "GLMAEOptions.local_sides", "ROTOptions.hidden", "place_matches", "feature_matches",
+        "PCRLv2Options.local_sides", "GLMAEOptions.local_sides", "ROTOptions.hidden", "place_matches",
+        "feature_matches",
     },
     "None": {
         "clip", "S2DCOptions.norm", "matched_tokens", "gradient_checkpointing", "options", "region",
@@ -47,7 +48,8 @@ MAY = {
         "VoCoOptions.momentum", "PositionLabelOptions.pairs", "feature_matches",
     },
     "0": {
-        "weight_decay", "warmup", "seed", "queue", "momentum", "rotation_deg", "translation_mm", "intensity_scale",
+        "weight_decay", "warmup", "seed", "S2DCOptions.queue", "momentum", "rotation_deg", "translation_mm",
+        "intensity_scale",
         "positive_rotation_deg", "positive_translation_mm", "intensity_shift", "noise", "contrast_weight", "intensity",
         "patch_to_patch_weight", "patch_to_structure_weight", "encoder_rate", "background_share", "flip", "overlap",
         "selection", "turn", "shift", "shift_chance", "reg_weight", "margin", "blur", "gamma", "swapped", "reach",

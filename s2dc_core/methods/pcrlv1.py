@@ -72,7 +72,7 @@ class PCRLv1Options(SubVolumeOptions):
         contrast, temperature: c, "nce" or "info_nce", and t.
         samples: n.
         queue: M.
-        hidden, out: widths of P, and of the perceptron that the pose goes through.
+        hidden, out: widths of the projector; u's perceptron has twice `hidden`.
         level: of the map that the decoder starts from.
         momentum, schedule: of the teacher, see parts.momentum.
     """
@@ -226,8 +226,9 @@ class PCRLv1(Method):
         plan = {name: torch.cat([own[name] for own in regions.plan], 1) for name in names}
         share = torch.stack([own["share"] for own in regions.plan]).to(regions.volume, non_blocking=True)
         span = Range.of(regions.volume).for_each(share.shape[1])
-        clean = torch.stack([span.to_unit(each) for each in make_views(regions, self.encoder.config.sub_volume)])
-        clean = clean.clamp(0, 1)
+        moved = make_views(regions, self.encoder.config.sub_volume)
+        # The warp brings in air, which the region itself need not hold.
+        clean = torch.stack([span.to_unit(each).clamp(0, 1) for each in moved])
         damage = {name[7:]: value.flatten(0, 1) for name, value in plan.items() if name.startswith("damage_")}
         blur = plan["blur"].to(clean, non_blocking=True).flatten()
         seen = damaged(blurred(clean.flatten(0, 1), blur), damage).unflatten(0, clean.shape[:2])

@@ -148,7 +148,7 @@ def noise_contrast(
     return -told - (noise / (negative + noise + EPSILON)).log().sum(1)
 
 
-def cosines(rows: Float[Tensor, "n c"], others: Float[Tensor, "m c"]) -> Float[Tensor, "n m"]:
+def cosines(rows: Float[Tensor, "*b n c"], others: Float[Tensor, "*b m c"]) -> Float[Tensor, "*b n m"]:
     """The cosine of each row with each of the others, in float32 at least; 0 with a row of zeros."""
     with torch.autocast(rows.device.type, enabled=False):
         return unit_length(rows) @ unit_length(others).mT
