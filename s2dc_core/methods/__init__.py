@@ -6,6 +6,7 @@ from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
 from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
 from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
 from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
+from s2dc_core.methods.rot import ROT, ROTOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
@@ -25,6 +26,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "position_label": PositionLabelOptions,
     "swin_unetr": SwinUNETROptions,
     "swinmm": SwinMMOptions,
+    "rot": ROTOptions,
 }
 
 __all__ = [
@@ -42,6 +44,8 @@ __all__ = [
     "Plan",
     "PositionLabel",
     "PositionLabelOptions",
+    "ROT",
+    "ROTOptions",
     "Regions",
     "S2DC",
     "S2DCOptions",

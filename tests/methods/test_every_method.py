@@ -44,6 +44,7 @@ SMALL = {
     "swinmm": {"sub_volumes": (1, 1, 1), "out": 16, "cell": 8},
     "jigsaw": {"hidden": 16, "out": 8},
     "position_label": {"level": 3, "pairs": 50},
+    "rot": {"sub_volumes": (1, 1, 1), "hidden": (64, 64)},
     "voco": {"bases": (3, 1, 1), "crop": (8, 8, 8), "hidden": 64, "out": 64},
     "pcrlv2": {
         "sub_volumes": (1, 1, 1),
@@ -67,6 +68,7 @@ REACHED = {
     "position_label": {"total": 4},
     "swin_unetr": {"rotation": 5, "contrast": 5, "reconstruction": 4},
     "swinmm": {"rotation": 5, "contrast": 5, "reconstruction": 4, "agreement": 4},
+    "rot": {"total": 5},
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
     "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
 }
@@ -82,6 +84,7 @@ COPIES = {
     "position_label": 6,
     "swin_unetr": 7,
     "swinmm": 6,
+    "rot": 4,
     "voco": 4,
     "pcrlv2": 9,
 }
