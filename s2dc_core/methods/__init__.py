@@ -4,6 +4,7 @@ from s2dc_core.methods.jigsaw import Jigsaw, JigsawOptions
 from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
 from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
+from s2dc_core.methods.models_genesis import ModelsGenesis, ModelsGenesisOptions
 from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
 from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
 from s2dc_core.methods.rot import ROT, ROTOptions
@@ -27,6 +28,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "swin_unetr": SwinUNETROptions,
     "swinmm": SwinMMOptions,
     "rot": ROTOptions,
+    "models_genesis": ModelsGenesisOptions,
 }
 
 __all__ = [
@@ -39,6 +41,8 @@ __all__ = [
     "MethodOptions",
     "MoCoV3",
     "MoCoV3Options",
+    "ModelsGenesis",
+    "ModelsGenesisOptions",
     "PCRLv2",
     "PCRLv2Options",
     "Plan",

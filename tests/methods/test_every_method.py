@@ -45,6 +45,7 @@ SMALL = {
     "jigsaw": {"hidden": 16, "out": 8},
     "position_label": {"level": 3, "pairs": 50},
     "rot": {"sub_volumes": (1, 1, 1), "hidden": (64, 64)},
+    "models_genesis": {"sub_volumes": (1, 1, 1)},
     "voco": {"bases": (3, 1, 1), "crop": (8, 8, 8), "hidden": 64, "out": 64},
     "pcrlv2": {
         "sub_volumes": (1, 1, 1),
@@ -69,6 +70,7 @@ REACHED = {
     "swin_unetr": {"rotation": 5, "contrast": 5, "reconstruction": 4},
     "swinmm": {"rotation": 5, "contrast": 5, "reconstruction": 4, "agreement": 4},
     "rot": {"total": 5},
+    "models_genesis": {"total": 5},
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
     "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
 }
@@ -85,6 +87,7 @@ COPIES = {
     "swin_unetr": 7,
     "swinmm": 6,
     "rot": 4,
+    "models_genesis": 8,
     "voco": 4,
     "pcrlv2": 9,
 }

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -98,5 +99,5 @@ class PlainDecoder(nn.Module):
         return self.steps(maps[self.level])
 
 
-DECODERS = {"transposed": PlainDecoder, "convolutions": VoxelDecoder}
+DECODERS = {"transposed": PlainDecoder, "convolutions": VoxelDecoder, "skips": partial(VoxelDecoder, skips=True)}
 """By the name that a recipe gives."""
