@@ -8,6 +8,7 @@ from s2dc_core.methods.models_genesis import ModelsGenesis, ModelsGenesisOptions
 from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
 from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
 from s2dc_core.methods.rot import ROT, ROTOptions
+from s2dc_core.methods.rubik import Rubik, RubikOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
@@ -29,6 +30,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "swinmm": SwinMMOptions,
     "rot": ROTOptions,
     "models_genesis": ModelsGenesisOptions,
+    "rubik": RubikOptions,
 }
 
 __all__ = [
@@ -51,6 +53,8 @@ __all__ = [
     "ROT",
     "ROTOptions",
     "Regions",
+    "Rubik",
+    "RubikOptions",
     "S2DC",
     "S2DCOptions",
     "SimCLR",
