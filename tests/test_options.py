@@ -12,6 +12,7 @@ from s2dc_core.downstream import FinetuneConfig
 from s2dc_core.encoder import EncoderConfig
 from s2dc_core.losses import LossOptions, S2DCLoss
 from s2dc_core.methods import METHODS, S2DCOptions, SimMIMOptions
+from s2dc_core.methods.parts.genesis import Genesis
 from s2dc_core.options import make, nearest, problems_of
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.views import ViewConfig
@@ -49,7 +50,7 @@ MAY = {
         "positive_rotation_deg", "positive_translation_mm", "intensity_shift", "noise", "contrast_weight", "intensity",
         "patch_to_patch_weight", "patch_to_structure_weight", "encoder_rate", "background_share", "flip", "overlap",
         "selection", "turn", "shift", "shift_chance", "reg_weight", "margin", "blur", "gamma", "swapped", "reach",
-        "share", "ROTOptions.body", "RubikOptions.critic", "RubikOptions.level", "ModelsGenesisOptions.level",
+        "share", "shuffle", "curve", "paint", "inside", "ROTOptions.body", "RubikOptions.critic", "RubikOptions.level", "ModelsGenesisOptions.level",
         *(f"{kind}Options.level" for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM")),
     },
 }  # fmt: skip
@@ -67,6 +68,7 @@ KINDS = {
     EncoderConfig: TINY["encoder"],
     ViewConfig: {},
     LossOptions: {},
+    Genesis: {},
     **{kind: {} for kind in METHODS.values() if kind not in (S2DCOptions, SimMIMOptions)},
 }
 
