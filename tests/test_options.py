@@ -50,7 +50,8 @@ MAY = {
         "positive_rotation_deg", "positive_translation_mm", "intensity_shift", "noise", "contrast_weight", "intensity",
         "patch_to_patch_weight", "patch_to_structure_weight", "encoder_rate", "background_share", "flip", "overlap",
         "selection", "turn", "shift", "shift_chance", "reg_weight", "margin", "blur", "gamma", "swapped", "reach",
-        "share", "shuffle", "curve", "paint", "inside", "ROTOptions.body", "RubikOptions.critic", "RubikOptions.level", "ModelsGenesisOptions.level",
+        "share", "shuffle", "curve", "paint", "inside",
+        "ROTOptions.body", "RubikOptions.critic", "RubikOptions.level", "ModelsGenesisOptions.level",
         *(f"{kind}Options.level" for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM")),
     },
 }  # fmt: skip
