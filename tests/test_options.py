@@ -12,6 +12,7 @@ from s2dc_core.downstream import FinetuneConfig
 from s2dc_core.encoder import EncoderConfig
 from s2dc_core.losses import LossOptions, S2DCLoss
 from s2dc_core.methods import METHODS, S2DCOptions, SimMIMOptions
+from s2dc_core.methods.parts.genesis import Genesis
 from s2dc_core.options import make, nearest, problems_of
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.views import ViewConfig
@@ -53,10 +54,13 @@ MAY = {
         "positive_rotation_deg", "positive_translation_mm", "intensity_shift", "noise", "contrast_weight", "intensity",
         "patch_to_patch_weight", "patch_to_structure_weight", "encoder_rate", "background_share", "flip", "overlap",
         "selection", "turn", "shift", "shift_chance", "reg_weight", "margin", "blur", "gamma", "swapped", "reach",
-        "share", "alpha", "ROTOptions.body", "centre_momentum",
+        "share", "shuffle", "curve", "paint", "inside", "alpha", "ROTOptions.body", "centre_momentum",
+        "RubikOptions.critic",
         *(
             f"{kind}Options.level"
-            for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM", "ModelsGenesis", "VICRegL", "PCRLv1")
+            for kind in (
+                "Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM", "ModelsGenesis", "Rubik", "VICRegL", "PCRLv1",
+            )
         ),
     },
 }  # fmt: skip
@@ -74,6 +78,7 @@ KINDS = {
     EncoderConfig: TINY["encoder"],
     ViewConfig: {},
     LossOptions: {},
+    Genesis: {},
     **{kind: {} for kind in METHODS.values() if kind not in (S2DCOptions, SimMIMOptions)},
 }
 

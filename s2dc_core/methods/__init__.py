@@ -10,6 +10,7 @@ from s2dc_core.methods.pcrlv1 import PCRLv1, PCRLv1Options
 from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
 from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
 from s2dc_core.methods.rot import ROT, ROTOptions
+from s2dc_core.methods.rubik import Rubik, RubikOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
@@ -35,6 +36,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "models_genesis": ModelsGenesisOptions,
     "vicregl": VICRegLOptions,
     "pcrlv1": PCRLv1Options,
+    "rubik": RubikOptions,
 }
 
 __all__ = [
@@ -61,6 +63,8 @@ __all__ = [
     "ROT",
     "ROTOptions",
     "Regions",
+    "Rubik",
+    "RubikOptions",
     "S2DC",
     "S2DCOptions",
     "SimCLR",

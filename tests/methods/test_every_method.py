@@ -46,6 +46,7 @@ SMALL = {
     "position_label": {"level": 3, "pairs": 50},
     "rot": {"sub_volumes": (1, 1, 1), "hidden": (64, 64)},
     "models_genesis": {"sub_volumes": (1, 1, 1)},
+    "rubik": {"sub_volumes": (1, 1, 1), "critic": 0.1},
     "voco": {"bases": (3, 1, 1), "crop": (8, 8, 8), "hidden": 64, "out": 64},
     "pcrlv2": {
         "sub_volumes": (1, 1, 1),
@@ -96,6 +97,7 @@ REACHED = {
     "swinmm": {"rotation": 5, "contrast": 5, "reconstruction": 4, "agreement": 4},
     "rot": {"total": 5},
     "models_genesis": {"total": 5},
+    "rubik": {"restoration": 5, "told": 0, "fooled": 5},
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
     "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
     "gl_mae": dict.fromkeys(("restored", "local_restored", "alike", "local_alike"), 5),
@@ -116,6 +118,7 @@ COPIES = {
     "swinmm": 6,
     "rot": 4,
     "models_genesis": 8,
+    "rubik": 3,
     "voco": 4,
     "pcrlv2": 9,
     "gl_mae": 4,

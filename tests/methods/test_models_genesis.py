@@ -124,8 +124,8 @@ def test_the_decoder_sees_maps_and_never_the_volume():
     assert torch.equal(one, other)
 
 
-def test_it_learns_from_a_region_without_air_or_contrast():
-    """A constant region is 0, whatever its value; its target says nothing and its loss is a number."""
+def test_a_constant_region_stays_what_it_is():
+    """It is 0 between its extremes, and noise between them is its value."""
     flat = [scan._replace(volume=scan.volume * 0 - 7) for scan in WIDE]
     views = draw_views(small("models_genesis"), flat)
     assert not views.target.any() and bool((views.damaged == -7).all())
