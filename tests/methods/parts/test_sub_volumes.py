@@ -8,9 +8,7 @@ from s2dc_core.methods.parts.sub_volumes import level_misfits
 from tests.methods.test_every_method import ENCODER, small
 
 
-@pytest.mark.parametrize(
-    "method", ["simmim", "simclr", "pcrlv1", "pcrlv2", "position_label", "models_genesis", "rubik"]
-)
+@pytest.mark.parametrize("method", ["simmim", "simclr", "pcrlv1", "pcrlv2", "models_genesis", "rubik"])
 def test_a_region_has_so_many(method):
     config = small(method, sub_volumes=(3, 1, 2))
     assert config.options.counts == (3, 1, 2)
