@@ -68,6 +68,14 @@ SMALL = {
         "teacher_temperature": 0.5,
         "weights": (1.0, 1.0, 0.1, 0.1),
     },
+    "gvsl": {
+        "hidden": 16,
+        "flow_hidden": (8, 8),
+        "restore_hidden": 8,
+        "window": 5,
+        "weights": (0.1, 1.0, 0.1),  # at a rate of 2e-3 its registration of blobs goes too far
+        "learning_rate": 1e-5,
+    },
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32. Where a rate is named, the first steps of the
 default one would make differences of the seventh digit to such of the fourth."""
@@ -86,6 +94,7 @@ REACHED = {
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
     "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
     "gl_mae": dict.fromkeys(("restored", "local_restored", "alike", "local_alike"), 5),
+    "gvsl": dict.fromkeys(("registered", "restored", "smooth"), 5),
 }
 """How many of the patch embedding and the four stages each term trains."""
 WAITS = dict.fromkeys(SMALL, 1) | {"s2dc": 3}
@@ -104,6 +113,7 @@ COPIES = {
     "voco": 4,
     "pcrlv2": 9,
     "gl_mae": 4,
+    "gvsl": 12,
 }
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
