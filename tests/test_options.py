@@ -37,7 +37,7 @@ MAY = {
         "joined", "compile", "use_v2", "in_plane", "match_background", "contrast_unit_length", "detach_ratio", "pad",
         "frozen_patch",
     },
-    "zero patch": {"SwinUNETROptions.weights"},
+    "zero patch": {"SwinUNETROptions.weights", "GVSLOptions.weights"},
     "seven": {"PCRLv2Options.local_sides", "GLMAEOptions.local_sides", "ROTOptions.hidden"},
     "None": {
         "clip", "S2DCOptions.norm", "matched_tokens", "gradient_checkpointing", "options", "region",
@@ -49,7 +49,7 @@ MAY = {
         "positive_rotation_deg", "positive_translation_mm", "intensity_shift", "noise", "contrast_weight", "intensity",
         "patch_to_patch_weight", "patch_to_structure_weight", "encoder_rate", "background_share", "flip", "overlap",
         "selection", "turn", "shift", "shift_chance", "reg_weight", "margin", "blur", "gamma", "swapped", "reach",
-        "share", "ROTOptions.body", "centre_momentum",
+        "share", "ROTOptions.body", "centre_momentum", "GVSLOptions.level",
         *(f"{kind}Options.level" for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM", "ModelsGenesis")),
     },
 }  # fmt: skip

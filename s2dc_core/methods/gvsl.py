@@ -111,6 +111,10 @@ class GVSLOptions(MethodOptions):
         """Encoder, decoder and heads."""
         return GVSL(encoder, self)
 
+    def describe(self, encoder: EncoderConfig, regions: Regions) -> list[tuple[str, str]]:
+        """That regions come in pairs."""
+        return [("pairs", "each region with what the next scan shows at the same place of its body")]
+
 
 def affine_of(
     numbers: Float[Tensor, "n 15"], spacing: Float[Tensor, "n 3"], shape: Sequence[int]

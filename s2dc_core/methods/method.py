@@ -89,7 +89,10 @@ class MethodOptions(Options, ABC):
 
     @property
     def paired(self) -> bool:
-        """Whether a sample also shows the next scan of the run's order, at the same place of its body."""
+        """Whether a sample also shows the next scan of the run's order, at the same place of its body.
+
+        A scan alone is its own partner, and so is one that ends a round of the order and begins the next.
+        """
         return False
 
     @classmethod

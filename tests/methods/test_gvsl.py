@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.losses import LocalNormalizedCrossCorrelationLoss
 
-from s2dc_core.geometry import affine_about_centre, inverse, pull, split_region, warp
+from s2dc_core.geometry import affine_about_centre, pull, split_region, warp
 from s2dc_core.methods.gvsl import PAIRS, SCALE, SHEAR, TURN, GVSLOptions, affine_of, correlation, roughness
 from s2dc_core.methods.parts.damage import Range
 from s2dc_core.pretraining import PretrainConfig
@@ -204,27 +204,6 @@ def test_the_gradient_leads_to_where_a_scan_was_shifted_and_turned():
         optimiser.step()
     found = numbers.detach()[0]
     assert found[7].item() == pytest.approx(0.25, abs=0.05) and found[0].item() == pytest.approx(0.3, abs=0.1)
-
-
-def test_pull_is_warp_without_the_inverse():
-    volume = torch.randn(2, 1, 8, 6, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    H = affine_about_centre((8, 6, 10), (1.0, 2.0, 1.0), (10.0, 0.0, -5.0), 1.1, (1.0, 0.0, -2.0))
-    H = H.expand(2, 4, 4)
-    fill = torch.tensor([0.5, -1.0])
-    assert torch.equal(pull(volume, inverse(H), fill=fill), warp(volume, H, fill=fill))
-    still = torch.zeros(2, 3, 8, 6, 10, dtype=torch.float64)
-    torch.testing.assert_close(pull(volume, inverse(H), still, fill), warp(volume, H, fill=fill))
-
-
-def test_pull_reads_a_volume_at_g_of_q_and_u():
-    """A volume of its own coordinates says where it was read."""
-    axes = torch.meshgrid(*[torch.arange(side, dtype=torch.float64) for side in (8, 6, 10)], indexing="ij")
-    own = torch.stack(axes)[None]
-    G = affine_about_centre((8, 6, 10), (1.0,) * 3, (4.0, 3.0, 0.0), 0.5)[None]
-    shift = 0.5 * torch.randn(1, 3, 8, 6, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = pull(own, G, shift)
-    expected = torch.einsum("ij,bjxyz->bixyz", G[0, :3, :3], own + shift) + G[:, :3, 3, None, None, None]
-    torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
 
 
 def test_one_pair_is_enough():
