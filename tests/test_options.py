@@ -38,7 +38,7 @@ MAY = {
         "joined", "compile", "use_v2", "in_plane", "match_background", "contrast_unit_length", "detach_ratio", "pad",
         "frozen_patch",
     },
-    "zero patch": {"SwinUNETROptions.weights", "VICRegLOptions.weights"},
+    "zero patch": {"SwinUNETROptions.weights", "VICRegLOptions.weights", "GVSLOptions.weights"},
     "seven": {
         "PCRLv2Options.local_sides", "GLMAEOptions.local_sides", "ROTOptions.hidden", "place_matches",
         "feature_matches",
@@ -59,7 +59,7 @@ MAY = {
         *(
             f"{kind}Options.level"
             for kind in (
-                "Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM", "ModelsGenesis", "Rubik", "VICRegL", "PCRLv1",
+                "Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM", "ModelsGenesis", "Rubik", "VICRegL", "PCRLv1", "GVSL",
             )
         ),
     },

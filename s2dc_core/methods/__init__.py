@@ -1,6 +1,7 @@
 """Pretext tasks, one a file; `method` is their contract, and METHODS all of them by the name that a recipe gives."""
 
 from s2dc_core.methods.gl_mae import GLMAE, GLMAEOptions
+from s2dc_core.methods.gvsl import GVSL, GVSLOptions
 from s2dc_core.methods.jigsaw import Jigsaw, JigsawOptions
 from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
@@ -32,6 +33,7 @@ METHODS: dict[str, type[MethodOptions]] = {
     "swin_unetr": SwinUNETROptions,
     "swinmm": SwinMMOptions,
     "gl_mae": GLMAEOptions,
+    "gvsl": GVSLOptions,
     "rot": ROTOptions,
     "models_genesis": ModelsGenesisOptions,
     "vicregl": VICRegLOptions,
@@ -42,6 +44,8 @@ METHODS: dict[str, type[MethodOptions]] = {
 __all__ = [
     "GLMAE",
     "GLMAEOptions",
+    "GVSL",
+    "GVSLOptions",
     "Jigsaw",
     "JigsawOptions",
     "MAE3D",

@@ -69,6 +69,14 @@ SMALL = {
         "teacher_temperature": 0.5,
         "weights": (1.0, 1.0, 0.1, 0.1),
     },
+    "gvsl": {
+        "hidden": 16,
+        "flow_hidden": (8, 8),
+        "restore_hidden": 8,
+        "window": 5,
+        "weights": (0.1, 1.0, 0.1),  # at a rate of 2e-3 its registration of blobs goes too far
+        "learning_rate": 1e-5,
+    },
     "pcrlv1": {
         "queue": 32,
         "hidden": 16,
@@ -101,6 +109,7 @@ REACHED = {
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
     "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
     "gl_mae": dict.fromkeys(("restored", "local_restored", "alike", "local_alike"), 5),
+    "gvsl": dict.fromkeys(("registered", "restored", "smooth"), 5),
     "pcrlv1": {"contrast": 5, "restored": 4},
     "vicregl": dict.fromkeys(("difference", "variance", "covariance"), 5),
 }
@@ -122,6 +131,7 @@ COPIES = {
     "voco": 4,
     "pcrlv2": 9,
     "gl_mae": 4,
+    "gvsl": 12,
     "pcrlv1": 15,
     "vicregl": 8,
 }

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from s2dc_core.methods.parts.damage import cover, random_boxes
-from s2dc_core.options import Options, within
+from s2dc_core.options import Options, that, within
 
 SAMPLES = 4096
 """Points of a curve, between which it is straight."""
@@ -28,7 +28,7 @@ LEAST_SIDE = 20
 """Voxels of a side below which a window, a tenth of it, holds a single one, and boxes do not fit."""
 
 MARGIN, BOXES, ANOTHER = 3, 5, 0.95
-"""Voxels between a box and the faces; most boxes of a volume; the chance of each further one."""
+"""Voxels between a box and the faces; most boxes of a volume by default; the chance of each further one."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,33 @@ class Genesis(Options):
 
     Attributes:
         shuffle, curve, paint: chances of each.
-        windows: of a shuffled one, of 1 voxel to a tenth of its sides.
-        inside: share of the painted whose noise is in boxes of a sixth to a third of the sides; of the others it is
-            everywhere but in boxes of three to four sevenths.
+        windows, window: of a shuffled one, of 1 voxel to a tenth (or another part) of its sides.
+        falling: share of the curved whose dark becomes bright.
+        inside: share of the painted whose noise is in boxes; of the others it is everywhere but in boxes of three to
+            four sevenths of the sides.
+        boxes, box: most boxes of a painted one, and the sides of those with noise within, from a sixth to a third (or
+            other parts).
     """
 
     shuffle: float | int = 0.5
     curve: float | int = 0.9
     paint: float | int = 0.9
     windows: int = 10_000
+    window: int = 10
+    falling: float | int = 0.5
     inside: float | int = 0.2
+    boxes: int = BOXES
+    box: Sequence[int] = (6, 3)
 
     RULES: ClassVar = {
-        **dict.fromkeys(("shuffle", "curve", "paint", "inside"), within(0, 1)),
+        **dict.fromkeys(("shuffle", "curve", "paint", "falling", "inside"), within(0, 1)),
         "windows": within(1, 1_000_000),
+        "window": within(1, 4096),
+        "boxes": within(1, 1024),
+        "box": that(
+            lambda parts: len(parts) == 2 and 4096 >= parts[0] >= parts[1] >= 2,
+            "must be parts of a side (of the least box, of the largest), 2 or more",
+        ),
     }
 
 
@@ -60,9 +73,10 @@ def draw_genesis(
     """The damage of some volumes of one shape.
 
     Returns:
-        "windows" [n], 0 for those that are not shuffled; "curves" [n, 4], x and y of both inner points; "bent" [n],
-        1 for those that are curved and -1 if dark becomes bright; "boxes" [n, 5, 6], corner and sides, 0 where there
-        is none; "noise" [n], 1 for noise within them and -1 for noise around them; "seeds" [n, 3].
+        "windows" [n], 0 for those that are not shuffled, and "window" [n], the largest one's part of a side; "curves"
+        [n, 4], x and y of both inner points; "bent" [n], 1 for those that are curved and -1 if dark becomes bright;
+        "boxes" [n, most, 6], corner and sides, 0 where there is none; "noise" [n], 1 for noise within them and -1 for
+        noise around them; "seeds" [n, 3].
 
     Raises:
         ValueError: for a volume of a side below 20 voxels.
@@ -75,13 +89,14 @@ def draw_genesis(
 
     windows = chance(config.shuffle) * config.windows
     curves = torch.rand(count, 4, generator=generator)
-    bent = chance(config.curve) * (1 - 2 * chance(0.5).int())
+    bent = chance(config.curve) * (1 - 2 * chance(config.falling).int())
     within_boxes = chance(config.inside)
     noise = chance(config.paint) * (2 * within_boxes.int() - 1)
-    boxes = torch.stack([_paint_boxes(shape, bool(small), generator) for small in within_boxes])
+    boxes = torch.stack([_paint_boxes(config, shape, bool(small), generator) for small in within_boxes])
     seeds = torch.randint(2**62, (count, 3), generator=generator)
     return {
         "windows": windows.int(),
+        "window": torch.full_like(windows.int(), config.window),
         "curves": curves,
         "bent": bent.to(torch.int8),
         "boxes": boxes * (noise != 0).short()[:, None, None],
@@ -90,23 +105,27 @@ def draw_genesis(
     }
 
 
-def _paint_boxes(shape: Sequence[int], small: bool, generator: torch.Generator | None) -> Int[Tensor, "k 6"]:
+def _paint_boxes(
+    config: Genesis, shape: Sequence[int], small: bool, generator: torch.Generator | None
+) -> Int[Tensor, "k 6"]:
     """One after another as long as chance has it; of the large ones there is one at least."""
     if small:
-        least, most = [side // 6 for side in shape], [side // 3 for side in shape]
+        least, most = ([max(side // part, 1) for side in shape] for part in config.box)
     else:
         least, most = [side - 4 * side // 7 for side in shape], [side - 3 * side // 7 for side in shape]
-    boxes = random_boxes(shape, least, most, BOXES, generator, MARGIN)
-    goes_on = torch.rand(BOXES, generator=generator) < ANOTHER
+    boxes = random_boxes(shape, least, most, config.boxes, generator, MARGIN)
+    goes_on = torch.rand(config.boxes, generator=generator) < ANOTHER
     goes_on[0] |= not small
     return (boxes * goes_on.cumprod(0)[:, None]).short()
 
 
 def damaged(volumes: Float[Tensor, "n c x y z"], plan: Mapping[str, Tensor]) -> Float[Tensor, "n c x y z"]:
     """Volumes of 0 to 1 after a draw of draw_genesis, each in its own way."""
-    windows, noise, seeds = plan["windows"].tolist(), plan["noise"].tolist(), plan["seeds"].tolist()
-    each = zip(volumes, windows, seeds, strict=True)
-    found = torch.stack([shuffled(volume, count, *own[:2]) if count else volume for volume, count, own in each])
+    windows, parts, noise, seeds = (plan[name].tolist() for name in ("windows", "window", "noise", "seeds"))
+    each = zip(volumes, windows, parts, seeds, strict=True)
+    found = torch.stack(
+        [shuffled(volume, count, *own[:2], part) if count else volume for volume, count, part, own in each]
+    )
     bent = plan["bent"].to(volumes.device, non_blocking=True)[:, None, None, None, None]
     curves = plan["curves"].to(volumes.device, non_blocking=True)
     found = torch.where(bent == 0, found, curved(found, curves, bent.flatten() < 0))
@@ -118,14 +137,17 @@ def damaged(volumes: Float[Tensor, "n c x y z"], plan: Mapping[str, Tensor]) -> 
     return torch.stack(painted)
 
 
-def shuffled(volume: Float[Tensor, "c x y z"], windows: int, boxes_from: int, order_from: int) -> Tensor:
+def shuffled(
+    volume: Float[Tensor, "c x y z"], windows: int, boxes_from: int, order_from: int, part: int = 10
+) -> Float[Tensor, "c x y z"]:
     """A volume whose voxels changed places with others under the same last window; channels go along.
 
     Args:
         boxes_from, order_from: seeds of the windows, and of what goes where.
+        part: of a side, which the largest window has.
     """
     shape = volume.shape[1:]
-    most, generator = [max(side // 10, 1) for side in shape], torch.Generator().manual_seed(boxes_from)
+    most, generator = [max(side // part, 1) for side in shape], torch.Generator().manual_seed(boxes_from)
     boxes = random_boxes(shape, (1, 1, 1), most, windows, generator)
     last = cover(torch.cat([torch.zeros(windows, 1, dtype=torch.long), boxes], 1), volume[None]).last
     alone = windows + torch.arange(len(last), device=volume.device)

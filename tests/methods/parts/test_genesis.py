@@ -185,3 +185,23 @@ def test_options_that_cannot_be():
         Genesis(shuffle=2)
     with pytest.raises(ValueError, match="windows must be at least 1"):
         Genesis(windows=0)
+
+
+def test_another_methods_damage_is_drawn_as_its_options_say():
+    """Smaller windows and boxes, more boxes, and no curve that falls."""
+    config = Genesis(shuffle=1.0, windows=500, window=16, falling=0.0, paint=1.0, inside=1.0, boxes=30, box=(10, 5))
+    plan = draw_genesis(config, (40, 40, 40), 200, seeded())
+    assert (plan["bent"] >= 0).all() and (plan["bent"] > 0).float().mean() == pytest.approx(0.9, abs=0.07)
+    assert (plan["noise"] == 1).all() and plan["boxes"].shape == (200, 30, 6)
+    corner, sides = plan["boxes"].long().split(3, -1)
+    assert set(sides.unique().tolist()) == {0, 4, 5, 6, 7, 8}
+    assert ((corner + sides)[sides > 0] <= 37).all() and (corner[sides > 0] >= 3).all()
+    own = torch.stack(torch.meshgrid(*[torch.arange(40.0)] * 3, indexing="ij"))
+    assert (shuffled(own, 500, 0, 9, 16) - own).abs().max() == 1  # windows of 2 at most
+    assert torch.equal(shuffled(own, 500, 0, 9, 40), own)
+
+
+@pytest.mark.parametrize("box", [(3, 6), (6,), (6, 1)])
+def test_boxes_that_cannot_be(box):
+    with pytest.raises(ValueError, match="box must be parts of a side"):
+        Genesis(box=box)
