@@ -54,7 +54,7 @@ MAY = {
         "positive_rotation_deg", "positive_translation_mm", "intensity_shift", "noise", "contrast_weight", "intensity",
         "patch_to_patch_weight", "patch_to_structure_weight", "encoder_rate", "background_share", "flip", "overlap",
         "selection", "turn", "shift", "shift_chance", "reg_weight", "margin", "blur", "gamma", "swapped", "reach",
-        "share", "shuffle", "curve", "paint", "inside", "alpha", "ROTOptions.body", "centre_momentum",
+        "share", "shuffle", "curve", "paint", "falling", "inside", "alpha", "ROTOptions.body", "centre_momentum",
         "RubikOptions.critic",
         *(
             f"{kind}Options.level"
