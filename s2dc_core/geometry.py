@@ -181,13 +181,33 @@ def warp(
         return _warp_nearest(volume, back.to(volume.device), fill)
     if not volume.is_floating_point():
         raise ValueError(f"a volume of {volume.dtype} cannot be interpolated: use mode='nearest' for labels")
+    return pull(volume, back, fill=fill)
+
+
+def pull(
+    volume: Float[Tensor, "b c x y z"],
+    back: Float[Tensor, "b 4 4"],
+    shift: Float[Tensor, "b 3 x y z"] | None = None,
+    fill: float | int | Tensor = 0.0,
+) -> Float[Tensor, "b c x y z"]:
+    """out(q) = volume(G (q + u(q))) on the same voxel grid: what warp does with G = H^-1 and no u.
+
+    Nothing is inverted, so that nothing is waited for where G is made on a GPU; it has a gradient for G and u.
+
+    Args:
+        back: G, output to input voxel coordinates.
+        shift: u, in voxels; None for 0.
+        fill: see warp.
+    """
     working = volume if volume.dtype == torch.float64 else volume.float()
+    if isinstance(fill, Tensor):
+        fill = fill.reshape(-1, 1, 1, 1, 1).to(working.dtype)
     # grid_sample wants -1 and 1 at the volume's faces, half a voxel beyond the outer centres, and the last axis first.
-    sides = torch.tensor(volume.shape[2:], dtype=torch.float64, device=back.device)
-    scaled = 2 * back[:, :3] / sides[:, None]
-    scaled[..., 3] += 1 / sides - 1
-    matrix, fill = scaled.flip(1).to(volume.device, non_blocking=True), fill.to(working.dtype)
-    return _sample(working - fill, matrix).add_(fill).to(volume.dtype)
+    rows = [2 * back[:, axis] / side for axis, side in enumerate(volume.shape[2:])]
+    for row, side in zip(rows, volume.shape[2:], strict=True):
+        row[:, 3] += 1 / side - 1
+    matrix = torch.stack(rows[::-1], 1).to(volume.device, non_blocking=True)
+    return _sample(working - fill, matrix, shift).add_(fill).to(volume.dtype)
 
 
 def _warp_nearest(volume: Tensor, back: Tensor, fill: Tensor) -> Tensor:
@@ -209,9 +229,14 @@ def _map_grid(matrix: Float[Tensor, "b 3 4"], shape: Sequence[int], dtype: torch
     return (start.to(dtype) + (column[:, :, 2] * z).to(dtype)).movedim(1, -1)
 
 
-def _sample(volume: Float[Tensor, "b c x y z"], matrix: Float[Tensor, "b 3 4"]) -> Float[Tensor, "b c x y z"]:
+def _sample(
+    volume: Float[Tensor, "b c x y z"], matrix: Float[Tensor, "b 3 4"], shift: Float[Tensor, "b 3 x y z"] | None
+) -> Float[Tensor, "b c x y z"]:
     places = _map_grid(matrix, volume.shape[2:], volume.dtype)
-    if volume.device.type != "cpu" or len(volume) != 1 or volume.requires_grad:
+    if shift is not None:
+        turned = matrix[:, :, :3, None, None, None].to(volume.dtype) * shift[:, None].to(volume.dtype)
+        places = places + turned.sum(2).movedim(1, -1)
+    if shift is not None or volume.device.type != "cpu" or len(volume) != 1 or volume.requires_grad:
         return F.grid_sample(volume, places, align_corners=False)
     # A CPU's grid_sample gives a thread to each volume of a batch: one volume alone is sampled as a batch of slabs. Its
     # gradient would be held once for each slab.

@@ -167,11 +167,17 @@ def draw_window(
     Args:
         box: of the body, see bounding_box: the region lies within it, or it within the region, axis by axis.
     """
-    start = []
+    start = [low + int(torch.randint(high - low + 1, (), generator=generator)) for low, high in rooms(shape, box, size)]
+    return tuple(slice(a, a + length) for a, length in zip(start, size, strict=True))
+
+
+def rooms(shape: Sequence[int], box: Sequence[tuple[int, int]], size: Sequence[int]) -> list[tuple[int, int]]:
+    """Along each axis the first and the last place that draw_window may give a region."""
+    found = []
     for side, length, (first, beyond) in zip(shape, size, box, strict=True):
         low, high = (min(max(place, 0), max(side - length, 0)) for place in sorted((first, beyond - length)))
-        start.append(low + int(torch.randint(high - low + 1, (), generator=generator)))
-    return tuple(slice(a, a + length) for a, length in zip(start, size, strict=True))
+        found.append((low, high))
+    return found
 
 
 def pad_region(

@@ -11,7 +11,9 @@ from s2dc_core.geometry import (
     affine_about_centre,
     grid_of,
     ground_truth_matches,
+    inverse,
     lay_back,
+    pull,
     random_affine,
     split_region,
     token_centres,
@@ -404,3 +406,34 @@ def test_in_plane_nothing_moves_along_the_last_axis_and_elsewhere_it_does():
         along = H[2, :3] - torch.tensor([0.0, 0.0, 1.0], dtype=H.dtype)
         assert (along.abs().max() < 1e-12 and abs(float(H[2, 3])) < 1e-12) == in_plane
         assert abs(float(torch.linalg.det(H[:3, :3])) - 1) < 1e-9 and not torch.equal(H[:2, :2], torch.eye(2).double())
+
+
+def test_pull_is_warp_without_the_inverse():
+    volume = torch.randn(2, 1, 8, 6, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    H = affine_about_centre((8, 6, 10), (1.0, 2.0, 1.0), (10.0, 0.0, -5.0), 1.1, (1.0, 0.0, -2.0))
+    H = H.expand(2, 4, 4)
+    fill = torch.tensor([0.5, -1.0])
+    assert torch.equal(pull(volume, inverse(H), fill=fill), warp(volume, H, fill=fill))
+    still = torch.zeros(2, 3, 8, 6, 10, dtype=torch.float64)
+    torch.testing.assert_close(pull(volume, inverse(H), still, fill), warp(volume, H, fill=fill))
+
+
+def test_pull_reads_a_volume_at_g_of_q_and_u():
+    """A volume of its own coordinates says where it was read."""
+    axes = torch.meshgrid(*[torch.arange(side, dtype=torch.float64) for side in (8, 6, 10)], indexing="ij")
+    own = torch.stack(axes)[None]
+    G = affine_about_centre((8, 6, 10), (1.0,) * 3, (4.0, 3.0, 0.0), 0.5)[None]
+    shift = 0.5 * torch.randn(1, 3, 8, 6, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = pull(own, G, shift)
+    expected = torch.einsum("ij,bjxyz->bixyz", G[0, :3, :3], own + shift) + G[:, :3, 3, None, None, None]
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+
+
+def test_pull_has_a_gradient_for_where_it_reads():
+    volume = torch.randn(2, 1, 4, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    G = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
+    G[:, :3] += 0.03 * torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.01
+    shift = 0.2 * torch.rand(2, 3, 4, 5, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.1
+    places = G.requires_grad_(), shift.requires_grad_()
+    assert torch.autograd.gradcheck(lambda G, shift: pull(volume, G, shift, 0.5), places, eps=1e-7, atol=1e-5)
+    assert torch.autograd.gradcheck(lambda G: pull(volume, G), places[:1], eps=1e-7, atol=1e-5)

@@ -15,7 +15,7 @@ stages would learn nothing otherwise.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -23,30 +23,25 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
-from s2dc_core.geometry import grid_of, split_region
-from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
-from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, normalised, spread
-from s2dc_core.options import one_of, whole_numbers_to, within
-from s2dc_core.views import Region
+from s2dc_core.encoder import LEVELS, EncoderConfig
+from s2dc_core.geometry import split_region
+from s2dc_core.methods.parts.hidden_cells import HiddenCells, HiddenCellsOptions, HidingMethod
+from s2dc_core.methods.parts.masks import cells_in, normalised, spread
+from s2dc_core.options import one_of, within
 
 TARGETS, ERRORS = ("voxels", "normalised"), ("absolute", "squared")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MAE3DOptions(MethodOptions):
+class MAE3DOptions(HiddenCellsOptions):
     """What is hidden, what is to be said of it, and how large the decoder is.
 
     Attributes:
-        sub_volumes: of a region along each axis.
-        cell: side of a hidden cell, in voxels: a token of some level.
-        ratio: share of a sub-volume's cells that are hidden, rounded down.
+        sub_volumes, cell, ratio: see HiddenCellsOptions. A cell is a token of some level; their number is rounded down.
         target, error: "voxels" or "normalised" cells, and their "absolute" or "squared" errors.
         width, blocks, heads: of the decoder's transformer.
     """
 
-    sub_volumes: Sequence[int] = (2, 2, 2)
-    cell: int = 8
     ratio: float | int = 0.75
     target: str = "voxels"
     error: str = "absolute"
@@ -55,15 +50,14 @@ class MAE3DOptions(MethodOptions):
     heads: int = 4
 
     RULES: ClassVar = {
-        "sub_volumes": whole_numbers_to(1024, of=3),
-        "cell": within(1, 4096),
-        "ratio": RATIO,
+        **HiddenCellsOptions.RULES,
         "target": one_of(*TARGETS),
         "error": one_of(*ERRORS),
         "width": within(1, 2**16),
         "blocks": within(1, 64),
         "heads": within(1, 4096),
     }
+    WHOLE: ClassVar = math.floor
 
     @classmethod
     def disagreements(cls, values, sound) -> Iterator[str]:
@@ -71,29 +65,15 @@ class MAE3DOptions(MethodOptions):
         if sound("width", "heads") and values.width % values.heads:
             yield f"the decoder's {values.heads} heads cannot share a width of {values.width}"
 
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
-
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
-        """Cells that are no token of a level, or do not fill the sub-volume."""
-        sides, last = list(encoder.sub_volume), encoder.patch * 2 ** (LEVELS - 1)
+        """Cells that are no token of a level, beside what all who hide cells have to look at."""
         tokens = [encoder.patch * 2**level for level in range(LEVELS)]
-        yield from cell_misfits(values.cell, encoder)
+        yield from super().misfits(values, sound, encoder)
         if values.cell not in tokens:
             yield f"cell {values.cell} must be a token of a level, one of {', '.join(map(str, tokens))} voxels"
         if values.target == "normalised" and values.cell**3 * encoder.in_channels == 1:
             yield "target normalised needs cells of more than one voxel, whose variance there is"
-        if any(side % last for side in sides):
-            yield f"sub_volume {sides} must be multiples of {last}, a token of the last map"
-
-    def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
-        """Which cells of each sub-volume are hidden, "masked" [G, cells]."""
-        generator, cells = random("cells"), cells_in(encoder, self.cell)
-        parts = math.prod(grid_of(region.volume.shape[1:], encoder.sub_volume))
-        return {"masked": torch.stack([mask_cells(cells, self.ratio, generator, math.floor) for _ in range(parts)])}
 
     def build(self, encoder: EncoderConfig) -> "MAE3D":
         """Encoder, mask tokens and decoder."""
@@ -122,18 +102,6 @@ class MAE3DTerms(NamedTuple):
     """The loss of each region."""
 
     total: Float[Tensor, "*b"]
-
-
-class MAE3DViews(NamedTuple):
-    """What the encoder looks at.
-
-    Attributes:
-        volume: the G sub-volumes of B regions.
-        masked: their hidden cells, for each region.
-    """
-
-    volume: Float[Tensor, "bg c x y z"]
-    masked: Bool[Tensor, "b g n"]
 
 
 class CellDecoder(nn.Module):
@@ -165,31 +133,20 @@ class CellDecoder(nn.Module):
         return self.last(rows)
 
 
-class MAE3D(Method):
+class MAE3D(HidingMethod):
     """An encoder, the token that stands for what is hidden, and a transformer that makes voxels of cells."""
 
     Terms = MAE3DTerms
 
     def __init__(self, encoder: EncoderConfig, options: MAE3DOptions):
-        super().__init__()
-        self.encoder, self.options = Encoder(encoder), options
-        self.mask_token = nn.Parameter(torch.zeros(encoder.embed_dim).normal_(std=0.02))
+        super().__init__(encoder, options)
         self.decoder = CellDecoder(encoder, options)
 
-    @torch.no_grad()
-    def views(self, regions: Regions) -> MAE3DViews:
-        """The sub-volumes and their hidden cells."""
-        masked = torch.stack([plan["masked"] for plan in regions.plan]).to(regions.volume.device, non_blocking=True)
-        return MAE3DViews(split_region(regions.volume, self.encoder.config.sub_volume), masked)
-
-    def make(self, views: MAE3DViews) -> Float[Tensor, "bg n v"]:
+    def make(self, views: HiddenCells) -> Float[Tensor, "bg n v"]:
         """What is made of all cells; hidden ones have no part in it."""
-        encoder, masked = self.encoder.config, views.masked.flatten(0, 1)
-        cells = masked.unflatten(1, [side // self.options.cell for side in encoder.sub_volume])
-        maps = self.encoder(views.volume, spread(cells, self.options.cell // encoder.patch), self.mask_token)
-        return self.decoder(maps, masked)
+        return self.decoder(self.look(views), views.masked.flatten(0, 1))
 
-    def forward(self, views: MAE3DViews) -> tuple[MAE3DTerms, None]:
+    def forward(self, views: HiddenCells) -> tuple[MAE3DTerms, None]:
         """The loss of each region."""
         made, cells = self.make(views).float(), split_cells(views.volume.float(), self.options.cell)
         losses = masked_error(cells, made, views.masked.flatten(0, 1), self.options.target, self.options.error)

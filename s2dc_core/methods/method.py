@@ -34,6 +34,7 @@ class Regions(NamedTuple):
         body: the foreground, False where padded; likewise.
         background: normalised value of air, of each region.
         plan: what `MethodOptions.plan` decided on each, on the CPU.
+        partner: for a method that is `paired`, what the next scans show there, of the same shape and without a plan.
     """
 
     volume: Float[Tensor, "b c x y z"]
@@ -41,17 +42,25 @@ class Regions(NamedTuple):
     body: Bool[Tensor, "b x y z"]
     background: Float[Tensor, " b"]
     plan: Sequence[Plan]
+    partner: "Regions | None" = None
 
     @classmethod
-    def of(cls, regions: Sequence[Region], plan: Sequence[Plan], device: torch.device | str = "cpu") -> "Regions":
-        """Regions of one shape as a batch on a device.
+    def of(
+        cls,
+        regions: Sequence[Region],
+        plan: Sequence[Plan],
+        device: torch.device | str = "cpu",
+        partners: Sequence[Region | None] = (),
+    ) -> "Regions":
+        """Regions of one shape as a batch on a device, with their partners if they have any.
 
         Raises:
             ValueError: if they differ in shape.
         """
         volume, background = stack_regions(regions, device)
         masks = map(torch.stack, zip(*((region.inside, region.body) for region in regions), strict=True))
-        return cls(volume, *masks, background, plan)
+        paired = partners and None not in partners
+        return cls(volume, *masks, background, plan, cls.of(partners, (), device) if paired else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +86,14 @@ class MethodOptions(Options, ABC):
     def least_parts(self) -> int:
         """Fewest sub-volumes that a batch may hold, of all processes: two where each is told from the others."""
         return 1
+
+    @property
+    def paired(self) -> bool:
+        """Whether a sample also shows the next scan of the run's order, at the same place of its body.
+
+        A scan alone is its own partner, and so is one that ends a round of the order and begins the next.
+        """
+        return False
 
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:

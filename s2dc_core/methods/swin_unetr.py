@@ -28,13 +28,8 @@ from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.damage import SIDES, Range, draw_noise_and_swaps, noise_and_swaps
 from s2dc_core.methods.parts.decoders import DECODERS
-from s2dc_core.methods.parts.turned_copies import (
-    TurnAndContrast,
-    TurnedCopiesOptions,
-    total_of,
-    turned_copies,
-    weights_of,
-)
+from s2dc_core.methods.parts.turned_copies import TurnAndContrast, TurnedCopiesOptions, turned_copies
+from s2dc_core.methods.parts.weighted import total_of, weights_of
 from s2dc_core.options import within
 from s2dc_core.views import Region
 

@@ -29,14 +29,9 @@ from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.decoders import DECODERS
 from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, masked_mean, normalised, spread
-from s2dc_core.methods.parts.turned_copies import (
-    TurnAndContrast,
-    TurnedCopiesOptions,
-    total_of,
-    turned_copies,
-    weights_of,
-)
+from s2dc_core.methods.parts.turned_copies import TurnAndContrast, TurnedCopiesOptions, turned_copies
 from s2dc_core.methods.parts.turns import Turn, turn_misfits
+from s2dc_core.methods.parts.weighted import total_of, weights_of
 from s2dc_core.options import one_of, within
 from s2dc_core.views import Region
 

@@ -11,7 +11,7 @@ from s2dc_core.data import Outline, Scans
 from s2dc_core.methods import Plan, Regions
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.training.order import first_readable, random_numbers
-from s2dc_core.views import Region, bounding_box, draw_window, pad_region
+from s2dc_core.views import Region, bounding_box, draw_window, pad_region, rooms
 
 
 class RegionDraw(NamedTuple):
@@ -23,6 +23,7 @@ class RegionDraw(NamedTuple):
         region, spacing: the crop and the millimetres of its voxels.
         plan: the method's decisions on it.
         unreadable: {scan: what is wrong with it} of those that were tried before this one.
+        partner: for a method that is paired, what the next scan of the order shows at the same place of its body.
     """
 
     number: int
@@ -31,6 +32,7 @@ class RegionDraw(NamedTuple):
     spacing: tuple[float, float, float]
     plan: Plan
     unreadable: dict[str, str]
+    partner: Region | None = None
 
 
 class RegionDraws(Dataset):
@@ -46,21 +48,25 @@ class RegionDraws(Dataset):
     def __getitem__(self, number: int) -> RegionDraw:
         config = self.config
 
-        def crop(index: int) -> tuple[Outline, Region]:
+        def draw(index: int) -> tuple[Outline, tuple, Region]:
             outline, cut = self._source(index)
             size = config.options.region_shape(outline.shape, config.encoder)
             window = draw_window(outline.shape, outline.box, size, random_numbers(config.seed, "crop", number))
-            volume, body = cut(window)
-            if outline.empty:
-                body = torch.ones_like(body)
-            # A crop of a scan in memory is a view, with which a worker would send the whole scan.
-            return outline, pad_region(volume.clone(), body.clone(), window, outline.background)
+            return outline, window, _crop(outline, cut, window)
+
+        def beside(index: int) -> Region:
+            outline, cut = self._source(index)
+            return _crop(outline, cut, same_place(window, scan, outline))
 
         names = getattr(self.scans, "files", None) or [f"scan {index}" for index in range(len(self.scans))]
-        (scan, own), unreadable = first_readable(config.seed, number, names, crop)
+        (scan, window, own), unreadable = first_readable(config.seed, number, names, draw)
+        partner = None
+        if config.options.paired:
+            partner, more = first_readable(config.seed, number + 1, names, beside)
+            unreadable = unreadable | more
         random = _Streams(config.seed, number)
         plan = config.options.plan(config.encoder, own, scan.spacing, random)
-        return RegionDraw(number, scan.name, own, scan.spacing, plan, unreadable)
+        return RegionDraw(number, scan.name, own, scan.spacing, plan, unreadable, partner)
 
     def _source(self, index: int) -> tuple[Outline, Callable]:
         """What must be known of a scan, and what cuts a window out of it."""
@@ -72,6 +78,28 @@ class RegionDraws(Dataset):
             self._boxes[index] = tuple(box), not scan.foreground.any()
         known = (scan.name, tuple(scan.volume.shape[1:]), scan.spacing, scan.background, *self._boxes[index])
         return Outline(*known), lambda window: (scan.volume[(slice(None), *window)], scan.foreground[window])
+
+
+def _crop(outline: Outline, cut: Callable, window: Sequence[slice]) -> Region:
+    volume, body = cut(window)
+    if outline.empty:
+        body = torch.ones_like(body)
+    # A crop of a scan in memory is a view, with which a worker would send the whole scan.
+    return pad_region(volume.clone(), body.clone(), window, outline.background)
+
+
+def same_place(window: Sequence[slice], own: Outline, other: Outline) -> tuple[slice, slice, slice]:
+    """A window of another scan, as far along the way that draw_window may choose from, axis by axis.
+
+    It is the middle of it where there is nothing to choose for the scan's own.
+    """
+    size = [part.stop - part.start for part in window]
+    both = zip(window, rooms(own.shape, own.box, size), rooms(other.shape, other.box, size), strict=True)
+    starts = []
+    for part, (low, high), (first, last) in both:
+        share = (part.start - low) / (high - low) if high > low else 0.5
+        starts.append(first + round(share * (last - first)))
+    return tuple(slice(start, start + length) for start, length in zip(starts, size, strict=True))
 
 
 class _Streams(dict):
@@ -90,7 +118,8 @@ class _Streams(dict):
 
 def regions_of(draws: Sequence[RegionDraw], device: torch.device | str = "cpu") -> Regions:
     """Some draws as a batch on a device."""
-    return Regions.of([draw.region for draw in draws], [draw.plan for draw in draws], device)
+    regions, plans, partners = zip(*((draw.region, draw.plan, draw.partner) for draw in draws), strict=True)
+    return Regions.of(regions, plans, device, partners)
 
 
 def draw_regions(config: PretrainConfig, scans: Scans, first: int = 0, device: torch.device | str = "cpu") -> Regions:

@@ -137,7 +137,7 @@ class Pretraining(Run):
 def bytes_of_a_batch(config: PretrainConfig, facts: Sequence[ScanFacts]) -> int:
     """Of what is read for it, at most."""
     regions = (config.options.region_shape(scan.shape, config.encoder) for scan in facts)
-    return config.batch * max(map(math.prod, regions)) * VOXEL
+    return config.batch * max(map(math.prod, regions)) * VOXEL * (1 + config.options.paired)
 
 
 def _refuse_unfit_scans(config: PretrainConfig, facts: Sequence[ScanFacts]) -> None:

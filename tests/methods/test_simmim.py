@@ -31,7 +31,7 @@ def test_what_is_seen_does_not_count_and_what_is_masked_is_not_seen():
     torch.manual_seed(0)
     method = small("simmim").build().double().eval()
     views = draw_views(small("simmim", batch=1), [s._replace(volume=s.volume.double()) for s in SCANS])
-    cells = views.masked.flatten(0, 1)
+    cells = views.masked.flatten(0, 1).unflatten(1, (4, 4, 4))
     voxels = cells
     for axis in (1, 2, 3):
         voxels = voxels.repeat_interleave(8, axis)

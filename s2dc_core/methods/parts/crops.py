@@ -1,10 +1,12 @@
-"""Crops of a region: on a grid, or anywhere, with the shares of one that lie in others, exact, by their corners."""
+"""Crops of a region: on a grid, or anywhere, with the shares of one that lie in others, exact, by their corners; or
+where the region's body fills them."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from s2dc_core.geometry import grid_of
@@ -66,6 +68,15 @@ def random_pair(
     raise ValueError(f"no two crops of {list(sides)}^3 voxels overlap by {overlap} in a region of {tuple(shape)}")
 
 
+def refuse_large_crops(name: str, sides: Sequence[int], region: Sequence[int], scan: Sequence[int]) -> None:
+    """Raise a ValueError if a cube of one of the sides, a recipe's `name`, is larger than the region of a scan."""
+    if max(sides) > min(region):
+        raise ValueError(
+            f"a crop of {max(sides)}^3 voxels ({name}) is larger than a region of {tuple(region)}, all that a scan of "
+            f"{tuple(scan)} voxels holds"
+        )
+
+
 def intersection_over_union(one: Int[Tensor, "m 4"], other: Int[Tensor, "m 4"]) -> Float[Tensor, " m"]:
     """|a and b| / |a or b| of pairs of cubes, each its first voxel and its side; in float64."""
     first = torch.maximum(one[:, :3], other[:, :3])
@@ -101,9 +112,42 @@ def overlap_shares(crops: Int[Tensor, "m 3"], bases: Int[Tensor, "k 3"], size: S
     return (beyond - first).clamp(min=0).prod(-1).double() / sides.prod()
 
 
+def filled_shares(mask: Bool[Tensor, "x y z"], size: Sequence[int]) -> Float[Tensor, "_ _ _"]:
+    """Share of a mask in the crop of one size from every corner that it may have; float64.
+
+    Raises:
+        ValueError: if a crop is larger than the mask.
+    """
+    if any(side < length for side, length in zip(mask.shape, size, strict=True)):
+        raise ValueError(f"a crop of {tuple(size)} voxels is larger than its region of {tuple(mask.shape)}")
+    sums = F.pad(mask.int(), (1, 0) * 3)
+    for axis, length in enumerate(size):
+        sums = sums.cumsum(axis, dtype=torch.int32)
+        sums = sums.narrow(axis, length, sums.shape[axis] - length) - sums.narrow(axis, 0, sums.shape[axis] - length)
+    return sums.double() / math.prod(size)
+
+
+def filled_corners(
+    mask: Bool[Tensor, "x y z"],
+    size: Sequence[int],
+    least: float | int,
+    count: int,
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, "m 3"]:
+    """First voxels of random crops of one size that a mask fills to a share at least; where it fills none to that, of
+    those that it fills most.
+
+    Raises:
+        ValueError: if a crop is larger than the mask.
+    """
+    shares = filled_shares(mask, size)
+    corners = (shares >= min(least, float(shares.max()))).nonzero()
+    return corners[torch.randint(len(corners), (count,), generator=generator)]
+
+
 def cut(
-    volume: Float[Tensor, "c x y z"], corner: Sequence[int], size: Sequence[int], to: Sequence[int] | None = None
-) -> Float[Tensor, "c _ _ _"]:
+    volume: Shaped[Tensor, "c x y z"], corner: Sequence[int], size: Sequence[int], to: Sequence[int] | None = None
+) -> Shaped[Tensor, "c _ _ _"]:
     """A crop of a region, resized to `to` voxels; trilinear, its faces stay where they are.
 
     Raises:

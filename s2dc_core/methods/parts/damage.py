@@ -42,6 +42,36 @@ class Range(NamedTuple):
         """And back."""
         return self.low + self.span * volume
 
+    def for_each(self, times: int) -> "Range":
+        """That of a region for each of so many volumes that are made of it."""
+        return Range(*(bound.repeat_interleave(times, 0, output_size=len(bound) * times) for bound in self))
+
+
+def random_boxes(
+    shape: Sequence[int],
+    least: Sequence[int],
+    most: Sequence[int],
+    count: int,
+    generator: torch.Generator | None = None,
+    margin: int = 0,
+) -> Int[Tensor, "k 6"]:
+    """Corner and sides of boxes anywhere in a volume, uniform along each axis.
+
+    Args:
+        least, most: sides, both taken along.
+        margin: voxels that are kept free at the volume's faces.
+
+    Raises:
+        ValueError: for boxes larger than the volume without its margin.
+    """
+    if any(high > side - 2 * margin for high, side in zip(most, shape, strict=True)):
+        raise ValueError(f"boxes of {list(most)} voxels do not fit in a volume of {list(shape)}")
+    ranges = zip(least, most, strict=True)
+    size = torch.stack([torch.randint(low, high + 1, (count,), generator=generator) for low, high in ranges], 1)
+    room = torch.tensor(tuple(shape)) - 2 * margin - size + 1
+    corner = (torch.rand(count, 3, generator=generator, dtype=torch.float64) * room).long()
+    return torch.cat([corner + margin, size], 1)
+
 
 def draw_boxes(
     shape: Sequence[int],
@@ -65,16 +95,11 @@ def draw_boxes(
     """
     least = [max(2, int(side * sides[0])) for side in shape]
     most = [max(low, int(side * sides[1]) - 1) for low, side in zip(least, shape, strict=True)]
-    if any(high > side for high, side in zip(most, shape, strict=True)):
-        raise ValueError(f"boxes of {most} voxels do not fit in a volume of {list(shape)}")
     wanted = share * math.prod(shape)
-    count = math.ceil(wanted / math.prod(least))
-    ranges = zip(least, most, strict=True)
-    size = torch.stack([torch.randint(low, high + 1, (count,), generator=generator) for low, high in ranges], 1)
-    room = torch.tensor(shape) - size + 1
-    corner = (torch.rand(count, 3, generator=generator, dtype=torch.float64) * room).long()
+    boxes = random_boxes(shape, least, most, math.ceil(wanted / math.prod(least)), generator)
+    size = boxes[:, 3:]
     before = size.prod(1).cumsum(0) - size.prod(1)
-    return torch.cat([corner, size], 1)[before < wanted].short()
+    return boxes[before < wanted].short()
 
 
 class Covered(NamedTuple):
@@ -84,11 +109,13 @@ class Covered(NamedTuple):
         place: of each in the batch, volumes one after another.
         box: the one that it is of.
         counts: whether no later box covers it too.
+        last: the last box over each voxel of the batch, -1 for none.
     """
 
     place: Int[Tensor, " t"]
     box: Int[Tensor, " t"]
     counts: Bool[Tensor, " t"]
+    last: Int[Tensor, " v"]
 
 
 def cover(boxes: Int[Tensor, "k 7"], volumes: Float[Tensor, "g c x y z"]) -> Covered:
@@ -110,7 +137,7 @@ def cover(boxes: Int[Tensor, "k 7"], volumes: Float[Tensor, "g c x y z"]) -> Cov
     place = ((number[box] * volumes.shape[2] + a) * y + b) * z + c
     latest = torch.full((count * volumes[0, 0].numel(),), -1, dtype=torch.int32, device=device)
     latest = latest.scatter_reduce(0, place, box.int(), "amax")
-    return Covered(place, box, latest[place] == box)
+    return Covered(place, box, latest[place] == box, latest)
 
 
 def put(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,12 @@ def plain_decoder(encoder: EncoderConfig, level: int = LEVELS - 1) -> nn.Sequent
     steps = [nn.ConvTranspose3d(one, other, 2, stride=2) for one, other in zip(widths, widths[1:], strict=False)]
     last = nn.ConvTranspose3d(widths[-1], encoder.in_channels, encoder.patch, stride=encoder.patch)
     return nn.Sequential(*steps, last)
+
+
+def conv_block(inputs: int, outputs: int) -> nn.Sequential:
+    """A convolution of 3 x 3 x 3, GroupNorm and LeakyReLU."""
+    norm = nn.GroupNorm(math.gcd(8, outputs), outputs)
+    return nn.Sequential(nn.Conv3d(inputs, outputs, 3, padding=1), norm, nn.LeakyReLU(0.01))
 
 
 class Decoder(nn.Module):
@@ -47,12 +54,7 @@ class Decoder(nn.Module):
         self.factors = [2] * level + [encoder.patch]
         if skips:
             inputs = [width * (2 if step else 1) for step, width in enumerate(inputs)]
-        self.steps = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv3d(one, other, 3, padding=1), nn.GroupNorm(math.gcd(8, other), other), nn.LeakyReLU(0.01)
-            )
-            for one, other in zip(inputs, self.channels, strict=True)
-        )
+        self.steps = nn.ModuleList(conv_block(one, other) for one, other in zip(inputs, self.channels, strict=True))
 
     def forward(
         self, maps: Sequence[Float[Tensor, "g _ _ _ _"]], steps: int | None = None
@@ -98,5 +100,5 @@ class PlainDecoder(nn.Module):
         return self.steps(maps[self.level])
 
 
-DECODERS = {"transposed": PlainDecoder, "convolutions": VoxelDecoder}
+DECODERS = {"transposed": PlainDecoder, "convolutions": VoxelDecoder, "skips": partial(VoxelDecoder, skips=True)}
 """By the name that a recipe gives."""

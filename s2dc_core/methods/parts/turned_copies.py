@@ -26,8 +26,9 @@ from s2dc_core.methods.parts.contrast import BatchOptions, nt_xent
 from s2dc_core.methods.parts.decoders import DECODERS
 from s2dc_core.methods.parts.heads import pooled, tokens_of
 from s2dc_core.methods.parts.rows import Rows, RowsOfAll
+from s2dc_core.methods.parts.sub_volumes import level_misfits
 from s2dc_core.methods.parts.turns import TURNS, turn_each, turn_misfits
-from s2dc_core.options import above_zero, one_of, that, within
+from s2dc_core.options import above_zero, one_of, within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,24 +66,15 @@ class TurnedCopiesOptions(BatchOptions):
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
         """Sub-volumes that cannot be turned, have no whole tokens to decode, or too few to read."""
-        sides, stride = list(encoder.sub_volume), encoder.patch * 2**values.level
+        sides = list(encoder.sub_volume)
         yield from turn_misfits(TURNS[values.about], sides)
-        if any(side % stride for side in sides):
-            yield f"sub_volume {sides} must be multiples of {stride}, a token at level {values.level}"
+        yield from level_misfits(values.level, encoder)
         if values.read == "tokens" and all(side <= encoder.patch * 2 ** (LEVELS - 1) for side in sides):
             yield f"the last map of sub_volume {sides} is one token, and read=tokens takes two: read the mean"
 
     def copies_of(self, shape: Sequence[int], encoder: EncoderConfig) -> int:
         """Of the sub-volumes of a region, 2 G."""
         return 2 * math.prod(grid_of(shape, encoder.sub_volume))
-
-
-def weights_of(terms: int):
-    """The rule for so many weights of terms."""
-    return that(
-        lambda given: len(given) == terms and all(0 <= each <= 1e6 for each in given) and any(given),
-        f"must be {terms} weights, finite, not negative and not all 0",
-    )
 
 
 def turned_copies(
@@ -121,8 +113,3 @@ class TurnAndContrast(nn.Module):
         both = (Rows(everyone.all[:, copy], everyone.first) for copy in (0, 1))
         contrast = nt_xent(*pairs.unbind(1), self.temperature, *both)
         return rotation, contrast.view(len(turns), -1).mean(1)
-
-
-def total_of(weights: Sequence[float | int], terms: Sequence[Float[Tensor, " b"]]) -> Float[Tensor, " b"]:
-    """The weighted sum of terms."""
-    return sum(weight * term for weight, term in zip(weights, terms, strict=True))

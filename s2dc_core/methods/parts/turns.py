@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from s2dc_core.options import within
+
 
 class Turn(NamedTuple):
     """y = flip(permute(x)), of the last three axes.
@@ -59,10 +61,25 @@ def _all() -> Iterator[Turn]:
 
 TURNS = {
     **{name: quarter_turns(axis) for axis, name in enumerate("xyz")},
-    "axes": (Turn(), *(turn for axis in range(3) for turn in quarter_turns(axis)[1:])),
+    "axes": (*quarter_turns(2), *quarter_turns(0)[:0:-1], *quarter_turns(1)[:0:-1]),
     "cube": tuple(_all()),
 }
-"""The classes that a turn is one of: 4 about one axis, 10 about any one, or all 24 of a cube. Class 0 turns nothing."""
+"""The classes that a turn is one of: 4 about one axis, 10 about any one, or all 24 of a cube. Class 0 turns nothing.
+
+The order of the 10 is that of Taleb et al.'s code: about z upwards, about x and about y downwards."""
+
+ANISOTROPY = within(1, 100)
+"""The rule for how much longer one side of a voxel may be than another."""
+
+
+def check_isotropic(spacing: Sequence[float], most: float | int) -> None:
+    """Raise a ValueError for voxels whose longest side is more than `most` times the shortest, up to rounding."""
+    if max(spacing) > most * min(spacing) * (1 + 1e-3):
+        sides = " x ".join(f"{side:g}" for side in spacing)
+        raise ValueError(
+            f"voxels of {sides} mm are no cubes: a quarter turn exchanges their sides, and how things are stretched "
+            "tells the turn. Read the scans at one spacing along all axes, or allow it with options.anisotropy"
+        )
 
 
 def turn_misfits(turns: Sequence[Turn], sides: Sequence[int]) -> Iterator[str]:

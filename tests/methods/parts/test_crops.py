@@ -7,12 +7,15 @@ from s2dc_core.geometry import split_region
 from s2dc_core.methods.parts.crops import (
     cubes_around,
     cut,
+    filled_corners,
+    filled_shares,
     grid_corners,
     intersection_over_union,
     overlap_shares,
     random_corners,
     random_cubes,
     random_pair,
+    refuse_large_crops,
 )
 
 
@@ -138,3 +141,28 @@ def test_a_resized_crop_shows_the_same_place():
     expected = 3 + (torch.arange(8.0, dtype=torch.float64) + 0.5) / 2 - 0.5
     torch.testing.assert_close(crop[0, 1:-1, 0, 0], expected[1:-1])
     assert cut(ramp, (3, 0, 0), (4, 4, 4), (4, 4, 4)).shape == (1, 4, 4, 4)
+
+
+def test_crops_larger_than_a_region_are_named():
+    refuse_large_crops("sides", (8, 16), (16, 16, 32), (20, 18, 40))
+    with pytest.raises(ValueError, match=r"a crop of 17\^3 voxels \(sides\) is larger than a region of \(16, 16, 32\)"):
+        refuse_large_crops("sides", (8, 17), (16, 16, 32), (20, 18, 40))
+
+
+def test_shares_of_a_mask_are_those_counted_and_corners_are_where_they_suffice():
+    mask = torch.rand(9, 6, 7, generator=torch.Generator().manual_seed(0)) < 0.7
+    size = (4, 6, 3)
+    shares = filled_shares(mask, size)
+    assert shares.shape == (6, 1, 5)
+    for a, b, c in torch.cartesian_prod(*map(torch.arange, shares.shape)).tolist():
+        assert shares[a, b, c].item() == pytest.approx(mask[a : a + 4, b : b + 6, c : c + 3].double().mean().item())
+    least = float(shares.median())
+    corners = filled_corners(mask, size, least, 400, torch.Generator().manual_seed(0))
+    assert {tuple(corner) for corner in corners.tolist()} == {
+        tuple(each.tolist()) for each in (shares >= least).nonzero()
+    }
+    fullest = filled_corners(mask, size, 1, 50, torch.Generator().manual_seed(0))
+    assert all(shares[tuple(corner)] == shares.max() < 1 for corner in fullest.tolist())
+    assert len(filled_corners(torch.zeros_like(mask), size, 0.5, 9)) == 9
+    with pytest.raises(ValueError, match="is larger than its region"):
+        filled_shares(mask, (4, 7, 3))

@@ -87,4 +87,4 @@ def test_a_plain_decoder_of_all_maps_reads_its_own(level):
     with torch.no_grad():
         assert torch.equal(decoder(maps), decoder.steps(maps[level]))
         made = {name: kind(ENCODER, level)(maps).shape for name, kind in DECODERS.items()}
-    assert made == dict.fromkeys(("transposed", "convolutions"), (2, 1, 32, 32, 32))
+    assert made == dict.fromkeys(("transposed", "convolutions", "skips"), (2, 1, 32, 32, 32))

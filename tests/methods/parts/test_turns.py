@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from s2dc_core.methods.parts.turns import TURNS, Turn, quarter_turns, turn_each, turn_misfits
+from s2dc_core.methods.parts.turns import TURNS, Turn, check_isotropic, quarter_turns, turn_each, turn_misfits
 
 CUBE = torch.arange(2 * 3 * 4 * 4 * 4).view(2, 3, 4, 4, 4)
 
@@ -75,3 +75,11 @@ def test_sides_that_a_turn_exchanges_must_be_equal():
     assert list(turn_misfits(TURNS["z"], (32, 32, 64))) == []
     assert "must have equal sides" in "".join(turn_misfits(TURNS["x"], (32, 32, 64)))
     assert list(turn_misfits([quarter_turns(0)[2]], (32, 48, 64))) == []
+
+
+def test_voxels_are_cubes_up_to_rounding_or_as_much_as_is_allowed():
+    check_isotropic((1.0, 1.0, 1.0005), 1)
+    check_isotropic((1.0, 1.5, 2.0), 2)
+    for spacing, most in (((1.0, 1.0, 1.01), 1), ((3.0, 1.0, 1.0), 2)):
+        with pytest.raises(ValueError, match="a quarter turn exchanges their sides"):
+            check_isotropic(spacing, most)
