@@ -31,8 +31,9 @@ help:
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/run.py --profile $(PROFILE) $(ARGS)
 
+# Files side by side, as the tests of one file may share what they made.
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)

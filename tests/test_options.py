@@ -12,6 +12,7 @@ from s2dc_core.downstream import FinetuneConfig
 from s2dc_core.encoder import EncoderConfig
 from s2dc_core.losses import LossOptions, S2DCLoss
 from s2dc_core.methods import METHODS, S2DCOptions, SimMIMOptions
+from s2dc_core.methods.parts.genesis import Genesis
 from s2dc_core.options import make, nearest, problems_of
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.views import ViewConfig
@@ -37,20 +38,30 @@ MAY = {
         "joined", "compile", "use_v2", "in_plane", "match_background", "contrast_unit_length", "detach_ratio", "pad",
         "frozen_patch",
     },
-    "zero patch": {"SwinUNETROptions.weights", "GVSLOptions.weights"},
-    "seven": {"PCRLv2Options.local_sides", "GLMAEOptions.local_sides", "ROTOptions.hidden"},
+    "zero patch": {"SwinUNETROptions.weights", "VICRegLOptions.weights", "GVSLOptions.weights"},
+    "seven": {
+        "PCRLv2Options.local_sides", "GLMAEOptions.local_sides", "ROTOptions.hidden", "place_matches",
+        "feature_matches",
+    },
     "None": {
         "clip", "S2DCOptions.norm", "matched_tokens", "gradient_checkpointing", "options", "region",
         "FinetuneConfig.encoder", "FinetuneConfig.levels", "FinetuneConfig.vit", "VoCoOptions.crop",
-        "VoCoOptions.momentum", "PositionLabelOptions.pairs",
+        "VoCoOptions.momentum", "PositionLabelOptions.pairs", "feature_matches",
     },
     "0": {
-        "weight_decay", "warmup", "seed", "queue", "momentum", "rotation_deg", "translation_mm", "intensity_scale",
+        "weight_decay", "warmup", "seed", "S2DCOptions.queue", "momentum", "rotation_deg", "translation_mm",
+        "intensity_scale",
         "positive_rotation_deg", "positive_translation_mm", "intensity_shift", "noise", "contrast_weight", "intensity",
         "patch_to_patch_weight", "patch_to_structure_weight", "encoder_rate", "background_share", "flip", "overlap",
         "selection", "turn", "shift", "shift_chance", "reg_weight", "margin", "blur", "gamma", "swapped", "reach",
-        "share", "ROTOptions.body", "centre_momentum", "GVSLOptions.level",
-        *(f"{kind}Options.level" for kind in ("Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM", "ModelsGenesis")),
+        "share", "shuffle", "curve", "paint", "falling", "inside", "alpha", "ROTOptions.body", "centre_momentum",
+        "RubikOptions.critic",
+        *(
+            f"{kind}Options.level"
+            for kind in (
+                "Jigsaw", "PositionLabel", "SwinUNETR", "SwinMM", "ModelsGenesis", "Rubik", "VICRegL", "PCRLv1", "GVSL",
+            )
+        ),
     },
 }  # fmt: skip
 """What some fields take, and which."""
@@ -67,6 +78,7 @@ KINDS = {
     EncoderConfig: TINY["encoder"],
     ViewConfig: {},
     LossOptions: {},
+    Genesis: {},
     **{kind: {} for kind in METHODS.values() if kind not in (S2DCOptions, SimMIMOptions)},
 }
 

@@ -1,8 +1,11 @@
 """What the study of all pretext tasks found: scores of its record, see `method_results`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
+
+import numpy as np
+from scipy.stats import rankdata
 
 from s2dc_core.library.patients import pair_dice
 
@@ -11,15 +14,17 @@ MEASURED = re.compile(
 )
 """Files of the record that hold measures of one method and seed."""
 
+Interval = tuple[float, float, float]
 
-def scores_of(results: Mapping) -> dict[str, dict[str, dict[int, float]]]:
-    """{measure: {method: {seed: score}}} of what `method_results` returns, as far as it has been measured.
 
-    The measures are "silhouette" (mean over CT, PET and MR), "probe, 1 labelled" and so on, "fine-tuned", "lungs"
-    (accuracy); and "ct, half, nearest" and so on: Dice of labels carried from another body, by group, field of view and
-    way, or "retrieval".
+def items_of(results: Mapping) -> dict[str, dict[str, dict[int, dict[str, float]]]]:
+    """{measure: {method: {seed: {item: score}}}} of what `method_results` returns, as far as it has been measured.
+
+    The measures are "silhouette" (items: the body in each modality), "probe, 1 labelled" and so on (organs),
+    "fine-tuned" (bodies), "lungs" (accuracy, one item); and "ct, half, nearest" and so on: Dice of labels carried from
+    another body, by group, field of view and way, or "retrieval" (pairs of bodies).
     """
-    scores: dict[str, dict[str, dict[int, float]]] = {}
+    items: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for file, record in results["records"].items():
         if match := MEASURED.fullmatch(file):
             name, seed = match["name"], int(match["seed"])
@@ -27,9 +32,19 @@ def scores_of(results: Mapping) -> dict[str, dict[str, dict[int, float]]]:
                 name, found = record["recipe"]["arm"], _of_pairs(record["recipe"]["group"], record["scores"])
             else:
                 found = _of_frozen(record) if match["what"] == "frozen" else _of_tuned(record)
-            for measure, score in found:
-                scores.setdefault(measure, {}).setdefault(name, {})[seed] = score
-    return scores
+            for measure, scores in found:
+                items.setdefault(measure, {}).setdefault(name, {})[seed] = scores
+    return items
+
+
+def scores_of(results: Mapping) -> dict[str, dict[str, dict[int, float]]]:
+    """{measure: {method: {seed: mean over the items of `items_of`}}}."""
+    return {
+        measure: {
+            name: {seed: mean(found.values()) for seed, found in seeds.items()} for name, seeds in methods.items()
+        }
+        for measure, methods in items_of(results).items()
+    }
 
 
 def rates_of(results: Mapping) -> dict[str, dict[float, float]]:
@@ -41,20 +56,88 @@ def rates_of(results: Mapping) -> dict[str, dict[float, float]]:
     return found
 
 
-def _of_frozen(record: Mapping) -> Iterator[tuple[str, float]]:
-    images = record["silhouettes"].values()
-    yield "silhouette", mean(mean(mean(organs.values()) for organs in bodies.values()) for bodies in images)
+def seconds_of(results: Mapping) -> dict[str, float]:
+    """{method: seconds of one step on one thread, median of the trainings in the record}."""
+    found: dict[str, list[float]] = {}
+    for file, record in results["records"].items():
+        match = re.fullmatch(r"(?:search_(?P<searched>.+)_[^_]+|(?P<trained>.+)_seed\d+)\.json", file)
+        if match and "seconds_a_step" in record:
+            found.setdefault(match["searched"] or match["trained"], []).append(record["seconds_a_step"])
+    return {name: float(np.median(seconds)) for name, seconds in found.items()}
+
+
+def shared(items: Mapping[str, Mapping[int, Mapping]], methods: Sequence[str]) -> dict[str, dict[int, Mapping]]:
+    """Of one measure of `items_of` the methods that have it, with the seeds that all of these have."""
+    known = {name: items[name] for name in methods if name in items}
+    seeds = set.intersection(*map(set, known.values())) if known else set()
+    return {name: {seed: of[seed] for seed in sorted(seeds)} for name, of in known.items()}
+
+
+def drawn_means(
+    items: Mapping[str, Mapping[int, Mapping[str, float]]], draws: int = 2000, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """{method: mean score of each draw}: as many trainings and as many items as there are, with replacement.
+
+    They are the same ones for all methods, so that what all find hard is no difference between them.
+
+    Args:
+        items: one measure of `items_of`, see `shared`.
+
+    Raises:
+        ValueError: for methods that were not measured with the same seeds and items.
+    """
+    seeds, asked = (
+        {frozenset(of) for of in items.values()},
+        {frozenset(i) for of in items.values() for i in of.values()},
+    )
+    if len(seeds) != 1 or len(asked) != 1:
+        raise ValueError("draws need the same seeds and items of every method: take those that all have")
+    (seeds,), (asked,) = map(sorted, seeds), map(sorted, asked)
+    scores = np.array([[[of[run][item] for item in asked] for run in seeds] for of in items.values()])
+    random, means = np.random.default_rng(seed), np.empty((draws, len(items)))
+    for drawn in means:
+        runs, chosen = (random.integers(0, size, size) for size in scores.shape[1:])
+        drawn[:] = scores[:, runs][:, :, chosen].mean((1, 2))
+    return dict(zip(items, means.T, strict=True))
+
+
+def spread(items: Mapping[str, Mapping], draws: int = 2000, confidence: float = 0.95) -> dict[str, Interval]:
+    """{method: (mean, low, high)}: the mean of all, and the quantiles of `drawn_means`; NaN ends for a single score."""
+    found = {}
+    for name, means in drawn_means(items, draws).items():
+        scores = [score for of in items[name].values() for score in of.values()]
+        ends = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(scores) > 1 else (np.nan, np.nan)
+        found[name] = (float(np.mean(scores)), *map(float, ends))
+    return found
+
+
+def rank_spread(items: Mapping[str, Mapping], draws: int = 2000, confidence: float = 0.95) -> dict[str, Interval]:
+    """{method: (mean rank, low, high)} over `drawn_means`; 1 is the best, and equal means share their ranks."""
+    drawn = drawn_means(items, draws)
+    ranks = rankdata(-np.stack(list(drawn.values())), axis=0)
+    ends = np.quantile(ranks, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    return {name: (float(of.mean()), *map(float, both)) for name, of, both in zip(drawn, ranks, ends.T, strict=True)}
+
+
+def _of_frozen(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
+    images = record["silhouettes"].items()
+    yield (
+        "silhouette",
+        {f"{image} {body}": mean(organs.values()) for image, bodies in images for body, organs in bodies.items()},
+    )
     for bodies, dice in record["probe"].items():
-        yield f"probe, {bodies} labelled", mean(dice.values())
-    yield "lungs", record["lungs"]
+        yield f"probe, {bodies} labelled", dice
+    yield "lungs", {"all": record["lungs"]}
 
 
-def _of_tuned(record: Mapping) -> Iterator[tuple[str, float]]:
-    yield "fine-tuned", mean(case["Dice"] for case in record["dice"].values())
+def _of_tuned(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
+    yield "fine-tuned", {body: case["Dice"] for body, case in record["dice"].items()}
 
 
-def _of_pairs(group: str, scores: Mapping) -> Iterator[tuple[str, float]]:
+def _of_pairs(group: str, scores: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
     for field, pairs in scores.items():
+        names = [f"{pair['labelled']} to {pair['target']}" for pair in pairs]
         for way in pairs[0]["dice"]:
-            yield f"{group}, {field}, {way}", mean(pair_dice(scores, field, way))
-        yield f"{group}, {field}, retrieval", mean(mean(pair["retrieval"].values()) for pair in pairs)
+            yield f"{group}, {field}, {way}", dict(zip(names, pair_dice(scores, field, way), strict=True))
+        found = [mean(pair["retrieval"].values()) for pair in pairs]
+        yield f"{group}, {field}, retrieval", dict(zip(names, found, strict=True))

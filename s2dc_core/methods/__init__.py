@@ -7,14 +7,17 @@ from s2dc_core.methods.mae3d import MAE3D, MAE3DOptions
 from s2dc_core.methods.method import Method, MethodOptions, Plan, Regions
 from s2dc_core.methods.moco_v3 import MoCoV3, MoCoV3Options
 from s2dc_core.methods.models_genesis import ModelsGenesis, ModelsGenesisOptions
+from s2dc_core.methods.pcrlv1 import PCRLv1, PCRLv1Options
 from s2dc_core.methods.pcrlv2 import PCRLv2, PCRLv2Options
 from s2dc_core.methods.position_label import PositionLabel, PositionLabelOptions
 from s2dc_core.methods.rot import ROT, ROTOptions
+from s2dc_core.methods.rubik import Rubik, RubikOptions
 from s2dc_core.methods.s2dc import S2DC, S2DCOptions
 from s2dc_core.methods.simclr import SimCLR, SimCLROptions
 from s2dc_core.methods.simmim import SimMIM, SimMIMOptions
 from s2dc_core.methods.swin_unetr import SwinUNETR, SwinUNETROptions
 from s2dc_core.methods.swinmm import SwinMM, SwinMMOptions
+from s2dc_core.methods.vicregl import VICRegL, VICRegLOptions
 from s2dc_core.methods.voco import VoCo, VoCoOptions
 
 METHODS: dict[str, type[MethodOptions]] = {
@@ -33,6 +36,9 @@ METHODS: dict[str, type[MethodOptions]] = {
     "gvsl": GVSLOptions,
     "rot": ROTOptions,
     "models_genesis": ModelsGenesisOptions,
+    "vicregl": VICRegLOptions,
+    "pcrlv1": PCRLv1Options,
+    "rubik": RubikOptions,
 }
 
 __all__ = [
@@ -51,6 +57,8 @@ __all__ = [
     "MoCoV3Options",
     "ModelsGenesis",
     "ModelsGenesisOptions",
+    "PCRLv1",
+    "PCRLv1Options",
     "PCRLv2",
     "PCRLv2Options",
     "Plan",
@@ -59,6 +67,8 @@ __all__ = [
     "ROT",
     "ROTOptions",
     "Regions",
+    "Rubik",
+    "RubikOptions",
     "S2DC",
     "S2DCOptions",
     "SimCLR",
@@ -69,6 +79,8 @@ __all__ = [
     "SwinMMOptions",
     "SwinUNETR",
     "SwinUNETROptions",
+    "VICRegL",
+    "VICRegLOptions",
     "VoCo",
     "VoCoOptions",
 ]

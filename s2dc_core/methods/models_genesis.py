@@ -24,12 +24,13 @@ from torch import Tensor
 
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, split_region
-from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
+from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.damage import Range
 from s2dc_core.methods.parts.decoders import DECODERS
 from s2dc_core.methods.parts.genesis import LEAST_SIDE, Genesis, damaged, draw_genesis
+from s2dc_core.methods.parts.sub_volumes import SubVolumeOptions, level_misfits
 from s2dc_core.methods.parts.turns import Turn
-from s2dc_core.options import one_of, whole_numbers_to, within
+from s2dc_core.options import one_of, within
 from s2dc_core.views import Region
 
 FLIPS = 3
@@ -37,7 +38,7 @@ FLIPS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelsGenesisOptions(MethodOptions):
+class ModelsGenesisOptions(SubVolumeOptions):
     """Damage and decoder.
 
     Attributes:
@@ -55,24 +56,17 @@ class ModelsGenesisOptions(MethodOptions):
     level: int = 4
 
     RULES: ClassVar = {
-        "sub_volumes": whole_numbers_to(1024, of=3),
+        **SubVolumeOptions.RULES,
         "flip": within(0, 1),
         "decoder": one_of(*DECODERS),
         "level": within(0, LEVELS - 1),
     }
 
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
-
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
         """Sub-volumes that are too small to be damaged, or have no whole tokens to decode."""
-        sides, stride = list(encoder.sub_volume), encoder.stride(values.level)[0]
-        if any(side % stride for side in sides):
-            yield f"sub_volume {sides} must be multiples of {stride}, a token at level {values.level}"
-        if min(sides) < LEAST_SIDE:
+        yield from level_misfits(values.level, encoder)
+        if min(sides := list(encoder.sub_volume)) < LEAST_SIDE:
             yield f"sub_volume {sides} must have {LEAST_SIDE} voxels a side at least: a window is a tenth of it"
 
     def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
@@ -129,8 +123,7 @@ class ModelsGenesis(Method):
         parts = split_region(span.to_unit(regions.volume), self.encoder.config.sub_volume)
         flips = zip(parts, plan.pop("flips").tolist(), strict=True)
         target = torch.stack([Turn(flipped=tuple(axes)).of(part) for part, axes in flips])
-        spans = Range(*(bound.repeat_interleave(len(parts) // each, 0) for bound in span))
-        seen = spans.from_unit(damaged(target, plan))
+        seen = span.for_each(len(parts) // each).from_unit(damaged(target, plan))
         return ModelsGenesisViews(seen.unflatten(0, (each, -1)), target.unflatten(0, (each, -1)))
 
     def forward(self, views: ModelsGenesisViews) -> tuple[ModelsGenesisTerms, None]:

@@ -34,23 +34,23 @@ from torch import Tensor, nn
 from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.geometry import random_affine, warp
 from s2dc_core.matching import at_least_float32, unit_length
-from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
-from s2dc_core.methods.parts.corruption import corrupted, swap_cells
+from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
+from s2dc_core.methods.parts.corruption import corrupted, draw_corruption, draw_swaps, swap_cells
 from s2dc_core.methods.parts.crops import cubes_around, cut, random_pair, refuse_large_crops
 from s2dc_core.methods.parts.damage import Range
 from s2dc_core.methods.parts.decoders import Decoder
 from s2dc_core.methods.parts.heads import MLP, pooled
+from s2dc_core.methods.parts.sub_volumes import SubVolumeOptions
 from s2dc_core.model import SharedBatchNorm
-from s2dc_core.options import from_zero, one_of, that, whole_numbers_to, within
+from s2dc_core.options import from_zero, one_of, whole_numbers_to, within
 from s2dc_core.views import FACTORS, Region
 
-SHARE = that(lambda share: 0 <= share <= 1, "must be from 0 to 1")
 SCALES = 3
 """Maps of the decoder, the coarsest ones, that have heads."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PCRLv2Options(MethodOptions):
+class PCRLv2Options(SubVolumeOptions):
     """Crops, damage, heads.
 
     Attributes:
@@ -90,13 +90,13 @@ class PCRLv2Options(MethodOptions):
     norm: str = "batch"
 
     RULES: ClassVar = {
-        "sub_volumes": whole_numbers_to(1024, of=3),
+        **SubVolumeOptions.RULES,
         **dict.fromkeys(("pairs", "locals"), within(1, 1024)),
         **dict.fromkeys(("global_sides", "local_sides"), whole_numbers_to(4096)),
         **dict.fromkeys(("local_size", "swap_cell"), within(1, 4096)),
         "overlap": within(0, 0.9),
         "margin": within(0, 4096),
-        **dict.fromkeys(("flip", "swapped"), SHARE),
+        **dict.fromkeys(("flip", "swapped"), within(0, 1)),
         "rotation_deg": from_zero(360),
         "scale": FACTORS,
         **dict.fromkeys(("blur", "noise", "gamma"), from_zero(1e2)),
@@ -122,11 +122,6 @@ class PCRLv2Options(MethodOptions):
         if values.local_size % encoder.patch or encoder.use_v2 and values.local_size <= least:
             more = f" larger than {least}, or a norm of use_v2 has one token left" if encoder.use_v2 else ""
             yield f"local_size {values.local_size} must be a multiple of the patch, {encoder.patch}{more}"
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
 
     @property
     def whole_batch(self) -> bool:
@@ -157,17 +152,15 @@ class PCRLv2Options(MethodOptions):
             for sides in crops[..., 3].tolist()
             for size, side in zip(sizes, sides, strict=True)
         ]
-        blur, gamma, noise = torch.rand(3, self.pairs, views, generator=generator)
-        damage = (blur * self.blur, ((2 * gamma - 1) * self.gamma).exp(), noise * self.noise)
+        damage = draw_corruption(self.blur, self.gamma, self.noise, (self.pairs, views), generator)
         cells = (encoder.sub_volume[0] // self.swap_cell) ** 3
-        taken = int(self.swapped * cells / 2)
-        drawn = [torch.randperm(cells, generator=generator)[: 2 * taken].view(2, -1) for _ in range(2 * self.pairs)]
+        swaps = draw_swaps(cells, self.swapped, 2 * self.pairs, generator).unflatten(0, (self.pairs, 2))
         return {
             "crops": crops,
             "H": torch.stack(H).unflatten(0, (self.pairs, views)),
-            "damage": torch.stack(damage, -1),
+            "damage": damage,
             "seeds": torch.randint(2**62, (self.pairs, views), generator=generator),
-            "swaps": torch.stack(drawn).unflatten(0, (self.pairs, 2)).short(),
+            "swaps": swaps,
             "scales": torch.randint(SCALES, (self.pairs, 1 + 2 * self.locals), generator=generator),
         }
 
@@ -284,11 +277,9 @@ class PCRLv2(Method):
             crops, H = plan["crops"][:, :, which].flatten(1, 2), plan["H"][:, :, which]
             each = zip(regions.volume, crops.tolist(), strict=True)
             cuts = torch.stack([cut(volume, at, (side,) * 3, to) for volume, boxes in each for *at, side in boxes])
-            of_a_region = crops.shape[1]
-            moved = warp(cuts, H.flatten(0, 2), fill=_for_each(regions.background, of_a_region))
-            own = Range(*(_for_each(bound, of_a_region) for bound in span))
-            seeds = plan["seeds"][:, :, which].flatten()
-            made += [(moved, corrupted(moved, own, damage[:, :, which].flatten(0, 2), seeds), H.shape[:3])]
+            moved = warp(cuts, H.flatten(0, 2), fill=regions.background.repeat_interleave(crops.shape[1]))
+            how = damage[:, :, which].flatten(0, 2), plan["seeds"][:, :, which].flatten()
+            made += [(moved, corrupted(moved, span.for_each(crops.shape[1]), *how), H.shape[:3])]
         (clean, seen, shape), (_, local, local_shape) = made
         seen = swap_cells(seen, plan["swaps"].flatten(0, 2), options.swap_cell).unflatten(0, shape)
         scales = plan["scales"].to(regions.volume.device, non_blocking=True)
@@ -321,8 +312,3 @@ class PCRLv2(Method):
     def after_step(self, rows: Tensor | None, done: float) -> None:
         """beta falls from 1 to 0."""
         self.beta.fill_(restoring_weight(done))
-
-
-def _for_each(values: Tensor, times: int) -> Tensor:
-    """Rows [B, ..] repeated, [B * times, ..]."""
-    return values[:, None].expand(-1, times, *values.shape[1:]).flatten(0, 1)

@@ -29,17 +29,18 @@ from torch.nn import functional as F
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of
 from s2dc_core.matching import at_least_float32
-from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
+from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.heads import MLP, tokens_of
+from s2dc_core.methods.parts.sub_volumes import SubVolumeOptions
 from s2dc_core.methods.parts.two_views import ViewRanges, make_views, plan_views
-from s2dc_core.options import one_of, whole_numbers_to, within
+from s2dc_core.options import one_of, within
 from s2dc_core.views import Region
 
 LABELS = ("relative", "absolute")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PositionLabelOptions(MethodOptions):
+class PositionLabelOptions(SubVolumeOptions):
     """Tokens and labels.
 
     Attributes:
@@ -50,23 +51,17 @@ class PositionLabelOptions(MethodOptions):
         pairs: of a sub-volume, drawn at random; None for all. Relative labels only.
     """
 
-    sub_volumes: Sequence[int] = (1, 1, 1)
     views: ViewRanges = field(default_factory=ViewRanges)
     level: int = 2
     labels: str = "relative"
     pairs: int | None = None
 
     RULES: ClassVar = {
-        "sub_volumes": whole_numbers_to(1024, of=3),
+        **SubVolumeOptions.RULES,
         "level": within(0, LEVELS - 1),
         "labels": one_of(*LABELS),
         "pairs": within(1, 2**24),
     }
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
 
     @property
     def read_at(self) -> int:

@@ -25,9 +25,10 @@ from torch.nn import functional as F
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of
 from s2dc_core.matching import at_least_float32
-from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
+from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.crops import cut, filled_corners, grid_corners
 from s2dc_core.methods.parts.heads import MLP, pooled
+from s2dc_core.methods.parts.sub_volumes import SubVolumeOptions
 from s2dc_core.methods.parts.turns import ANISOTROPY, TURNS, check_isotropic, turn_each, turn_misfits
 from s2dc_core.options import MANY, one_of, whole_numbers_to, within
 from s2dc_core.views import Region
@@ -36,7 +37,7 @@ CLASSES = TURNS["axes"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ROTOptions(MethodOptions):
+class ROTOptions(SubVolumeOptions):
     """Cubes and head.
 
     Attributes:
@@ -55,17 +56,12 @@ class ROTOptions(MethodOptions):
     hidden: Sequence[int] = (128,)
 
     RULES: ClassVar = {
-        "sub_volumes": whole_numbers_to(1024, of=3),
+        **SubVolumeOptions.RULES,
         "body": within(0, 1),
         "anisotropy": ANISOTROPY,
         "read": one_of("mean", "tokens"),
         "hidden": whole_numbers_to(MANY),
     }
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
 
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:

@@ -31,8 +31,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from s2dc_core.encoder import LEVEL_NAMES, Encoder, EncoderConfig
-from s2dc_core.matching import unit_length
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
+from s2dc_core.methods.parts.contrast import cosines
 from s2dc_core.methods.parts.crops import cut, grid_corners, overlap_shares, random_corners
 from s2dc_core.methods.parts.heads import pooled
 from s2dc_core.methods.parts.momentum import Teacher
@@ -192,12 +192,6 @@ def bases_loss(bases: Float[Tensor, "b k c"], form: str = "code") -> Float[Tenso
     alike, count = cosines(bases, bases), bases.shape[1]
     alike = alike.abs() if form == "paper" else alike.relu().square()
     return alike.triu(1).sum((1, 2)) / (count * (count - 1) / 2)
-
-
-def cosines(one: Float[Tensor, "b m c"], other: Float[Tensor, "b k c"]) -> Float[Tensor, "b m k"]:
-    """Of each row with each other one of its region, in float32 at least, also under autocast."""
-    with torch.autocast(one.device.type, enabled=False):
-        return unit_length(one) @ unit_length(other).mT
 
 
 class VoCoTerms(NamedTuple):

@@ -56,6 +56,7 @@ from s2dc_core.plots.heatmaps import (
     plot_comparisons,
     plot_heatmap_rows,
 )
+from s2dc_core.plots.methods import plot_methods, plot_two_scores
 from s2dc_core.plots.names import write_names
 from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method, plot_whose_organs
 from s2dc_core.plots.pair import plot_pair
@@ -159,6 +160,7 @@ __all__ = [
     "plot_matched_tokens",
     "plot_memory_against_tokens",
     "plot_method",
+    "plot_methods",
     "plot_numbered_matrices",
     "plot_offsets",
     "plot_pair",
@@ -174,6 +176,7 @@ __all__ = [
     "plot_toy",
     "plot_training_curves",
     "plot_two_boxes",
+    "plot_two_scores",
     "plot_whose_organs",
     "plot_wrong_shares",
     "show_slice",

@@ -46,6 +46,7 @@ SMALL = {
     "position_label": {"level": 3, "pairs": 50},
     "rot": {"sub_volumes": (1, 1, 1), "hidden": (64, 64)},
     "models_genesis": {"sub_volumes": (1, 1, 1)},
+    "rubik": {"sub_volumes": (1, 1, 1), "critic": 0.1},
     "voco": {"bases": (3, 1, 1), "crop": (8, 8, 8), "hidden": 64, "out": 64},
     "pcrlv2": {
         "sub_volumes": (1, 1, 1),
@@ -76,6 +77,19 @@ SMALL = {
         "weights": (0.1, 1.0, 0.1),  # at a rate of 2e-3 its registration of blobs goes too far
         "learning_rate": 1e-5,
     },
+    "pcrlv1": {
+        "queue": 32,
+        "hidden": 16,
+        "out": 8,
+        "damage": {"curve": 0.0, "windows": 100},
+        "learning_rate": 1e-5,
+    },
+    "vicregl": {
+        "out": 16,
+        "local_out": 8,
+        "views": {"rotation_deg": 5, "translation_mm": 1},
+        "learning_rate": 1e-5,
+    },
 }
 """Options of a few seconds; levels and cells that fit sub-volumes of 32. Where a rate is named, the first steps of the
 default one would make differences of the seventh digit to such of the fourth."""
@@ -91,10 +105,13 @@ REACHED = {
     "swinmm": {"rotation": 5, "contrast": 5, "reconstruction": 4, "agreement": 4},
     "rot": {"total": 5},
     "models_genesis": {"total": 5},
+    "rubik": {"restoration": 5, "told": 0, "fooled": 5},
     "voco": dict.fromkeys(("overlapped", "apart", "bases"), 5),
     "pcrlv2": dict.fromkeys(("restored", "alike", "coarse", "local_alike"), 5),
     "gl_mae": dict.fromkeys(("restored", "local_restored", "alike", "local_alike"), 5),
     "gvsl": dict.fromkeys(("registered", "restored", "smooth"), 5),
+    "pcrlv1": {"contrast": 5, "restored": 4},
+    "vicregl": dict.fromkeys(("difference", "variance", "covariance"), 5),
 }
 """How many of the patch embedding and the four stages each term trains."""
 WAITS = dict.fromkeys(SMALL, 1) | {"s2dc": 3}
@@ -109,11 +126,14 @@ COPIES = {
     "swin_unetr": 7,
     "swinmm": 6,
     "rot": 4,
-    "models_genesis": 7,
+    "models_genesis": 8,
+    "rubik": 3,
     "voco": 4,
     "pcrlv2": 9,
     "gl_mae": 4,
     "gvsl": 12,
+    "pcrlv1": 15,
+    "vicregl": 8,
 }
 """How often a step of a batch of two waits for its device, and copies something there, at most."""
 SCANS = [blobs(0), blobs(1)._replace(name="other")]
@@ -145,8 +165,9 @@ def test_its_loss_falls(method):
         with torch.no_grad():
             return sum(float(run.forward(each)[0].total) for each in views)
 
-    if method == "s2dc":  # L_g grows with its queue, which is empty before
-        run.model.queue.add(torch.randn(64, 8, generator=torch.Generator().manual_seed(0)))
+    for each in views * 4 if hasattr(run.model, "queue") else ():  # contrasts grow with it: it is empty, or random
+        with torch.no_grad():
+            run.model.queue.add(run.forward(each)[1][:, : run.model.queue.features.shape[1]])
     before = loss()
     for _ in range(config.steps):
         run.step()

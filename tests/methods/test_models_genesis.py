@@ -70,9 +70,9 @@ def test_the_damage_is_the_same_on_every_scale(scale, shift):
     _, _, others = views_of(moved)
     torch.testing.assert_close(others.target, views.target, atol=1e-3, rtol=0)
     far = ((others.damaged - shift) / scale - views.damaged).abs()
-    assert far.quantile(0.999) < 1e-3 if far.numel() < 2**24 else far.mean() < 1e-3
+    assert far.quantile(0.999) < 1e-3
     negative = views.damaged[views.damaged < 0]
-    assert len(negative.unique()) > 0.9 * len(negative) > 1000
+    assert len(negative.unique()) > 0.7 * len(negative) > 1000
 
 
 def test_zero_logits_have_the_spread_of_the_target_about_a_half():
@@ -97,11 +97,11 @@ def test_its_loss_is_a_naive_one():
 
 def test_flips_reach_all_axes_alike_and_turn_something():
     """The published ones: a third is one of the channels, none of the last axis."""
-    flips = draw_flips(0.4, 6000, torch.Generator().manual_seed(0)).float()
-    assert flips.mean(0).max() - flips.mean(0).min() < 0.03 and (flips.sum(1) > 0).float().mean() > 0.35
+    flips = draw_flips(0.4, 100_000, torch.Generator().manual_seed(1)).float()
+    assert flips.mean(0).max() - flips.mean(0).min() < 0.01
     # One flip 0.24, two 0.096, of which a third is none, three 0.064, after which one or three axes are flipped.
-    assert (flips.sum(1) == 0).float().mean() == pytest.approx(0.6 + 0.096 / 3, abs=0.02)
-    assert (flips.sum(1) == 3).float().mean() == pytest.approx(0.064 * 6 / 27, abs=0.01)
+    assert (flips.sum(1) == 0).float().mean() == pytest.approx(0.6 + 0.096 / 3, abs=0.005)
+    assert (flips.sum(1) == 3).float().mean() == pytest.approx(0.064 * 6 / 27, abs=0.002)
     assert not draw_flips(0, 50).any()
 
 
@@ -124,8 +124,8 @@ def test_the_decoder_sees_maps_and_never_the_volume():
     assert torch.equal(one, other)
 
 
-def test_it_learns_from_a_region_without_air_or_contrast():
-    """A constant region is 0, whatever its value; its target says nothing and its loss is a number."""
+def test_a_constant_region_stays_what_it_is():
+    """It is 0 between its extremes, and noise between them is its value."""
     flat = [scan._replace(volume=scan.volume * 0 - 7) for scan in WIDE]
     views = draw_views(small("models_genesis"), flat)
     assert not views.target.any() and bool((views.damaged == -7).all())

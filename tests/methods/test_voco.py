@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from s2dc_core.methods.parts.contrast import cosines
 from s2dc_core.methods.parts.crops import cut
-from s2dc_core.methods.voco import EPSILON, VoCoOptions, bases_loss, cosines, overlap_loss
+from s2dc_core.methods.voco import EPSILON, VoCoOptions, bases_loss, overlap_loss
 from s2dc_core.pretraining import Pretraining, draw_views, pretrain
 from s2dc_core.pretraining.regions import draw_regions
 from s2dc_core.views import Region

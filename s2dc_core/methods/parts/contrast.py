@@ -5,41 +5,31 @@ With unit rows u and temperature t, j' the partner of j, and P(j) the other rows
     NT-Xent         -log( exp(u_j . u_j' / t) / sum_{v != j} exp(u_j . u_v / t) )                     over all 2N views
     cross-entropy   -log( exp(q_i . k_i / t) / sum_j exp(q_i . k_j / t) )                             over the N keys
     SupCon          -mean_{p in P(j)} log( exp(u_j . u_p / t) / sum_{v != j} exp(u_j . u_v / t) )     over all rows
+    noise contrast  -log( P_0 / (P_0 + M/n + e) ) - sum_j log( (M/n) / (P_j + M/n + e) ),  P_j = exp(q . m_j / t) / Z
 
-NT-Xent is SimCLR's, cross-entropy MoCo v3's, SupCon Khosla et al.'s (NeurIPS 2020). Rows may be part of a larger batch
-that several processes hold: `Rows` then has all of it. All compute in float32 at least, also under autocast.
+NT-Xent is SimCLR's, cross-entropy MoCo v3's, SupCon Khosla et al.'s (NeurIPS 2020), noise contrast that of Contrastive
+Multiview Coding (Tian et al., ECCV 2020), for a key m_0 and the M rows of a queue. Rows of the others may be part of a
+larger batch that several processes hold: `Rows` then has all of it. They compute in float32 at least, also under
+autocast.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from s2dc_core.matching import unit_length
-from s2dc_core.methods.method import MethodOptions
 from s2dc_core.methods.parts.rows import Rows
-from s2dc_core.options import whole_numbers_to
+from s2dc_core.methods.parts.sub_volumes import SubVolumeOptions
+
+EPSILON = 1e-5
+"""e of noise contrast."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOptions(MethodOptions):
-    """Options of a method that tells a sub-volume from the others of its batch.
-
-    Attributes:
-        sub_volumes: of a region along each axis.
-    """
-
-    sub_volumes: Sequence[int] = (1, 1, 1)
-
-    RULES: ClassVar = {"sub_volumes": whole_numbers_to(1024, of=3)}
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
+class BatchOptions(SubVolumeOptions):
+    """Options of a method that tells a sub-volume from the others of its batch."""
 
     @property
     def whole_batch(self) -> bool:
@@ -125,7 +115,40 @@ def supervised_contrast(
     return shares.sum(1) / alike.sum(1)
 
 
-def cosines(rows: Float[Tensor, "n c"], others: Float[Tensor, "m c"]) -> Float[Tensor, "n m"]:
+def mean_of_exponentials(
+    query: Float[Tensor, "n c"], key: Float[Tensor, "n c"], queue: Float[Tensor, "m c"], temperature: float | int
+) -> Float[Tensor, " n"]:
+    """mean_j exp(q . m_j / t) of each query, j from 0: n samples times it is a Z of noise contrast."""
+    own = (query * key).sum(-1, keepdim=True)
+    return (torch.cat([own, query @ queue.mT], 1) / temperature).exp().mean(1)
+
+
+def noise_contrast(
+    query: Float[Tensor, "n c"],
+    key: Float[Tensor, "n c"],
+    queue: Float[Tensor, "m c"],
+    temperature: float | int,
+    constant: Float[Tensor, ""] | float | int,
+    samples: int,
+) -> Float[Tensor, " n"]:
+    """Whether the key or the noise of the queue belongs to a query, by a softmax with a denominator that stays.
+
+    With Z = n times the mean of all exponentials n drops out, but for e; where all are alike it is then
+    ln(1 + M) + M ln(1 + 1 / M).
+
+    Args:
+        query, key, queue: of unit length.
+        constant: Z.
+        samples: n, that the noise is drawn from.
+    """
+    positive = ((query * key).sum(-1) / temperature).exp() / constant
+    negative = (query @ queue.mT / temperature).exp() / constant
+    noise = len(queue) / samples
+    told = (positive / (positive + noise + EPSILON)).log()
+    return -told - (noise / (negative + noise + EPSILON)).log().sum(1)
+
+
+def cosines(rows: Float[Tensor, "*b n c"], others: Float[Tensor, "*b m c"]) -> Float[Tensor, "*b n m"]:
     """The cosine of each row with each of the others, in float32 at least; 0 with a row of zeros."""
     with torch.autocast(rows.device.type, enabled=False):
         return unit_length(rows) @ unit_length(others).mT

@@ -1,6 +1,7 @@
 """Blur, noise, gamma and exchanged cells: damage to all of a volume, of which something is left everywhere."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,21 @@ from s2dc_core.methods.parts.damage import Range
 
 BLUR_REACH = 3
 """Voxels to either side that a blurred one sees."""
+
+
+def draw_corruption(
+    blur: float | int, gamma: float | int, noise: float | int, shape: Sequence[int], generator: torch.Generator
+) -> Float[Tensor, "*shape 3"]:
+    """The damage of `corrupted` for some volumes: deviations up to the largest, exponents from e^-gamma to e^gamma."""
+    first, second, third = torch.rand(3, *shape, generator=generator)
+    return torch.stack((first * blur, ((2 * second - 1) * gamma).exp(), third * noise), -1)
+
+
+def draw_swaps(cells: int, share: float | int, count: int, generator: torch.Generator) -> Int[Tensor, "count 2 k"]:
+    """Pairs of cells that each of some volumes exchanges, so many that they are a share of its cells; int16."""
+    taken = int(share * cells / 2)
+    drawn = [torch.randperm(cells, generator=generator)[: 2 * taken].view(2, -1) for _ in range(count)]
+    return torch.stack(drawn).short()
 
 
 def corrupted(

@@ -42,6 +42,10 @@ class Range(NamedTuple):
         """And back."""
         return self.low + self.span * volume
 
+    def for_each(self, times: int) -> "Range":
+        """That of a region for each of so many volumes that are made of it."""
+        return Range(*(bound.repeat_interleave(times, 0, output_size=len(bound) * times) for bound in self))
+
 
 def random_boxes(
     shape: Sequence[int],

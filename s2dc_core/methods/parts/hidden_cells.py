@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, split_region
-from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
+from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.masks import RATIO, cell_misfits, cells_in, mask_cells, spread
-from s2dc_core.options import whole_numbers_to, within
+from s2dc_core.methods.parts.sub_volumes import SubVolumeOptions
+from s2dc_core.options import within
 from s2dc_core.views import Region
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiddenCellsOptions(MethodOptions):
+class HiddenCellsOptions(SubVolumeOptions):
     """What is hidden.
 
     Attributes:
@@ -36,17 +37,12 @@ class HiddenCellsOptions(MethodOptions):
     ratio: float | int = 0.6
 
     RULES: ClassVar = {
-        "sub_volumes": whole_numbers_to(1024, of=3),
+        **SubVolumeOptions.RULES,
         "cell": within(1, 4096),
         "ratio": RATIO,
     }
     WHOLE: ClassVar[Callable[[float], int]] = math.ceil
     """Makes a whole number of a share of the cells, see mask_cells."""
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
 
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:

@@ -26,6 +26,7 @@ from s2dc_core.methods.parts.contrast import BatchOptions, nt_xent
 from s2dc_core.methods.parts.decoders import DECODERS
 from s2dc_core.methods.parts.heads import pooled, tokens_of
 from s2dc_core.methods.parts.rows import Rows, RowsOfAll
+from s2dc_core.methods.parts.sub_volumes import level_misfits
 from s2dc_core.methods.parts.turns import TURNS, turn_each, turn_misfits
 from s2dc_core.options import above_zero, one_of, within
 
@@ -65,10 +66,9 @@ class TurnedCopiesOptions(BatchOptions):
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
         """Sub-volumes that cannot be turned, have no whole tokens to decode, or too few to read."""
-        sides, stride = list(encoder.sub_volume), encoder.patch * 2**values.level
+        sides = list(encoder.sub_volume)
         yield from turn_misfits(TURNS[values.about], sides)
-        if any(side % stride for side in sides):
-            yield f"sub_volume {sides} must be multiples of {stride}, a token at level {values.level}"
+        yield from level_misfits(values.level, encoder)
         if values.read == "tokens" and all(side <= encoder.patch * 2 ** (LEVELS - 1) for side in sides):
             yield f"the last map of sub_volume {sides} is one token, and read=tokens takes two: read the mean"
 

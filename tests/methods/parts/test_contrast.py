@@ -7,7 +7,15 @@ import torch
 from monai.losses import ContrastiveLoss
 from torch.nn import functional as F
 
-from s2dc_core.methods.parts.contrast import cosines, in_batch_cross_entropy, nt_xent, supervised_contrast
+from s2dc_core.methods.parts.contrast import (
+    EPSILON,
+    cosines,
+    in_batch_cross_entropy,
+    mean_of_exponentials,
+    noise_contrast,
+    nt_xent,
+    supervised_contrast,
+)
 from s2dc_core.methods.parts.rows import Rows
 from tests.methods.series import series
 
@@ -144,3 +152,47 @@ def test_half_precision_does_not_round_the_cosines():
 def _outside(loss, a, b):
     with torch.autocast("cpu", enabled=False):
         return loss(a, b, 0.1)
+
+
+def double(rows):
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+QUERY, KEY = double([[0.6, 0.8], [1, 0]]), double([[0.8, 0.6], [0.6, -0.8]])
+MEMORY = double([[0, 1], [-1, 0], [0.28, 0.96]])
+
+
+def test_noise_contrast_has_the_value_of_its_equation():
+    """With 270, to which a whole number cuts the constant, it is another."""
+    Z = 7 * mean_of_exponentials(QUERY, KEY, MEMORY, 0.2).mean()
+    assert Z.item() == pytest.approx(270.4414142751, abs=1e-9)
+    assert noise_contrast(QUERY, KEY, MEMORY, 0.2, Z, 7).mean().item() == pytest.approx(1.8347078041, abs=1e-9)
+    assert noise_contrast(QUERY, KEY, MEMORY, 0.2, 270, 7).mean().item() == pytest.approx(1.8343035832, abs=1e-9)
+
+
+def test_noise_contrast_is_that_of_loops():
+    Z, M, n = 31.5, len(MEMORY), 11
+    for q, k, found in zip(QUERY, KEY, noise_contrast(QUERY, KEY, MEMORY, 0.3, Z, n), strict=True):
+        own = math.exp(float(q @ k) / 0.3) / Z
+        expected = -math.log(own / (own + M / n + EPSILON))
+        for m in MEMORY:
+            other = math.exp(float(q @ m) / 0.3) / Z
+            expected -= math.log((M / n) / (other + M / n + EPSILON))
+        assert found.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_noise_contrast_at_right_angles_is_chance():
+    """log(1 + M) + M log(1 + 1 / M), but for epsilon."""
+    rows = torch.eye(6, dtype=torch.float64)
+    Z = 100 * mean_of_exponentials(rows[:1], rows[1:2], rows[2:], 0.2).mean()
+    assert Z.item() == pytest.approx(100)
+    found = noise_contrast(rows[:1], rows[1:2], rows[2:], 0.2, Z, 100).item()
+    assert found == pytest.approx(math.log(5) + 4 * math.log(5 / 4), abs=2e-3)
+
+
+def test_the_number_of_samples_drops_out_but_for_epsilon():
+    values = []
+    for samples in (1, 100):
+        Z = samples * mean_of_exponentials(QUERY, KEY, MEMORY, 0.2).mean()
+        values.append(noise_contrast(QUERY, KEY, MEMORY, 0.2, Z, samples).mean().item())
+    assert values[0] == pytest.approx(values[1], abs=2e-3) and values[0] != values[1]

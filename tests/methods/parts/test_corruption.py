@@ -1,11 +1,21 @@
 """Blur, noise, gamma and exchanged cells, against other implementations."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from s2dc_core.methods.parts.corruption import BLUR_REACH, blurred, corrupted, noise_like, swap_cells
+from s2dc_core.methods.parts.corruption import (
+    BLUR_REACH,
+    blurred,
+    corrupted,
+    draw_corruption,
+    draw_swaps,
+    noise_like,
+    swap_cells,
+)
 from s2dc_core.methods.parts.damage import Range
 
 
@@ -64,3 +74,17 @@ def test_cells_are_exchanged_and_nothing_else_changes():
     assert torch.equal(found, expected)
     assert torch.equal(swap_cells(found, swaps, 2), given)
     assert torch.equal(swap_cells(given, swaps[..., :0], 2), given)
+
+
+def test_damage_is_drawn_within_its_bounds():
+    damage = draw_corruption(2.0, 0.3, 0.25, (40, 50), torch.Generator().manual_seed(0))
+    blur, exponent, noise = damage.flatten(0, 1).T
+    assert damage.shape == (40, 50, 3) and 0 <= blur.min() < 0.02 and 1.98 < blur.max() <= 2
+    assert math.exp(-0.3) <= exponent.min() < 0.75 and 1.34 < exponent.max() <= math.exp(0.3)
+    assert 0 <= noise.min() < 0.01 and 0.24 < noise.max() <= 0.25
+
+
+def test_so_many_cells_change_places():
+    swaps = draw_swaps(64, 0.2, 5, torch.Generator().manual_seed(0))
+    assert swaps.shape == (5, 2, 6) and swaps.min() >= 0 and swaps.max() < 64
+    assert all(len(each.unique()) == 12 for each in swaps) and draw_swaps(64, 0.0, 2, torch.Generator()).numel() == 0

@@ -184,3 +184,10 @@ def test_each_copy_has_a_share_of_its_own_up_to_the_largest():
         assert shares.max() < 0.3 + 7**3 / 32**3 and shares.mean() == pytest.approx(0.15, abs=0.03)
         assert shares.min() < 0.03 and shares.std() > 0.06
     assert plan["noise"].dtype == torch.int16 and (plan["partner"] != plan["swaps"][:, 0]).all()
+
+
+def test_the_range_of_a_region_is_that_of_all_that_is_made_of_it():
+    volumes = volumes_of(2, 1, (4, 4, 4))
+    each, whole = Range.of(volumes).for_each(3), Range.of(volumes)
+    for number in range(6):
+        assert each.low[number] == whole.low[number // 3] and each.span[number] == whole.span[number // 3]

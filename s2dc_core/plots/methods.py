@@ -1,0 +1,91 @@
+"""Figures of lesson 13: many methods, few measures."""
+
+from collections.abc import Mapping
+from numbers import Real
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from s2dc_core.plots.clusters import BLUE, GREEN, GREY, RED, Interval
+from s2dc_core.plots.slices import figure_grid
+
+LINES = (("#000000", "--"), (GREEN, ":"), ("#7A5195", "-."))
+
+
+def plot_methods(
+    measures: Mapping[str, Mapping[str, Interval]],
+    titles: Mapping[str, str],
+    strong: str = "s2dc",
+    without: Mapping[str, Mapping[str, Real]] | None = None,
+    title: str = "",
+    columns: int = 4,
+) -> Figure:
+    """A panel for each measure, a row for each method: its mean and interval.
+
+    Args:
+        measures: title of the panel, which is its axis too, to {method: (mean, low, high)}; NaN ends draw no line, and
+            a method without a value keeps its row.
+        titles: of all methods, in the order of the rows.
+        strong: the method in red; "untrained" is grey.
+        without: title of the panel to {what needs no encoder: its value}, upright lines.
+        title: of the figure.
+        columns: panels abreast.
+    """
+    without, columns = without or {}, min(columns, len(measures))
+    kinds = list(dict.fromkeys(kind for values in without.values() for kind in values))
+    looks = dict(zip(kinds, LINES, strict=False))
+    rows = -(-len(measures) // columns)
+    with figure_grid(rows, columns, size=(3.0, 1.3 + 0.27 * len(titles))) as (figure, axes):
+        panels = axes.ravel()
+        for number, (axis, (measure, values)) in enumerate(zip(panels, measures.items(), strict=False)):
+            for row, method in enumerate(titles):
+                axis.axhline(row, color="#EEEEEE", linewidth=1, zorder=0)
+                if method in values and np.isfinite(values[method][0]):
+                    mean, low, high = values[method]
+                    colour = {strong: RED, "untrained": "#888888"}.get(method, BLUE)
+                    axis.plot([low, high], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
+                    axis.plot(mean, row, "D" if method == strong else "o", color=colour, markeredgecolor="black")
+            for kind, value in without.get(measure, {}).items():
+                colour, line = looks[kind]
+                axis.axvline(value, color=colour, linestyle=line, linewidth=1.4, zorder=1)
+            axis.set_ylim(len(titles) - 0.5, -0.5)
+            axis.set_yticks(range(len(titles)), list(titles.values()) if number % columns == 0 else [""] * len(titles))
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.tick_params(axis="y", length=0)
+            axis.set_title(measure)
+        for axis in panels[len(measures) :]:
+            axis.set_axis_off()
+        if kinds:
+            known = [axes.flat[0].plot([], [], color=colour, linestyle=line)[0] for colour, line in looks.values()]
+            figure.legend(known, kinds, loc="outside lower center", ncols=len(kinds))
+        figure.suptitle(title)
+    return figure
+
+
+def plot_two_scores(
+    across: Mapping[str, Real],
+    up: Mapping[str, Interval],
+    titles: Mapping[str, str],
+    words: tuple[str, str],
+    title: str = "",
+    strong: str = "s2dc",
+) -> Figure:
+    """A point with its interval and its name for each method that has both scores.
+
+    Args:
+        across, up: method to value, and to (mean, low, high).
+        titles: of the methods.
+        words: labels of the two axes.
+    """
+    with figure_grid(1, 1, size=(7.2, 4.8)) as (figure, axes):
+        axis = axes[0, 0]
+        for method in sorted(set(across) & set(up), key=lambda name: across[name]):
+            colour, (mean, low, high) = RED if method == strong else BLUE, up[method]
+            axis.plot([across[method]] * 2, [low, high], color=GREY, linewidth=2, zorder=1)
+            axis.plot(across[method], mean, "D" if method == strong else "o", color=colour, markeredgecolor="black")
+            beside = {"xytext": (6, 3), "textcoords": "offset points", "fontsize": 10}
+            axis.annotate(titles[method], (across[method], mean), color=colour, **beside)
+        axis.set(xlabel=words[0], ylabel=words[1], title=title)
+        axis.margins(x=0.12)
+    return figure
