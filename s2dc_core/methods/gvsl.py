@@ -32,11 +32,12 @@ from torch import Tensor, nn
 from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import grid_of, pull, split_region
 from s2dc_core.matching import at_least_float32
-from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
+from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.damage import Range
 from s2dc_core.methods.parts.decoders import Decoder, conv_block
 from s2dc_core.methods.parts.genesis import LEAST_SIDE, Genesis, damaged, draw_genesis
 from s2dc_core.methods.parts.heads import pooled
+from s2dc_core.methods.parts.sub_volumes import SubVolumeOptions, level_misfits
 from s2dc_core.methods.parts.weighted import total_of, weights_of
 from s2dc_core.options import MANY, that, whole_numbers_to, within
 from s2dc_core.views import Region
@@ -52,7 +53,7 @@ def _damage() -> Genesis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GVSLOptions(MethodOptions):
+class GVSLOptions(SubVolumeOptions):
     """Damage, heads and loss.
 
     Attributes:
@@ -64,7 +65,6 @@ class GVSLOptions(MethodOptions):
         weights: of what is registered, restored and smooth.
     """
 
-    sub_volumes: Sequence[int] = (1, 1, 1)
     damage: Genesis = field(default_factory=_damage)
     level: int = 4
     hidden: int = 256
@@ -74,18 +74,13 @@ class GVSLOptions(MethodOptions):
     weights: Sequence[float | int] = (1.0, 1.0, 1.0)
 
     RULES: ClassVar = {
-        "sub_volumes": whole_numbers_to(1024, of=3),
+        **SubVolumeOptions.RULES,
         "level": within(0, LEVELS - 1),
         **dict.fromkeys(("hidden", "restore_hidden"), within(1, MANY)),
         "flow_hidden": whole_numbers_to(MANY, of=2),
         "window": that(lambda side: side % 2 == 1 and 3 <= side < 100, "must be odd, from 3 to 99"),
         "weights": weights_of(3),
     }
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Sub-volumes of a region along each axis."""
-        return tuple(self.sub_volumes)
 
     @property
     def paired(self) -> bool:
@@ -95,9 +90,8 @@ class GVSLOptions(MethodOptions):
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
         """Sub-volumes that are too small to be damaged, or have no whole tokens to decode."""
-        sides, stride = list(encoder.sub_volume), encoder.stride(values.level)[0]
-        if any(side % stride for side in sides):
-            yield f"sub_volume {sides} must be multiples of {stride}, a token at level {values.level}"
+        sides = list(encoder.sub_volume)
+        yield from level_misfits(values.level, encoder)
         if min(sides) < LEAST_SIDE:
             yield f"sub_volume {sides} must have {LEAST_SIDE} voxels a side at least, as its damage asks"
 
@@ -222,9 +216,8 @@ class GVSL(Method):
         target = split_region(own.to_unit(regions.volume), size)
         other = split_region(others.to_unit(regions.partner.volume), size)
         plan = {name: torch.cat([each[name] for each in regions.plan]) for name in regions.plan[0]}
-        times = len(target) // len(regions.volume)
-        each = Range(*(bound.repeat_interleave(times, 0) for bound in own))
-        seen = torch.stack([each.from_unit(damaged(target, plan)), split_region(regions.partner.volume, size)])
+        spans = own.for_each(len(target) // len(regions.volume))
+        seen = torch.stack([spans.from_unit(damaged(target, plan)), split_region(regions.partner.volume, size)])
         spacing = plan["spacing"].to(seen.device, non_blocking=True)
         return GVSLViews(seen.unflatten(1, shape), target.unflatten(0, shape), other.unflatten(0, shape), spacing)
 
