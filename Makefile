@@ -55,6 +55,7 @@ study: $(STAMP)
 	$(BIN)/python -m s2dc_core.studies ablation outputs/study/ablation --install
 	$(BIN)/python -m s2dc_core.studies published_matches outputs/study/matches --install
 	$(BIN)/python -m s2dc_core.studies another_patient outputs/study/patients --install $${S2DC_DATA:+--data "$$S2DC_DATA"}
+	$(BIN)/python -m s2dc_core.studies methods outputs/study/methods --install $${S2DC_DATA:+--data "$$S2DC_DATA"}
 	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.studies real_scans outputs/study "$$S2DC_DATA" --install
 	[ -z "$$S2DC_DATA" ] || $(BIN)/python -m s2dc_core.studies few_labels outputs/study/few_labels "$$S2DC_DATA" --install
 	$(BIN)/python -m s2dc_core.studies.pages write
