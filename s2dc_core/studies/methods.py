@@ -4,11 +4,11 @@
 FOLDER/methods.json; ``--install`` puts it where `method_results` looks for it. With ``--data`` real patients are asked
 too.
 
-Each method, L_g and S2DC among them, gets its learning rate by the same small search: one training of half the steps for
-each of RATES with a seed that is not reported, and the rate whose encoder a linear probe reads best on bodies that
-nothing else looks at. S2DC's other choices (temperature, levels, draws of the views) were made over many trials before; no other
-method had that care. Then every method is trained with the seeds that are reported. The first seed is trained once more
-for as long as S2DC takes, by processor time, instead of as many steps.
+Each method, L_g and S2DC among them, gets its learning rate by the same small search: one training of half the steps
+for each of RATES with a seed that is not reported, and the rate whose encoder a linear probe reads best on bodies that
+nothing else looks at. S2DC's other choices (temperature, levels, draws of the views) were made over many trials before;
+no other method had that care. Then every method is trained with the seeds that are reported. The first seed is trained
+once more for as long as S2DC takes, by processor time, instead of as many steps.
 """
 
 from argparse import Namespace
