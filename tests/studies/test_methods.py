@@ -68,7 +68,7 @@ def test_a_study_from_scans_to_its_record(tiny):
     folder, taken = tiny
     record = run(folder)
     rates = rates_of(record)
-    assert set(rates) == set(TAUGHT) and all(set(found) == set(methods.RATES) for found in rates.values())
+    assert set(rates) == set(TAUGHT) and all(set(methods.RATES) <= set(found) for found in rates.values())
     scores = scores_of(record)
     assert set(scores) == {
         "silhouette", "probe, 3 labelled", "lungs", "fine-tuned",
@@ -83,7 +83,8 @@ def test_a_study_from_scans_to_its_record(tiny):
     for name in TAUGHT:
         chosen = max(rates[name], key=rates[name].get)
         assert read_json(folder / f"{name}_seed1.json")["recipe"]["learning_rate"] == chosen
-    assert len(taken) == len(set(taken)) == 2 * 3 + 2 * 2 + 1
+    searched = sum(map(len, rates.values()))
+    assert len(taken) == len(set(taken)) == searched + 2 * 2 + 1
 
 
 def test_what_lies_there_is_kept_and_a_study_goes_on_from_its_record(tiny, monkeypatch, tmp_path):
@@ -127,5 +128,14 @@ def test_every_method_has_its_row_and_the_recipe_of_teaching():
 def test_a_single_term_takes_the_rate_of_the_whole(tiny):
     folder, taken = tiny
     best = methods.rate_of("p2p", folder)
-    assert best == methods.rate_of("s2dc", folder) and len(taken) == len(methods.RATES)
-    assert set(taken) == {f"search_s2dc_{rate:g}" for rate in methods.RATES}
+    assert best == methods.rate_of("s2dc", folder)
+    tried = {f"search_s2dc_{rate:g}" for rate in methods.RATES}
+    assert set(taken) - {f"search_s2dc_{methods.LOWER:g}"} == tried and len(taken) == len(set(taken))
+
+
+@pytest.mark.parametrize("best", [2e-4, 2e-3])
+def test_a_lower_rate_is_tried_where_the_lowest_is_the_best(monkeypatch, tmp_path, best):
+    dice = {rate: 0.3 - abs(rate - best) for rate in (*methods.RATES, methods.LOWER)}
+    monkeypatch.setattr(methods, "_searched", lambda name, rate, folder: dice[rate])
+    lower = {methods.LOWER} if best == min(methods.RATES) else set()
+    assert set(methods.searched("voco", tmp_path)) == {*methods.RATES, *lower}
