@@ -7,6 +7,8 @@ from statistics import mean
 import numpy as np
 from scipy.stats import rankdata
 
+from s2dc_core.library.arms import TITLES
+from s2dc_core.library.paper import PRINTED, SCRATCH, UNETR
 from s2dc_core.library.patients import pair_dice
 
 MEASURED = re.compile(
@@ -15,6 +17,29 @@ MEASURED = re.compile(
 """Files of the record that hold measures of one method and seed."""
 
 Interval = tuple[float, float, float]
+
+SHOWN = {
+    "fine-tuned, 3 labelled": "fine-tuned",
+    "probe, 3 labelled": "probe, 3 labelled",
+    "silhouette": "silhouette",
+    "lungs, 10 % labelled": "lungs",
+    "half, nearest": "ct, half, nearest",
+    "half, deformed": "ct, half, deformed",
+    "varied, half, nearest": "ct_varied, half, nearest",
+    "varied, half, deformed": "ct_varied, half, deformed",
+}
+"""The measures of `items_of` that the comparison shows, by their titles."""
+
+CARRIED = {title: tuple(key.split(", ")) for title, key in SHOWN.items() if key.startswith("ct")}
+"""Of those that carry labels: group, field of view and way, which name scores without an encoder in another record."""
+
+ROWS = {"untrained": "random weights", "contrast": "$L_g$ alone"} | {
+    name: title
+    for name, title in {**PRINTED, "p2p": TITLES["p2p"], "p2s": TITLES["p2s"]}.items()
+    if name not in (UNETR, SCRATCH, "s2dc")
+}
+ROWS["s2dc"] = "S2DC"
+"""Titles of the methods, in the order of the paper's table 1; S2DC's arms stand first and last."""
 
 
 def items_of(results: Mapping) -> dict[str, dict[str, dict[int, dict[str, float]]]]:
@@ -73,6 +98,13 @@ def shared(items: Mapping[str, Mapping[int, Mapping]], methods: Sequence[str]) -
     return {name: {seed: of[seed] for seed in sorted(seeds)} for name, of in known.items()}
 
 
+def shown_items(results: Mapping) -> dict[str, dict[str, dict[int, Mapping[str, float]]]]:
+    """{title of SHOWN: what `shared` keeps of it}, of the methods that have been measured in all of them."""
+    items = items_of(results)
+    known = [name for name in ROWS if all(name in items.get(key, ()) for key in SHOWN.values())]
+    return {title: shared(items[key], known) for title, key in SHOWN.items()} if known else {}
+
+
 def drawn_means(
     items: Mapping[str, Mapping[int, Mapping[str, float]]], draws: int = 2000, seed: int = 0
 ) -> dict[str, np.ndarray]:
@@ -109,6 +141,14 @@ def spread(items: Mapping[str, Mapping], draws: int = 2000, confidence: float = 
         ends = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(scores) > 1 else (np.nan, np.nan)
         found[name] = (float(np.mean(scores)), *map(float, ends))
     return found
+
+
+def gain_over_best(items: Mapping[str, Mapping], name: str = "s2dc", draws: int = 2000) -> tuple[str, Interval]:
+    """The best other method by its mean, and (mean, low, high) of how far `name` is ahead of it over `drawn_means`."""
+    means = {other: found[0] for other, found in spread(items, draws).items()}
+    best = max((other for other in means if other != name), key=means.get)
+    drawn = drawn_means(items, draws)
+    return best, (means[name] - means[best], *map(float, np.quantile(drawn[name] - drawn[best], [0.025, 0.975])))
 
 
 def rank_spread(items: Mapping[str, Mapping], draws: int = 2000, confidence: float = 0.95) -> dict[str, Interval]:

@@ -56,7 +56,7 @@ from s2dc_core.plots.heatmaps import (
     plot_comparisons,
     plot_heatmap_rows,
 )
-from s2dc_core.plots.methods import plot_methods, plot_two_scores
+from s2dc_core.plots.methods import plot_inputs, plot_methods, plot_two_scores
 from s2dc_core.plots.names import write_names
 from s2dc_core.plots.overview import plot_heatmaps, plot_losses, plot_method, plot_whose_organs
 from s2dc_core.plots.pair import plot_pair
@@ -150,6 +150,7 @@ __all__ = [
     "plot_heatmap_rows",
     "plot_gradient_reach",
     "plot_heatmaps",
+    "plot_inputs",
     "plot_intervals",
     "plot_learning_order",
     "plot_loss_against_temperature",

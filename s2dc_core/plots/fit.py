@@ -22,9 +22,13 @@ PLAIN = 0.62
 """Height over width that a panel without picture keeps at least, in a row with pictures."""
 
 
-def least_ticks(figure: Figure, points: Real) -> None:
-    """No tick's label smaller than so many points."""
+def least_words(figure: Figure, points: Real, heading: Real) -> None:
+    """No tick's label, panel's title or axis' label below so many points, nor the figure's title below `heading`."""
+    if figure._suptitle is not None:
+        figure._suptitle.set_fontsize(max(heading, figure._suptitle.get_fontsize()))
     for axes in figure.axes:
+        for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+            text.set_fontsize(max(points, text.get_fontsize()))
         for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
             labels = axis.get_ticklabels()
             if any(label.get_text() for label in labels) and min(label.get_fontsize() for label in labels) < points:

@@ -1,16 +1,43 @@
 """Figures of lesson 13: many methods, few measures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from numbers import Real
 
 import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
+from torch import Tensor
 
 from s2dc_core.plots.clusters import BLUE, GREEN, GREY, RED, Interval
 from s2dc_core.plots.slices import figure_grid
 
 LINES = (("#000000", "--"), (GREEN, ":"), ("#7A5195", "-."))
+
+
+def plot_inputs(rows: Mapping[str, Sequence[tuple[str, Float[Tensor, "x y z"]]]], title: str = "") -> Figure:
+    """A row for each method: the middle axial slices of what it is given, each with a word below it.
+
+    Args:
+        rows: title to (word, normalised volume on the scanner's axes); a row may be shorter than others.
+        title: of the figure.
+    """
+    columns = max(map(len, rows.values()))
+    with figure_grid(len(rows), columns, size=(1.6, 1.9)) as (figure, axes):
+        for line, (name, volumes) in zip(axes, rows.items(), strict=True):
+            for axis, (word, volume) in zip(line, volumes, strict=False):
+                middle = volume[..., volume.shape[-1] // 2]
+                axis.imshow(np.asarray(middle.T.cpu()), cmap="gray", vmin=-2, vmax=2, origin="lower")
+                axis.set(xticks=[], yticks=[], xlabel=word)
+                axis.spines[:].set(visible=True, color=GREY)
+            for axis in line[len(volumes) :]:
+                axis.set_axis_off()
+            line[0].set_ylabel(name)
+        figure.suptitle(title)
+    return figure
 
 
 def plot_methods(
@@ -84,8 +111,23 @@ def plot_two_scores(
             colour, (mean, low, high) = RED if method == strong else BLUE, up[method]
             axis.plot([across[method]] * 2, [low, high], color=GREY, linewidth=2, zorder=1)
             axis.plot(across[method], mean, "D" if method == strong else "o", color=colour, markeredgecolor="black")
-            beside = {"xytext": (6, 3), "textcoords": "offset points", "fontsize": 10}
+            beside = {"xytext": (7, 3), "textcoords": "offset points", "fontsize": 10}
             axis.annotate(titles[method], (across[method], mean), color=colour, **beside)
         axis.set(xlabel=words[0], ylabel=words[1], title=title)
         axis.margins(x=0.12)
+        figure.canvas.draw()
+        _apart(axis)
     return figure
+
+
+def _apart(axis: Axes) -> None:
+    """Each name where it crosses no other, and no point: right or left of its own, above or below, or farther off."""
+    points = axis.transData.transform([text.xy for text in axis.texts])
+    taken = [Bbox.from_extents(*(point - 5), *(point + 5)) for point in points]
+    for text in axis.texts:
+        for across, up in product((7, -7), (3, -11, 16, -24)):
+            text.set(position=(across, up), horizontalalignment="left" if across > 0 else "right")
+            box = text.get_window_extent()
+            if box.count_overlaps(taken) == 0:
+                break
+        taken.append(box)

@@ -16,7 +16,7 @@ from s2dc_core.plots.fit import (
     fit_bar_labels,
     fit_pictures,
     fit_words,
-    least_ticks,
+    least_words,
     magnify,
     near_colour_bars,
     note_sizes,
@@ -141,7 +141,7 @@ def figure_grid(
             if look is TALKING:
                 magnify(figure, TALK["font.size"] / STYLE["font.size"], TALK["font.size"])
                 copy_ticks(axes, abreast)
-            least_ticks(figure, least)
+            least_words(figure, least, style["axes.titlesize"])
             if figure.sizes:
                 note_sizes(figure, figure.sizes, figure.small)
             near_colour_bars(figure)

@@ -80,8 +80,8 @@ def plot_maps(
         coloured: organs in colour, those with most tokens.
     """
     organ, few = np.asarray(organ), list(organs.names)[:coloured]
-    columns = min(len(maps), 4)
-    rows = -(-len(maps) // columns)
+    rows = -(-len(maps) // 4)
+    columns = -(-len(maps) // rows)
     grey = [f"{organs.names[label]}\xa0({organs.counts[label]})" for label in list(organs.names)[coloured:]]
     parts = [f"grey: {', '.join(grey)}"] if grey else []
     parts += [part for text in (organs.note, note) for part in text.split("\n") if part]
@@ -112,7 +112,9 @@ def _map(axes: Axes, points: np.ndarray, organ: np.ndarray, colours: Mapping[int
         axes.scatter(*points[other].T, s=7, color="#D5D5D5", linewidths=0, zorder=1)
     for place, (label, colour) in enumerate(colours.items()):
         here = points[organ == label]
-        axes.scatter(*here.T, s=16, marker=SHAPES[place % 2], color=colour, linewidths=0, zorder=2)
+        axes.scatter(
+            *here.T, s=16, marker=SHAPES[place % 2], color=colour, edgecolors="#222222", linewidths=0.4, zorder=2
+        )
         text = axes.text(*_island(here), str(place + 1), ha="center", va="center", zorder=3)
         text.set(fontsize=12, fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")])
     axes.set(xticks=[], yticks=[])

@@ -4,16 +4,23 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from s2dc_core.library.arms import ARMS
 from s2dc_core.library.methods import (
+    CARRIED,
+    ROWS,
+    SHOWN,
     drawn_means,
+    gain_over_best,
     items_of,
     rank_spread,
     rates_of,
     scores_of,
     seconds_of,
     shared,
+    shown_items,
     spread,
 )
+from s2dc_core.methods import METHODS
 
 
 def record_of(**records):
@@ -110,6 +117,36 @@ def test_shared_seeds_are_those_of_all_that_are_asked_for():
     assert shared(known, ["a", "b", "missing"]) == items({"a": [[0.1]], "b": [[0.5]]})
     assert shared(known, ["a", "c"]) == {name: known[name] for name in "ac"}
     assert shared({}, ["a"]) == {}
+
+
+def test_what_is_shown_are_methods_that_have_every_measure():
+    records = {}
+    for name in ("voco", "s2dc"):
+        records[f"frozen_{name}_seed0"] = frozen(0.1, 0.2, 0.7) | {"probe": {"3": {"1": 0.2}}}
+        records[f"tuned_{name}_seed0"] = {"dice": {"1000": {"Dice": 0.5}}}
+        for group in ("ct", "ct_varied") if name == "s2dc" else ("ct",):
+            pair = {
+                "labelled": 0,
+                "target": 1,
+                "dice": {"nearest": {"1": 0.3}, "deformed": {"1": 0.4}},
+                "retrieval": {"1": 0.1},
+            }
+            records[f"patients__{group}_{name}_seed0"] = {
+                "recipe": {"arm": name, "group": group},
+                "scores": {"half": [pair]},
+            }
+    found = shown_items(record_of(**records))
+    assert list(found) == list(SHOWN) and all(set(each) == {"s2dc"} for each in found.values())
+    assert found["varied, half, deformed"]["s2dc"] == {0: {"0 to 1": 0.4}}
+    assert shown_items({"records": {}}) == {}
+    assert set(CARRIED) < set(SHOWN) and CARRIED["varied, half, nearest"] == ("ct_varied", "half", "nearest")
+    assert set(METHODS) | {*ARMS, "untrained"} <= set(ROWS) and list(ROWS)[-1] == "s2dc"
+
+
+def test_a_gain_over_the_best_other_is_paired():
+    hard = np.linspace(-5, 5, 6)
+    best, (mean, low, high) = gain_over_best(items({"a": [hard], "s2dc": [hard - 0.1], "c": [hard - 0.3]}))
+    assert best == "a" and (mean, low, high) == pytest.approx((-0.1, -0.1, -0.1))
 
 
 @pytest.mark.parametrize("other", [[[1.0, 2.0], [1.0, 2.0]], [[1.0, 2.0, 3.0]]])

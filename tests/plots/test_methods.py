@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from s2dc_core.plots import methods as plots
 
@@ -33,6 +34,15 @@ def test_more_measures_than_columns_go_on_below():
     assert not figure.legends
 
 
+def test_inputs_are_middle_slices_with_their_words():
+    volume = torch.arange(27.0).reshape(3, 3, 3)
+    figure = plots.plot_inputs({"VoCo": [("base crop", volume), ("crop", volume + 1)], "S2DC": [("region", volume)]})
+    first, second, third, spare = figure.axes
+    assert (first.get_ylabel(), first.get_xlabel(), second.get_xlabel()) == ("VoCo", "base crop", "crop")
+    assert np.allclose(first.images[0].get_array(), volume[..., 1].T) and third.get_ylabel() == "S2DC"
+    assert not spare.axison
+
+
 def test_two_scores_are_of_methods_that_have_both():
     across, up = {"voco": 83.9, "s2dc": 84.1, "rot": 81.2}, {"voco": (0.5, 0.4, 0.6), "s2dc": (0.7, 0.6, 0.8)}
     figure = plots.plot_two_scores(across, up, TITLES, ("the paper", "here"), "a title")
@@ -41,3 +51,12 @@ def test_two_scores_are_of_methods_that_have_both():
     points = [line.get_xydata()[0].tolist() for line in axis.lines if len(line.get_xdata()) == 1]
     assert points == [pytest.approx([83.9, 0.5]), pytest.approx([84.1, 0.7])]
     assert axis.get_xlabel() == "the paper"
+
+
+def test_names_of_close_points_do_not_cross():
+    names = {str(number): f"method {number}" for number in range(6)}
+    across = {name: 1 + 0.001 * number for number, name in enumerate(names)} | {"0": 0}
+    up = {name: (0.5 + 0.002 * number, 0.4, 0.6) for number, name in enumerate(names)}
+    (axis,) = plots.plot_two_scores(across, up, names, ("a", "b")).axes
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)

@@ -87,7 +87,11 @@ def test_ticks_can_be_read_on_a_page(columns):
     assert min(sizes) * shown >= SMALLEST - 0.01
     with plots.figure_grid(1, columns) as (figure, axes):
         axes[0, 0].set_yticks([0], ["tiny"], fontsize=4)
-    assert figure.axes[0].get_yticklabels()[0].get_fontsize() * min(1, PAGE / figure.get_figwidth()) >= SMALLEST - 0.01
+        axes[0, 0].set_title("tiny", fontsize=4)
+        figure.suptitle("tiny", fontsize=4)
+    words = [figure.axes[0].get_yticklabels()[0], figure.axes[0].title]
+    assert min(word.get_fontsize() for word in words) * min(1, PAGE / figure.get_figwidth()) >= SMALLEST - 0.01
+    assert figure._suptitle.get_fontsize() > max(word.get_fontsize() for word in words)
 
 
 @pytest.mark.parametrize(("shape", "rows"), [((60, 40), 1), ((60, 40), 2), ((40, 50), 2), ((20, 60), 1)])
