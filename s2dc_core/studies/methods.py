@@ -1,4 +1,4 @@
-"""The study behind notebook 13: every pretext task on one encoder, from one start, on the same bodies, in equal steps.
+"""The study of all methods: every pretext task on one encoder, from one start, on the same bodies, in equal steps.
 
 ``python -m s2dc_core.studies methods FOLDER`` trains what FOLDER does not hold yet, measures it, and writes
 FOLDER/methods.json; ``--install`` puts it where `method_results` looks for it. With ``--data`` real patients are asked
