@@ -21,6 +21,7 @@ from statistics import mean
 from time import process_time
 
 from s2dc_core.downstream.generated import organ_lesson
+from s2dc_core.evaluation.pairs import Weights
 from s2dc_core.evaluation.probe import example_tokens, probe_dice
 from s2dc_core.library.arms import ARMS, open_weights
 from s2dc_core.library.results import METHODS as RESULTS
@@ -53,6 +54,9 @@ LEVELS = (1, 2, 3)
 
 GROUPS, PATIENTS = ("ct", "ct_varied"), ("headneck_ct",)
 """Whose labels are carried, see studies.patients: generated bodies, and with a folder of scans patients."""
+
+CARRIED_BY = ("nearest", "deformed")
+"""How, of evaluation.WAYS: those that have no weight to choose, so that every method is asked alike."""
 
 LUNGS = 0.1
 """Share of the labelled lungs."""
@@ -193,9 +197,17 @@ def answer(name: str, seed: int, folder: Path, data: Path | None) -> None:
     config = recipe_of(name, seed) if name == START else recipe_of(name, seed, rate_of(name, folder))
     measure_frozen(file, config)
     measure_tuned(file, config)
-    carried.mkdir(exist_ok=True)
-    for group in groups:
-        another_patient.answer(name, seed, group, carried, folder, data)
+    for group, record in zip(groups, of_pairs, strict=True):
+        carry(name, seed, group, record, data)
+
+
+def carry(name: str, seed: int, group: str, record: Path, data: Path | None) -> None:
+    """Carry labels between the bodies of a group by the encoder in record/../.., and leave the scores; see `answer`."""
+    asked = {**another_patient.asked_of(name, seed, group), "ways": CARRIED_BY}
+    if not kept(record, asked):
+        record.parent.mkdir(exist_ok=True)
+        scores = another_patient.score_group(name, seed, group, Weights(), record.parent.parent, data, CARRIED_BY)
+        write_json(record, {"recipe": asked, "scores": scores})
 
 
 def answer_in_equal_time(name: str, folder: Path) -> None:
