@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from s2dc_core.evaluation.pairs import Weights
 from s2dc_core.library import results
 from s2dc_core.library.methods import rates_of, scores_of
 from s2dc_core.library.results import read_result
@@ -28,16 +29,11 @@ def tiny(monkeypatch, tmp_path):
     def known(encoder, *_):
         return round(sum(float(each.detach().abs().sum()) for each in encoder.parameters()), 3)
 
-    def carried(name, seed, group, folder, encoders, data):
-        pair = {
-            "labelled": 0,
-            "target": 1,
-            "dice": {"nearest": {"1": 0.2, "2": 0.4}},
-            "retrieval": {"1": 0.5},
-            "mutual": 3,
-        }
-        record = {"recipe": {"arm": name, "seed": seed, "group": group}, "scores": {"half": [pair, pair]}}
-        write_json(folder / f"{group}_{name}_seed{seed}.json", record)
+    def carried(name, seed, group, weights, encoders, data, ways):
+        assert weights == Weights() and (encoders / f"{name}_seed{seed}.safetensors").exists()
+        dice = {way: {"1": 0.2, "2": 0.4} for way in ways}
+        pair = {"labelled": 0, "target": 1, "dice": dice, "retrieval": {"1": 0.5}, "mutual": 3}
+        return {"half": [pair, pair]}
 
     def train(config, file, of=methods.train):
         taken.append(file.stem)
@@ -55,7 +51,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(methods, "probe_scores", lambda encoder, levels, seed: {"3": {"1": known(encoder)}})
     monkeypatch.setattr(methods, "tuned_scores", lambda tuning: {"1000": {"Dice": 0.5}})
     monkeypatch.setattr(lungs, "said_of", lambda *_: ({"0.10": 3}, {"0.10": [0] * len(lungs.SCORED)}))
-    monkeypatch.setattr(another_patient, "answer", carried)
+    monkeypatch.setattr(another_patient, "score_group", carried)
     return tmp_path, taken
 
 
@@ -72,7 +68,7 @@ def test_a_study_from_scans_to_its_record(tiny):
     scores = scores_of(record)
     assert set(scores) == {
         "silhouette", "probe, 3 labelled", "lungs", "fine-tuned",
-        *(f"{group}, half, {how}" for group in methods.GROUPS for how in ("nearest", "retrieval")),
+        *(f"{group}, half, {how}" for group in methods.GROUPS for how in ("nearest", "deformed", "retrieval")),
     }  # fmt: skip
     for measure, found in scores.items():
         assert set(found) == {"untrained", *TAUGHT} and all(set(seeds) == {0, 1} for seeds in found.values()), measure
