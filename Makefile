@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PROFILE ?= teaching
+# Of those profiles each notebook has the GPU to itself.
+JOBS ?= $(if $(filter gpu paper,$(PROFILE)),1,2)
 ARGS ?=
 
 BIN := .venv/bin
@@ -17,7 +19,7 @@ endif
 .PHONY: help notebooks test test-browser lab book study bench lint format
 
 help:
-	@echo "make notebooks   run every notebook; results in outputs/   (PROFILE=ci|teaching|gpu|paper, ARGS='--only 01')"
+	@echo "make notebooks   run every notebook; results in outputs/   (PROFILE=ci|teaching|gpu|paper, JOBS=1 one at a time, ARGS='--only 01')"
 	@echo "make test        run every test, the notebooks in seconds among them   (ARGS='-k geometry')"
 	@echo "make test-browser   click in the explorers, in JupyterLab and Chromium (Debian: apt-get install chromium), and in the book; results in outputs/browser"
 	@echo "make lab         open the notebooks in JupyterLab"
@@ -29,7 +31,7 @@ help:
 	@echo "Each makes .venv first if it is missing, with PYTHON=$(PYTHON)."
 
 notebooks: $(STAMP)
-	$(BIN)/python notebooks/run.py --profile $(PROFILE) $(ARGS)
+	$(BIN)/python notebooks/run.py --profile $(PROFILE) --jobs $(JOBS) $(ARGS)
 
 # Files side by side, as the tests of one file may share what they made.
 test: $(STAMP)

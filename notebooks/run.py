@@ -1,8 +1,9 @@
-"""Runs the notebooks headless, one after the other, and says what each of them cost.
+"""Runs the notebooks headless and says what each of them cost.
 
     python notebooks/run.py                              # all notebooks, profile "teaching"
     python notebooks/run.py --profile ci --only 01 03    # two of them, in seconds
     python notebooks/run.py --only 02 -p iterations 50   # one parameter changed
+    python notebooks/run.py --jobs 2                     # two at a time, each with half of the cores
     python notebooks/run.py --solved --out outputs/solved  # the exercises' solutions in place of their stubs
 
 A profile is a file profiles/NAME.yaml of parameters and budgets. A notebook that it does not name runs with
@@ -20,8 +21,12 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from math import ceil
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,7 @@ import nbformat
 import papermill
 import psutil
 import yaml
+from joblib import cpu_count
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -313,6 +319,39 @@ def write_report(results: list[Result], profile: str, out_dir: Path) -> None:
     os.replace(partial, out_dir / "report.json")
 
 
+def that_fit(wanted: int, entries: list[dict]) -> int:
+    """How many notebooks may run at a time: those wanted, as far as free memory holds them by their budgets."""
+    largest = max((entry.get("memory_gb", 0) for entry in entries), default=0)
+    fitting = int(psutil.virtual_memory().available / 1e9 // largest) if largest else wanted
+    return max(1, min(wanted, fitting, len(entries)))
+
+
+def run_all(jobs: list[tuple[Path, dict]], at_a_time: int, out_dir: Path, solved: bool) -> Iterator[Result]:
+    """Run each notebook with its entry, in the order of the jobs; side by side each may take as many times as long."""
+    if at_a_time > 1:
+        jobs = [
+            (path, {**each, "minutes": at_a_time * each["minutes"]} if "minutes" in each else each)
+            for path, each in jobs
+        ]
+    titles = [f"[{number}/{len(jobs)}] {path.stem}" for number, (path, _) in enumerate(jobs, start=1)]
+    work = (titles, *zip(*jobs, strict=True), repeat(out_dir), repeat(solved))
+    if at_a_time == 1:
+        yield from map(_run, *work)
+        return
+    # A process each: of threads, each would count the other's kernel as its own memory.
+    with ProcessPoolExecutor(at_a_time, get_context("spawn"), _take_share, (at_a_time,)) as pool:
+        yield from pool.map(_run, *work)
+
+
+def _run(title: str, path: Path, entry: dict, out_dir: Path, solved: bool) -> Result:
+    print(title, flush=True)
+    return run_notebook(path, out_dir, solved=solved, **entry)
+
+
+def _take_share(of: int) -> None:
+    os.environ["LOKY_MAX_CPU_COUNT"] = str(max(1, cpu_count() // of))  # s2dc_core.threads asks it in the kernel
+
+
 def main(arguments: list[str] | None = None, folder: Path = HERE) -> int:
     """Command line; 0 if every notebook ran within its limits, 1 if one failed, 2 if none could be run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -320,18 +359,22 @@ def main(arguments: list[str] | None = None, folder: Path = HERE) -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="notebooks by name or number, such as 01")
     parser.add_argument("--out", type=Path, default=HERE.parent / "outputs", help="output folder (outputs)")
     parser.add_argument("--solved", action="store_true", help="with the exercises' solutions in place of their stubs")
+    parser.add_argument("--jobs", type=int, default=1, help="notebooks at a time, fewer if memory is short (1)")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args(arguments)
     try:
         overrides = {name: as_seen_from_here(yaml.safe_load(value)) for name, value in options.p}
         jobs = plan(folder, options.profile, options.only, overrides)
+        if options.jobs < 1:
+            raise UsageError(f"--jobs must be at least 1, not {options.jobs}")
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    results = []
-    for number, (path, entry) in enumerate(jobs, start=1):
-        print(f"[{number}/{len(jobs)}] {path.stem}", flush=True)
-        results.append(run_notebook(path, options.out, solved=options.solved, **entry))
+    at_a_time, results = that_fit(options.jobs, [entry for _, entry in jobs]), []
+    if at_a_time < min(options.jobs, len(jobs)):
+        print(f"{at_a_time} at a time: free memory does not hold {options.jobs} by their budgets")
+    for result in run_all(jobs, at_a_time, options.out, options.solved):
+        results.append(result)
         write_report(results, options.profile, options.out)
     print(f"\n{table(results)}\n\nThe executed notebooks and their HTML pages are in {options.out}")
     return 1 if any(result.problems for result in results) else 0

@@ -33,13 +33,14 @@ SHOWN = {
 CARRIED = {title: tuple(key.split(", ")) for title, key in SHOWN.items() if key.startswith("ct")}
 """Of those that carry labels: group, field of view and way, which name scores without an encoder in another record."""
 
-ROWS = {"untrained": "random weights", "contrast": "$L_g$ alone"} | {
-    name: title
-    for name, title in {**PRINTED, "p2p": TITLES["p2p"], "p2s": TITLES["p2s"]}.items()
-    if name not in (UNETR, SCRATCH, "s2dc")
+ROWS = {
+    "untrained": "random weights",
+    "contrast": "$L_g$ alone",
+    **{name: title for name, title in PRINTED.items() if name not in (UNETR, SCRATCH, "s2dc")},
+    **{name: TITLES[name] for name in ("p2p", "p2s")},
+    "s2dc": PRINTED["s2dc"],
 }
-ROWS["s2dc"] = "S2DC"
-"""Titles of the methods, in the order of the paper's table 1; S2DC's arms stand first and last."""
+"""Titles of the methods: the start, L_g, the paper's table 1 in its order, S2DC with single terms, S2DC."""
 
 
 def items_of(results: Mapping) -> dict[str, dict[str, dict[int, dict[str, float]]]]:

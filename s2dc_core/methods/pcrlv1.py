@@ -121,7 +121,7 @@ class PCRLv1Options(SubVolumeOptions):
         """Both views of each of the G sub-volumes, see plan_views; and what else is drawn.
 
         Returns:
-            Of plan_views; of draw_genesis for the 2 G views, first views first, each name behind "damage_"; "blur"
+            Of plan_views; of draw_genesis for the 2 G views, first views first, as "damage_NAME"; "blur"
             [2, G]; "flips" [3, G, 3] and "turns" [3, G], the poses; and "share" [G], a.
         """
         shape, generator = region.volume.shape[1:], random("poses")

@@ -1,4 +1,4 @@
-"""Figures of lesson 13: many methods, few measures."""
+"""Figures that set many methods side by side: what they are given, and how they score."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product

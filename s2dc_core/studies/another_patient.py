@@ -9,7 +9,7 @@ once and answers once.
 """
 
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -94,12 +94,14 @@ def _mean_dice(target: Side, found: torch.Tensor) -> float:
     return mean(dice_by_label(target.owner, found).values())
 
 
-def score_group(arm: str, seed: int, group: str, weights: Weights, encoders: Path, data: Path | None) -> dict:
-    """{condition: [of each pair its scores]} of one arm and seed in one group."""
+def score_group(
+    arm: str, seed: int, group: str, weights: Weights, encoders: Path, data: Path | None, ways: Sequence[str] = ()
+) -> dict:
+    """{condition: [of each pair its scores]} of one arm and seed in one group, by some ways; () for all of them."""
     names = members(group)
     encode = encode_with(arm, seed, encoders, opened(group, names[0], data))
     labelled = {name: Side.of(opened(group, name, data), encode) for name in names}
-    ways = [way for way in WAYS if way != "finer" or (seed == 0 and arm in FINER)]
+    ways = ways or [way for way in WAYS if way != "finer" or (seed == 0 and arm in FINER)]
     found: dict[str, list] = {}
     for condition in conditions_of(group):
         for number, name in enumerate(names):
@@ -125,6 +127,12 @@ def without_features(labelled: Side, target: Side, known: Partners | None, condi
     return record
 
 
+def asked_of(arm: str, seed: int, group: str) -> dict[str, Any]:
+    """What a record of one arm and seed in one group answers."""
+    bodies = {"members": members(group), "conditions": list(conditions_of(group))}
+    return {"arm": arm, "seed": seed, "group": group, **bodies, "channels": CHANNELS}
+
+
 def rounded(scores: Any, digits: int = 4) -> Any:
     """Scores as the record holds them: names are texts, and mm have two digits."""
     if isinstance(scores, Mapping):
@@ -138,15 +146,7 @@ def answer(arm: str, seed: int, group: str, folder: Path, encoders: Path, data: 
     Raises:
         ValueError: if what lies there was asked otherwise.
     """
-    file = folder / f"{group}_{arm}_seed{seed}.json"
-    asked = {
-        "arm": arm,
-        "seed": seed,
-        "group": group,
-        "members": members(group),
-        "conditions": list(conditions_of(group)),
-        "channels": CHANNELS,
-    }
+    file, asked = folder / f"{group}_{arm}_seed{seed}.json", asked_of(arm, seed, group)
     if kept(file, asked):
         return
     chosen_file = folder / f"weights_{arm}.json"

@@ -42,9 +42,18 @@ def parse_make(arguments, _):
     target, *given = arguments
     assert target in rules
     values = dict(each.split("=", 1) for each in given)
-    assert set(values) <= {"ARGS", "PROFILE", "PYTHON"}
+    assert set(values) <= {"ARGS", "JOBS", "PROFILE", "PYTHON"}
     if target == "notebooks":
-        parse_notebooks(["--profile", values.get("PROFILE", "teaching"), *words(values.get("ARGS", ""))], _)
+        parse_notebooks(
+            [
+                "--profile",
+                values.get("PROFILE", "teaching"),
+                "--jobs",
+                values.get("JOBS", "1"),
+                *words(values.get("ARGS", "")),
+            ],
+            _,
+        )
     else:
         assert not values or target == "lab", f"say here who takes {values}"
 

@@ -1,4 +1,4 @@
-"""The paper's tables: they are copied whole, and what notebook 13 says of them follows from them."""
+"""The paper's tables: they are copied whole, and what can be checked with nothing but themselves."""
 
 import re
 from statistics import mean

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from joblib import cpu_count
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from notebooks.run import (
@@ -21,6 +23,7 @@ from notebooks.run import (
     main,
     plan,
     run_notebook,
+    that_fit,
 )
 from s2dc_core.exercises import cells_of
 from s2dc_core.threads import SPINS
@@ -277,6 +280,7 @@ def test_profile_and_command_line_meet(tmp_path):
         (["--profile", "tiny"], "there is no profile tiny; there are ci, teaching"),
         (["--only", "00", "07"], "no notebook is called 07; there are 00_trial, 01_other"),
         (["-p", "sides", "3"], "has no parameter sides"),
+        (["--jobs", "0"], "--jobs must be at least 1, not 0"),
     ],
 )
 def test_a_bad_request_is_refused_before_anything_runs(tmp_path, capsys, arguments, message):
@@ -320,6 +324,42 @@ def test_all_run_although_the_first_fails_and_the_report_says_so(tmp_path, capsy
     assert report["notebooks"][1]["memory_budget_gb"] == 2 and report["notebooks"][1]["peak_gb"] > 0
     assert f"{report['notebooks'][1]['minutes']:.2f}     3.00" in printed
     assert main(["--out", str(out), "-p", "side", "3", "--only", "00"], tmp_path) == 0
+
+
+SPAN = """
+import os, time
+before = time.time()
+while len(os.listdir("started")) < 2 and time.time() < before + 60:
+    open(f"started/{os.getpid()}", "w").close()
+    time.sleep(0.1)
+print(len(os.listdir("started")), os.environ["LOKY_MAX_CPU_COUNT"])
+"""
+
+
+@kernel
+def test_two_at_a_time_share_the_cores_and_have_twice_their_time(tmp_path, capsys):
+    share = max(1, cpu_count() // 2)
+    (tmp_path / "started").mkdir()
+    for name in ("00_trial", "01_other"):
+        write_notebook(tmp_path, SPAN, name=name)
+    write_profile(tmp_path, "notebooks: {00_trial: {minutes: 3, memory_gb: 0.5}, 01_other: {memory_gb: 0.5}}")
+    out = tmp_path / "out"
+    assert main(["--out", str(out), "--jobs", "2"], tmp_path) == 0
+    for name in ("00_trial", "01_other"):
+        assert nbformat.read(out / f"{name}.ipynb", 4).cells[-1].outputs[0].text.split() == ["2", f"{share}"]
+    report = json.loads((out / "report.json").read_text())["notebooks"]
+    assert [entry["name"] for entry in report] == ["00_trial", "01_other"]
+    assert [entry["minutes_budget"] for entry in report] == [6, None]
+    assert all(0 < entry["peak_gb"] < 0.4 for entry in report)  # one kernel, not both
+    assert "at a time" not in capsys.readouterr().out
+
+
+def test_no_more_at_a_time_than_free_memory_holds(monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=9.9e9))
+    entries = [{"memory_gb": 3}, {"memory_gb": 4, "minutes": 1}, {}, {}]
+    assert [that_fit(wanted, entries) for wanted in (1, 2, 3)] == [1, 2, 2]
+    assert that_fit(2, [{"memory_gb": 5.0}, {}]) == 1 and that_fit(2, [{"memory_gb": 50}]) == 1
+    assert that_fit(3, [{}, {}]) == 2  # no budgets, two notebooks
 
 
 def test_a_file_is_named_as_its_caller_sees_it(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The figures of lesson 13 draw the numbers they are given."""
+"""The figures of many methods draw the numbers they are given."""
 
 import numpy as np
 import pytest

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from s2dc_core.evaluation.pairs import Weights
 from s2dc_core.library import results
 from s2dc_core.library.methods import rates_of, scores_of
 from s2dc_core.library.results import read_result
@@ -28,16 +29,11 @@ def tiny(monkeypatch, tmp_path):
     def known(encoder, *_):
         return round(sum(float(each.detach().abs().sum()) for each in encoder.parameters()), 3)
 
-    def carried(name, seed, group, folder, encoders, data):
-        pair = {
-            "labelled": 0,
-            "target": 1,
-            "dice": {"nearest": {"1": 0.2, "2": 0.4}},
-            "retrieval": {"1": 0.5},
-            "mutual": 3,
-        }
-        record = {"recipe": {"arm": name, "seed": seed, "group": group}, "scores": {"half": [pair, pair]}}
-        write_json(folder / f"{group}_{name}_seed{seed}.json", record)
+    def carried(name, seed, group, weights, encoders, data, ways):
+        assert weights == Weights() and (encoders / f"{name}_seed{seed}.safetensors").exists()
+        dice = {way: {"1": 0.2, "2": 0.4} for way in ways}
+        pair = {"labelled": 0, "target": 1, "dice": dice, "retrieval": {"1": 0.5}, "mutual": 3}
+        return {"half": [pair, pair]}
 
     def train(config, file, of=methods.train):
         taken.append(file.stem)
@@ -55,7 +51,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(methods, "probe_scores", lambda encoder, levels, seed: {"3": {"1": known(encoder)}})
     monkeypatch.setattr(methods, "tuned_scores", lambda tuning: {"1000": {"Dice": 0.5}})
     monkeypatch.setattr(lungs, "said_of", lambda *_: ({"0.10": 3}, {"0.10": [0] * len(lungs.SCORED)}))
-    monkeypatch.setattr(another_patient, "answer", carried)
+    monkeypatch.setattr(another_patient, "score_group", carried)
     return tmp_path, taken
 
 
@@ -68,11 +64,11 @@ def test_a_study_from_scans_to_its_record(tiny):
     folder, taken = tiny
     record = run(folder)
     rates = rates_of(record)
-    assert set(rates) == set(TAUGHT) and all(set(found) == set(methods.RATES) for found in rates.values())
+    assert set(rates) == set(TAUGHT) and all(set(methods.RATES) <= set(found) for found in rates.values())
     scores = scores_of(record)
     assert set(scores) == {
         "silhouette", "probe, 3 labelled", "lungs", "fine-tuned",
-        *(f"{group}, half, {how}" for group in methods.GROUPS for how in ("nearest", "retrieval")),
+        *(f"{group}, half, {how}" for group in methods.GROUPS for how in ("nearest", "deformed", "retrieval")),
     }  # fmt: skip
     for measure, found in scores.items():
         assert set(found) == {"untrained", *TAUGHT} and all(set(seeds) == {0, 1} for seeds in found.values()), measure
@@ -83,7 +79,8 @@ def test_a_study_from_scans_to_its_record(tiny):
     for name in TAUGHT:
         chosen = max(rates[name], key=rates[name].get)
         assert read_json(folder / f"{name}_seed1.json")["recipe"]["learning_rate"] == chosen
-    assert len(taken) == len(set(taken)) == 2 * 3 + 2 * 2 + 1
+    searched = sum(map(len, rates.values()))
+    assert len(taken) == len(set(taken)) == searched + 2 * 2 + 1
 
 
 def test_what_lies_there_is_kept_and_a_study_goes_on_from_its_record(tiny, monkeypatch, tmp_path):
@@ -127,5 +124,14 @@ def test_every_method_has_its_row_and_the_recipe_of_teaching():
 def test_a_single_term_takes_the_rate_of_the_whole(tiny):
     folder, taken = tiny
     best = methods.rate_of("p2p", folder)
-    assert best == methods.rate_of("s2dc", folder) and len(taken) == len(methods.RATES)
-    assert set(taken) == {f"search_s2dc_{rate:g}" for rate in methods.RATES}
+    assert best == methods.rate_of("s2dc", folder)
+    tried = {f"search_s2dc_{rate:g}" for rate in methods.RATES}
+    assert set(taken) - {f"search_s2dc_{methods.LOWER:g}"} == tried and len(taken) == len(set(taken))
+
+
+@pytest.mark.parametrize("best", [2e-4, 2e-3])
+def test_a_lower_rate_is_tried_where_the_lowest_is_the_best(monkeypatch, tmp_path, best):
+    dice = {rate: 0.3 - abs(rate - best) for rate in (*methods.RATES, methods.LOWER)}
+    monkeypatch.setattr(methods, "_searched", lambda name, rate, folder: dice[rate])
+    lower = {methods.LOWER} if best == min(methods.RATES) else set()
+    assert set(methods.searched("voco", tmp_path)) == {*methods.RATES, *lower}
