@@ -42,6 +42,9 @@ ROWS = {
 }
 """Titles of the methods: the start, L_g, the paper's table 1 in its order, S2DC with single terms, S2DC."""
 
+NETWORKS = {name: PRINTED[name] for name in (UNETR, SCRATCH)}
+"""Titles of the networks that are only fine-tuned, from random weights."""
+
 
 def items_of(results: Mapping) -> dict[str, dict[str, dict[int, dict[str, float]]]]:
     """{measure: {method: {seed: {item: score}}}} of what `method_results` returns, as far as it has been measured.

@@ -21,10 +21,12 @@ from pathlib import Path
 from statistics import mean
 from time import process_time
 
+from s2dc_core.downstream.config import FinetuneConfig, ViTSizes
 from s2dc_core.downstream.generated import organ_lesson
 from s2dc_core.evaluation.pairs import Weights
 from s2dc_core.evaluation.probe import example_tokens, probe_dice
 from s2dc_core.library.arms import ARMS, OTHERS, open_weights
+from s2dc_core.library.paper import SCRATCH, UNETR
 from s2dc_core.library.results import METHODS as RESULTS
 from s2dc_core.library.results import WEIGHTS, method_results
 from s2dc_core.methods import METHODS
@@ -38,8 +40,8 @@ from s2dc_core.training.loop import drive
 from s2dc_core.training.records import read_json, versions, write_json
 
 START = "untrained"
-NAMES = (START, *ARMS, *(name for name in METHODS if name != "s2dc"))
-"""The start that all share, L_g and S2DC's other arms, S2DC, and the other methods."""
+NAMES = (START, *ARMS, *(name for name in METHODS if name != "s2dc"), UNETR, SCRATCH)
+"""The start that all share, L_g and S2DC's other arms, S2DC, the other methods, and two networks from scratch."""
 
 RATES, SEARCHED, SEARCH_STEPS = (2e-4, 1e-3, 2e-3), 100, 200
 """Learning rates that are tried, and the seed and the steps that they are tried with."""
@@ -58,6 +60,12 @@ GROUPS, PATIENTS = ("ct", "ct_varied"), ("headneck_ct",)
 
 CARRIED_BY = ("nearest", "deformed")
 """How, of evaluation.WAYS: those that have no weight to choose, so that every method is asked alike."""
+
+NETWORKS = {
+    UNETR: {"head": "vit_unetr", "vit": ViTSizes(feature=16, hidden=288, mlp=1152, heads=18)},
+    SCRATCH: {"head": "unetr", "encoder_rate": 1.0},
+}
+"""The paper's two rows without any pre-training, networks of their own; 16.3 and 15.5 million weights."""
 
 LUNGS = 0.1
 """Share of the labelled lungs."""
@@ -179,6 +187,18 @@ def measure_tuned(file: Path, config: PretrainConfig) -> None:
         write_json(record, {"recipe": asked, "dice": tuned_scores(tuning)})
 
 
+def measure_network(name: str, seed: int, folder: Path) -> None:
+    """Dice after fine-tuning one of NETWORKS from random weights; what lies there is kept.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
+    """
+    record = measured(folder / f"{name}_seed{seed}.safetensors", "tuned")
+    tuning = replace(FinetuneConfig.from_recipe("teaching"), seed=seed, **NETWORKS[name])
+    if not kept(record, {"finetuning": tuning.as_dict()}):
+        write_json(record, {"recipe": {"finetuning": tuning.as_dict()}, "dice": tuned_scores(tuning)})
+
+
 def measured(file: Path, how: str) -> Path:
     """Where the measurements, "frozen" or "tuned", of an encoder's file lie."""
     return file.with_name(f"{how}_{file.stem}.json")
@@ -274,6 +294,9 @@ def _work(what: str, name: str, seed: int, folder: Path, data: Path | None) -> s
     if what == "equal time":
         answer_in_equal_time(name, folder)
         return f"{name}, in equal time"
+    if name in NETWORKS:
+        measure_network(name, seed, folder)
+        return f"{name}, seed {seed}"
     answer(name, seed, folder, data)
     return f"{name}, seed {seed}"
 
@@ -281,7 +304,7 @@ def _work(what: str, name: str, seed: int, folder: Path, data: Path | None) -> s
 def _jobs(options: Namespace) -> Iterator[tuple]:
     # S2DC first: others' equal time hangs on its seconds.
     names = sorted(options.only, key=lambda name: (name != "s2dc", NAMES.index(name)))
-    taught = [name for name in names if name != START]
+    taught = [name for name in names if name not in (START, *NETWORKS)]
     if options.go_on:
         restore(options.folder)
     searches = dict.fromkeys(FOLLOWS.get(name, name) for name in taught)

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from s2dc_core.downstream import FinetuneConfig, networks
 from s2dc_core.evaluation.pairs import Weights
 from s2dc_core.library import results
-from s2dc_core.library.methods import rates_of, scores_of
+from s2dc_core.library.methods import NETWORKS, rates_of, scores_of
 from s2dc_core.library.results import read_result
+from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.studies import another_patient, arms, lungs, methods, study
 from s2dc_core.studies.__main__ import main
 from s2dc_core.training.records import read_json, write_json
@@ -56,7 +58,7 @@ def tiny(monkeypatch, tmp_path):
 
 
 def run(folder, *more):
-    assert main(["methods", str(folder), "--only", "untrained", *TAUGHT, "--seeds", "2", *more]) == 0
+    assert main(["methods", str(folder), "--only", "untrained", *TAUGHT, *NETWORKS, "--seeds", "2", *more]) == 0
     return read_json(folder / "methods.json")
 
 
@@ -71,7 +73,10 @@ def test_a_study_from_scans_to_its_record(tiny):
         *(f"{group}, half, {how}" for group in methods.GROUPS for how in ("nearest", "deformed", "retrieval")),
     }  # fmt: skip
     for measure, found in scores.items():
-        assert set(found) == {"untrained", *TAUGHT} and all(set(seeds) == {0, 1} for seeds in found.values()), measure
+        networks = NETWORKS if measure == "fine-tuned" else ()
+        assert set(found) == {"untrained", *TAUGHT, *networks} and all(
+            set(seeds) == {0, 1} for seeds in found.values()
+        ), measure
     assert scores["ct, half, nearest"]["simmim"][1] == pytest.approx(0.3)
     assert scores["lungs"]["s2dc"][0] == pytest.approx(1 / 3, abs=1e-4)
     assert len({*scores["silhouette"]["s2dc"].values(), *scores["silhouette"]["untrained"].values()}) == 4
@@ -113,12 +118,23 @@ def test_a_method_of_equal_time_takes_as_many_times_the_steps_as_it_is_quicker(t
 
 
 def test_every_method_has_its_row_and_the_recipe_of_teaching():
-    for name in methods.NAMES:
+    for name in set(methods.NAMES) - set(NETWORKS):
         config = methods.recipe_of(name, 1, 2e-4, 7)
         assert (config.seed, config.learning_rate, config.steps) == (1, 2e-4, 7)
         assert config.encoder == methods.recipe_of("s2dc", 0).encoder
         assert methods.recipe_of(name, 0).steps == 400
     assert set(methods.METHODS) <= set(methods.NAMES)
+
+
+def test_the_two_networks_without_pretraining_are_of_one_size():
+    sizes = []
+    for how in methods.NETWORKS.values():
+        tuning = FinetuneConfig.from_recipe("teaching", **how)
+        encoder = PretrainConfig.from_recipe("teaching").encoder
+        vit = tuning.head == "vit_unetr"
+        network = networks.vit_unetr(tuning.vit, tuning.region, 1, 14) if vit else networks.swin_unetr(encoder, 14)
+        sizes.append(sum(each.numel() for each in network.parameters()) / 1e6)
+    assert [round(size, 1) for size in sizes] == [16.3, 15.5]
 
 
 def test_a_single_term_takes_the_rate_of_the_whole(tiny):

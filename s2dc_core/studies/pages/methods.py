@@ -5,11 +5,15 @@ from statistics import median
 from s2dc_core.library import method_results, patient_results
 from s2dc_core.library.methods import (
     CARRIED,
+    NETWORKS,
     ROWS,
+    SHOWN,
     gain_over_best,
+    items_of,
     rank_spread,
     rates_of,
     seconds_of,
+    shared,
     shown_items,
     spread,
 )
@@ -27,6 +31,9 @@ def compared() -> str:
     found = {title: spread(of) for title, of in items.items()}
     known = list(next(iter(found.values())))
     rows = [[ROWS[name], *(in_words(of[name], 3) for of in found.values())] for name in known]
+    for name, of in shared(items_of(method_results())["fine-tuned"], list(NETWORKS)).items():
+        tuned = in_words(spread({name: of})[name], 3)
+        rows.append([NETWORKS[name], *(tuned if SHOWN[title] == "fine-tuned" else "-" for title in found)])
     for words, (arm, own) in WITHOUT.items():
         cells = []
         for title in found:
