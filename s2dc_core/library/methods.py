@@ -12,7 +12,7 @@ from s2dc_core.library.paper import PRINTED, SCRATCH, UNETR
 from s2dc_core.library.patients import pair_dice
 
 MEASURED = re.compile(
-    r"(?:patients/(?P<group>ct|ct_varied|headneck_ct)|(?P<what>frozen|tuned))_(?P<name>.+)_seed(?P<seed>\d+)\.json"
+    r"(?:patients/(?P<group>ct|ct_varied|headneck_ct)|(?P<what>frozen|tuned|lungs))_(?P<name>.+)_seed(?P<seed>\d+)\.json"
 )
 """Files of the record that hold measures of one method and seed."""
 
@@ -50,8 +50,8 @@ def items_of(results: Mapping) -> dict[str, dict[str, dict[int, dict[str, float]
     """{measure: {method: {seed: {item: score}}}} of what `method_results` returns, as far as it has been measured.
 
     The measures are "silhouette" (items: the body in each modality), "probe, 1 labelled" and so on (organs),
-    "fine-tuned" (bodies), "lungs" (accuracy, one item); and "ct, half, nearest" and so on: Dice of labels carried from
-    another body, by group, field of view and way, or "retrieval" (pairs of bodies).
+    "fine-tuned" (bodies), "lungs" (1 for a body whose lungs are told right, else 0); and "ct, half, nearest" and so
+    on: Dice of labels carried from another body, by group, field of view and way, or "retrieval" (pairs of bodies).
     """
     items: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for file, record in results["records"].items():
@@ -60,7 +60,7 @@ def items_of(results: Mapping) -> dict[str, dict[str, dict[int, dict[str, float]
             if "scores" in record:
                 name, found = record["recipe"]["arm"], _of_pairs(record["recipe"]["group"], record["scores"])
             else:
-                found = _of_frozen(record) if match["what"] == "frozen" else _of_tuned(record)
+                found = {"frozen": _of_frozen, "tuned": _of_tuned, "lungs": _of_lungs}[match["what"]](record)
             for measure, scores in found:
                 items.setdefault(measure, {}).setdefault(name, {})[seed] = scores
     return items
@@ -171,11 +171,14 @@ def _of_frozen(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
     )
     for bodies, dice in record["probe"].items():
         yield f"probe, {bodies} labelled", dice
-    yield "lungs", {"all": record["lungs"]}
 
 
 def _of_tuned(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
     yield "fine-tuned", {body: case["Dice"] for body, case in record["dice"].items()}
+
+
+def _of_lungs(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
+    yield "lungs", record["right"]
 
 
 def _of_pairs(group: str, scores: Mapping) -> Iterator[tuple[str, dict[str, float]]]:

@@ -158,21 +158,30 @@ def trained(name: str, seed: int, file: Path) -> None:
 
 
 def measure_frozen(file: Path, config: PretrainConfig) -> None:
-    """Silhouettes, linear probes and lungs of an encoder's frozen tokens, beside its file; what lies there is kept.
+    """Silhouettes and linear probes of an encoder's frozen tokens, beside its file; what lies there is kept.
 
     Raises:
         ValueError: if what lies there followed another recipe.
     """
-    record = measured(file, "frozen")
-    asked = {"pretraining": config.as_dict(), "levels": LEVELS, "probed": PROBED, "lungs": LUNGS}
-    if kept(record, asked):
-        return
-    encoder, seed = open_weights(file), config.seed
-    _, said = lungs.said_of(encoder, LEVELS, seed, (LUNGS,))
-    (said,) = said.values()
-    right = mean(one == body % 3 for one, body in zip(said, lungs.SCORED, strict=True))
-    silhouettes, probe = arms.measure(encoder, LEVELS), probe_scores(encoder, LEVELS, seed)
-    write_json(record, {"recipe": asked, "silhouettes": silhouettes, "probe": probe, "lungs": round(right, 5)})
+    record, asked = measured(file, "frozen"), {"pretraining": config.as_dict(), "levels": LEVELS, "probed": PROBED}
+    if not kept(record, asked):
+        encoder = open_weights(file)
+        silhouettes, probe = arms.measure(encoder, LEVELS), probe_scores(encoder, LEVELS, config.seed)
+        write_json(record, {"recipe": asked, "silhouettes": silhouettes, "probe": probe})
+
+
+def measure_lungs(file: Path, config: PretrainConfig) -> None:
+    """Of which bodies a linear layer on frozen tokens says the right lungs, beside the file; what lies there is kept.
+
+    Raises:
+        ValueError: if what lies there followed another recipe.
+    """
+    record, asked = measured(file, "lungs"), {"pretraining": config.as_dict(), "levels": LEVELS, "share": LUNGS}
+    if not kept(record, asked):
+        _, said = lungs.said_of(open_weights(file), LEVELS, config.seed, (LUNGS,))
+        (said,) = said.values()
+        right = {str(body): int(one == body % 3) for one, body in zip(said, lungs.SCORED, strict=True)}
+        write_json(record, {"recipe": asked, "right": right})
 
 
 def measure_tuned(file: Path, config: PretrainConfig) -> None:
@@ -199,8 +208,12 @@ def measure_network(name: str, seed: int, folder: Path) -> None:
         write_json(record, {"recipe": {"finetuning": tuning.as_dict()}, "dice": tuned_scores(tuning)})
 
 
+MEASURES = {"frozen": measure_frozen, "tuned": measure_tuned, "lungs": measure_lungs}
+"""What is measured of an encoder's file, and where beside it that lies."""
+
+
 def measured(file: Path, how: str) -> Path:
-    """Where the measurements, "frozen" or "tuned", of an encoder's file lie."""
+    """Where one of MEASURES of an encoder's file lies."""
     return file.with_name(f"{how}_{file.stem}.json")
 
 
@@ -213,11 +226,11 @@ def answer(name: str, seed: int, folder: Path, data: Path | None) -> None:
     file, carried = folder / f"{name}_seed{seed}.safetensors", folder / "patients"
     groups = (*GROUPS, *(PATIENTS if data else ()))
     of_pairs = [carried / f"{group}_{name}_seed{seed}.json" for group in groups]
-    if not all(record.exists() for record in (measured(file, "frozen"), measured(file, "tuned"), *of_pairs)):
+    if not all(record.exists() for record in (*(measured(file, how) for how in MEASURES), *of_pairs)):
         trained(name, seed, file)
     config = recipe_of(name, seed) if name == START else recipe_of(name, seed, rate_of(name, folder))
-    measure_frozen(file, config)
-    measure_tuned(file, config)
+    for measure in MEASURES.values():
+        measure(file, config)
     for group, record in zip(groups, of_pairs, strict=True):
         carry(name, seed, group, record, data)
 

@@ -27,9 +27,9 @@ def record_of(**records):
     return {"records": {name.replace("__", "/") + ".json": record for name, record in records.items()}}
 
 
-def frozen(silhouette, dice, lungs):
+def frozen(silhouette, dice):
     silhouettes = {"phantom_ct": {"1000": {"1": silhouette, "2": silhouette + 0.2}}}
-    return {"silhouettes": silhouettes, "probe": {"3": {"1": dice, "2": 3 * dice}}, "lungs": lungs}
+    return {"silhouettes": silhouettes, "probe": {"3": {"1": dice, "2": 3 * dice}}}
 
 
 def carried(arm, *values):
@@ -42,7 +42,8 @@ def carried(arm, *values):
 
 def test_scores_are_means_of_items():
     record = record_of(
-        frozen_voco_seed1=frozen(0.1, 0.2, 0.7),
+        frozen_voco_seed1=frozen(0.1, 0.2),
+        lungs_voco_seed1={"right": {"1000": 1, "1001": 0, "1002": 1, "1003": 1}},
         tuned_voco_seed1={"dice": {"1000": {"Dice": 0.5}, "1001": {"Dice": 0.7}}},
         patients__ct_voco_seed1=carried("voco", 0.2, 0.6),
         search_voco_0__001={"seconds_a_step": 1.0},
@@ -55,7 +56,7 @@ def test_scores_are_means_of_items():
         {
             "silhouette": 0.2,
             "probe, 3 labelled": 0.4,
-            "lungs": 0.7,
+            "lungs": 0.75,
             "fine-tuned": 0.6,
             "ct, half, nearest": 0.4,
             "ct, half, retrieval": 0.2,
@@ -122,7 +123,8 @@ def test_shared_seeds_are_those_of_all_that_are_asked_for():
 def test_what_is_shown_are_methods_that_have_every_measure():
     records = {}
     for name in ("voco", "s2dc"):
-        records[f"frozen_{name}_seed0"] = frozen(0.1, 0.2, 0.7) | {"probe": {"3": {"1": 0.2}}}
+        records[f"frozen_{name}_seed0"] = frozen(0.1, 0.2) | {"probe": {"3": {"1": 0.2}}}
+        records[f"lungs_{name}_seed0"] = {"right": {"1000": 1}}
         records[f"tuned_{name}_seed0"] = {"dice": {"1000": {"Dice": 0.5}}}
         for group in ("ct", "ct_varied") if name == "s2dc" else ("ct",):
             pair = {

@@ -82,6 +82,12 @@ def test_the_words_about_images_and_patients_hold():
     assert probe["untrained", 1][2] < 0 and not decided(probe["untrained", 3])
 
 
+def test_the_words_about_other_methods_hold():
+    gains = records.method_gains()
+    assert sum(gain[0] > 0 for _, gain in gains.values()) > len(gains) / 2
+    assert all(best != "s2dc" for best, _ in gains.values())
+
+
 def test_numbers_are_those_of_the_record():
     """By hand, from the file: what the table says of twelve labels and of a nearest token."""
     weights = records.ablation.__file__.replace("studies/ablation.py", "library/weights/")

@@ -11,12 +11,14 @@ from s2dc_core.library import (
     ablation_results,
     few_label_results,
     lung_results,
+    method_results,
     patient_results,
     real_results,
     shipped_record,
     study_results,
     transfer_results,
 )
+from s2dc_core.library.methods import ROWS, gain_over_best, shown_items
 from s2dc_core.library.patients import summary
 from s2dc_core.studies import ablation, few_labels, lungs
 from s2dc_core.studies.transfer import paired_gains, per_seed
@@ -29,7 +31,7 @@ PROBES = ("probe, 1 labelled", "probe, 3 labelled", "probe, 12 labelled")
 @lru_cache(maxsize=1)
 def numbers() -> dict[str, str]:
     """All numbers of the table by their names in verdicts.yaml."""
-    parts = (_encoders, _clusters, _choices, _organs, _lungs, _images, _patients, _carried)
+    parts = (_encoders, _clusters, _choices, _organs, _lungs, _images, _patients, _carried, _methods)
     return {name: text for part in parts for name, text in part().items()}
 
 
@@ -211,6 +213,25 @@ def _carried() -> dict[str, str]:
         "S2DC aligned half": half["s2dc"]["aligned"],
     }
     return {name: f"{interval[0]:.2f}" for name, interval in asked.items()}
+
+
+def method_gains() -> dict[str, tuple[str, Interval]]:
+    """{measure: the best other pretext task or start, S2DC minus it} of the study of all of them."""
+    return {measure: gain_over_best(of) for measure, of in shown_items(method_results()).items()}
+
+
+def _methods() -> dict[str, str]:
+    gains, items = method_gains(), shown_items(method_results())
+    behind = [f"{measure} ({ROWS[best]})" for measure, (best, gain) in gains.items() if gain[0] <= 0]
+    runs = {len(seeds) for of in items.values() for seeds in of.values()}
+    return {
+        "methods first": _count(len(gains) - len(behind)),
+        "methods measures": _count(len(gains)),
+        "methods clear": _count(sum(gain[1] > 0 for _, gain in gains.values())),
+        "methods behind": "; ".join(behind) or "none",
+        "methods others": _count(len(next(iter(items.values()))) - 1),
+        "methods trainings": _range(runs, 0),
+    }
 
 
 def _spread(interval: Interval, digits: int = 1, signed: bool = False) -> str:
