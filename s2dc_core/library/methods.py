@@ -85,6 +85,18 @@ def rates_of(results: Mapping) -> dict[str, dict[float, float]]:
     return found
 
 
+def taken_of(results: Mapping) -> dict[str, tuple[float, dict[float, float]]]:
+    """{method: the learning rate that was taken, {rate: Dice of the probe after a training in full}}."""
+    whole: dict[str, dict[float, float]] = {}
+    for file, record in results["records"].items():
+        if match := re.fullmatch(r"probe_full_(.+)_([^_]+)\.json", file):
+            whole.setdefault(match[1], {})[float(match[2])] = record["dice"]
+    rates = rates_of(results)
+    return {
+        name: (max(found, key=lambda rate: (found[rate], rates[name][rate])), found) for name, found in whole.items()
+    }
+
+
 def seconds_of(results: Mapping) -> dict[str, float]:
     """{method: seconds of one step on one thread, median of the trainings in the record}."""
     found: dict[str, list[float]] = {}

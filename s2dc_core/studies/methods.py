@@ -6,7 +6,8 @@ too.
 
 Each method, L_g and S2DC among them, gets its learning rate by the same small search: one training of half the steps
 for each of RATES, and for LOWER where the lowest of them is the best, with a seed that is not reported; and the rate
-whose encoder a linear probe reads best on bodies that nothing else looks at. S2DC's other choices (temperature, levels,
+whose encoder a linear probe reads best on bodies that nothing else looks at. That rate is then tried in all the steps,
+as a method may collapse in the second half; see `rate_of`. S2DC's other choices (temperature, levels,
 draws of the views) were made over many trials before; no other method had that care. Then every method is trained with
 the seeds that are reported. The first seed is trained once more for as long as S2DC takes, by processor time, instead
 of as many steps.
@@ -70,7 +71,7 @@ NETWORKS = {
 LUNGS = 0.1
 """Share of the labelled lungs."""
 
-KEPT = ("*_seed*.json", "*_equal_time.json", "search_*.json", "probe_*.json", "patients/*.json")
+KEPT = ("*_seed*.json", "*_equal_time.json", "search_*.json", "full_*.json", "probe_*.json", "patients/*.json")
 """Files of a folder that the record is made of."""
 
 LONGEST = 4
@@ -116,15 +117,28 @@ def searched(name: str, folder: Path) -> dict[float, float]:
     Raises:
         ValueError: if what lies there followed another recipe.
     """
-    found = {rate: _searched(name, rate, folder) for rate in RATES}
+    found = {rate: _probed("search", name, rate, folder) for rate in RATES}
     if max(found, key=found.get) == min(RATES):
-        found[LOWER] = _searched(name, LOWER, folder)
+        found[LOWER] = _probed("search", name, LOWER, folder)
     return found
 
 
-def _searched(name: str, rate: float, folder: Path) -> float:
-    config = recipe_of(name, SEARCHED, rate, SEARCH_STEPS)
-    file = _search_file(name, rate, folder).with_suffix(".safetensors")
+def rate_of(name: str, folder: Path) -> float:
+    """The learning rate of the best probe of the search, or what follows it where longer training spoils that.
+
+    The best is trained in full. If the probe then reads less than after half the steps, so is the second, and the
+    better of the two is taken.
+    """
+    name = FOLLOWS.get(name, name)
+    found = searched(name, folder)
+    best, second = sorted(found, key=found.get, reverse=True)[:2]
+    whole = _probed("full", name, best, folder)
+    return second if whole < found[best] and _probed("full", name, second, folder) > whole else best
+
+
+def _probed(how: str, name: str, rate: float, folder: Path) -> float:
+    config = recipe_of(name, SEARCHED, rate, SEARCH_STEPS if how == "search" else None)
+    file = _tried(how, name, rate, folder).with_suffix(".safetensors")
     record, asked = file.with_name(f"probe_{file.stem}.json"), {"pretraining": config.as_dict(), "levels": LEVELS}
     if not kept(record, asked):
         train(config, file)
@@ -134,19 +148,13 @@ def _searched(name: str, rate: float, folder: Path) -> float:
     return read_json(record)["dice"]
 
 
-def _search_file(name: str, rate: float, folder: Path) -> Path:
-    return folder / f"search_{name}_{rate:g}.json"
+def _tried(how: str, name: str, rate: float, folder: Path) -> Path:
+    return folder / f"{how}_{name}_{rate:g}.json"
 
 
 @lru_cache(maxsize=1)
 def _choosing():
     return organ_lesson(range(TUNED), CHOOSING)
-
-
-def rate_of(name: str, folder: Path) -> float:
-    """The learning rate of the best probe."""
-    found = searched(FOLLOWS.get(name, name), folder)
-    return max(found, key=found.get)
 
 
 def trained(name: str, seed: int, file: Path) -> None:
@@ -246,7 +254,7 @@ def carry(name: str, seed: int, group: str, record: Path, data: Path | None) -> 
 
 def answer_in_equal_time(name: str, folder: Path) -> None:
     """The first seed again, in as many steps as take S2DC's time; only its frozen tokens are measured."""
-    searches = (_search_file(FOLLOWS.get(each, each), RATES[1], folder) for each in ("s2dc", name))
+    searches = (_tried("search", FOLLOWS.get(each, each), RATES[1], folder) for each in ("s2dc", name))
     ours, own = (read_json(file)["seconds_a_step"] for file in searches)
     usual, file = recipe_of(name, 0).steps, folder / f"{name}_equal_time.safetensors"
     config = recipe_of(name, 0, rate_of(name, folder), min(max(round(usual * ours / own), 1), LONGEST * usual))
@@ -303,7 +311,7 @@ def _short(record: Mapping) -> dict:
 
 def _work(what: str, name: str, seed: int, folder: Path, data: Path | None) -> str:
     if what == "search":
-        return f"{name}, searched: {searched(name, folder)}"
+        return f"{name}, searched: {searched(name, folder)}, taken: {rate_of(name, folder):g}"
     if what == "equal time":
         answer_in_equal_time(name, folder)
         return f"{name}, in equal time"

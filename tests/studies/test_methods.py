@@ -7,7 +7,7 @@ import pytest
 from s2dc_core.downstream import FinetuneConfig, networks
 from s2dc_core.evaluation.pairs import Weights
 from s2dc_core.library import results
-from s2dc_core.library.methods import NETWORKS, rates_of, scores_of
+from s2dc_core.library.methods import NETWORKS, rates_of, scores_of, taken_of
 from s2dc_core.library.results import read_result
 from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.studies import another_patient, arms, lungs, methods, study
@@ -84,7 +84,7 @@ def test_a_study_from_scans_to_its_record(tiny):
         chosen = max(rates[name], key=rates[name].get)
         assert read_json(folder / f"{name}_seed1.json")["recipe"]["learning_rate"] == chosen
     searched = sum(map(len, rates.values()))
-    assert len(taken) == len(set(taken)) == searched + 2 * 2 + 1
+    assert len(taken) == len(set(taken)) == searched + 2 + 2 * 2 + 1  # in full, seeds, equal time
 
 
 def test_what_lies_there_is_kept_and_a_study_goes_on_from_its_record(tiny, monkeypatch, tmp_path):
@@ -140,13 +140,38 @@ def test_a_single_term_takes_the_rate_of_the_whole(tiny):
     folder, taken = tiny
     best = methods.rate_of("p2p", folder)
     assert best == methods.rate_of("s2dc", folder)
-    tried = {f"search_s2dc_{rate:g}" for rate in methods.RATES}
+    tried = {f"search_s2dc_{rate:g}" for rate in methods.RATES} | {f"full_s2dc_{best:g}"}
     assert set(taken) - {f"search_s2dc_{methods.LOWER:g}"} == tried and len(taken) == len(set(taken))
 
 
 @pytest.mark.parametrize("best", [2e-4, 2e-3])
 def test_a_lower_rate_is_tried_where_the_lowest_is_the_best(monkeypatch, tmp_path, best):
     dice = {rate: 0.3 - abs(rate - best) for rate in (*methods.RATES, methods.LOWER)}
-    monkeypatch.setattr(methods, "_searched", lambda name, rate, folder: dice[rate])
+    monkeypatch.setattr(methods, "_probed", lambda how, name, rate, folder: dice[rate])
     lower = {methods.LOWER} if best == min(methods.RATES) else set()
     assert set(methods.searched("voco", tmp_path)) == {*methods.RATES, *lower}
+
+
+@pytest.mark.parametrize(
+    ("whole", "taken"),
+    [
+        ({2e-3: 0.31}, 2e-3),
+        ({2e-3: 0.3}, 2e-3),
+        ({2e-3: 0.1, 1e-3: 0.2}, 1e-3),
+        ({2e-3: 0.1, 1e-3: 0.1}, 2e-3),
+    ],
+)
+def test_a_rate_that_longer_training_spoils_is_not_taken(monkeypatch, tmp_path, whole, taken):
+    half, asked = {2e-4: 0.1, 1e-3: 0.2, 2e-3: 0.3}, []
+
+    def probed(how, name, rate, folder):
+        asked.append((how, rate))
+        return {"search": half, "full": whole}[how][rate]
+
+    monkeypatch.setattr(methods, "_probed", probed)
+    assert methods.rate_of("voco", tmp_path) == taken
+    assert {rate for how, rate in asked if how == "full"} == set(whole)
+    records = {f"probe_search_voco_{rate:g}.json": {"dice": dice} for rate, dice in half.items()}
+    records |= {f"probe_full_voco_{rate:g}.json": {"dice": dice} for rate, dice in whole.items()}
+    assert taken_of({"records": records}) == {"voco": (taken, whole)}
+    assert set(rates_of({"records": records})["voco"]) == set(half)

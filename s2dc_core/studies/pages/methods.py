@@ -16,6 +16,7 @@ from s2dc_core.library.methods import (
     shared,
     shown_items,
     spread,
+    taken_of,
 )
 from s2dc_core.library.patients import summary
 from s2dc_core.studies.pages.words import count, prose, series, side, table
@@ -66,18 +67,13 @@ def compared_in_words() -> str:
 def searched() -> str:
     """Table: the search of the learning rate, and seconds of a step."""
     results = method_results()
-    rates, seconds = rates_of(results), seconds_of(results)
+    rates, whole, seconds = rates_of(results), taken_of(results), seconds_of(results)
     tried = sorted({rate for found in rates.values() for rate in found})
     rows = []
     for name in (name for name in ROWS if name in rates):
-        best = max(rates[name].values())
-        cells = [
-            "-"
-            if rate not in rates[name]
-            else f"**{dice:.3f}**"
-            if (dice := rates[name][rate]) == best
-            else f"{dice:.3f}"
-            for rate in tried
-        ]
-        rows.append([ROWS[name], *cells, f"{seconds[name]:.2f}" if name in seconds else "-"])
-    return table(["method", *(f"{rate:g}" for rate in tried), "seconds a step"], rows)
+        taken, full = whole.get(name, (None, {}))
+        cells = [f"{rates[name][rate]:.3f}" if rate in rates[name] else "-" for rate in tried]
+        cells = [f"**{cell}**" if rate == taken else cell for rate, cell in zip(tried, cells, strict=True)]
+        told = "; ".join(f"{rate:g}: {dice:.3f}" for rate, dice in full.items())
+        rows.append([ROWS[name], *cells, told or "-", f"{seconds[name]:.2f}" if name in seconds else "-"])
+    return table(["method", *(f"{rate:g}" for rate in tried), "in full", "seconds a step"], rows)
