@@ -124,16 +124,18 @@ def searched(name: str, folder: Path) -> dict[float, float]:
 
 
 def rate_of(name: str, folder: Path) -> float:
-    """The learning rate of the best probe of the search, or what follows it where longer training spoils that.
+    """The learning rate of the best probe of the search, as far as longer training does not spoil it.
 
-    The best is trained in full. If the probe then reads less than after half the steps, so is the second, and the
-    better of the two is taken.
+    From the best on, rates are tried in full until the probe reads no less than after half the steps; of those that
+    were tried, the best in full is taken.
     """
     name = FOLLOWS.get(name, name)
-    found = searched(name, folder)
-    best, second = sorted(found, key=found.get, reverse=True)[:2]
-    whole = _probed("full", name, best, folder)
-    return second if whole < found[best] and _probed("full", name, second, folder) > whole else best
+    found, whole = searched(name, folder), {}
+    for rate in sorted(found, key=found.get, reverse=True):
+        whole[rate] = _probed("full", name, rate, folder)
+        if whole[rate] >= found[rate]:
+            break
+    return max(whole, key=whole.get)
 
 
 def _probed(how: str, name: str, rate: float, folder: Path) -> float:

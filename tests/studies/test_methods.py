@@ -158,7 +158,9 @@ def test_a_lower_rate_is_tried_where_the_lowest_is_the_best(monkeypatch, tmp_pat
         ({2e-3: 0.31}, 2e-3),
         ({2e-3: 0.3}, 2e-3),
         ({2e-3: 0.1, 1e-3: 0.2}, 1e-3),
-        ({2e-3: 0.1, 1e-3: 0.1}, 2e-3),
+        ({2e-3: 0.25, 1e-3: 0.2}, 2e-3),
+        ({2e-3: 0.1, 1e-3: 0.15, 2e-4: 0.05}, 1e-3),
+        ({2e-3: 0.05, 1e-3: 0.05, 2e-4: 0.1}, 2e-4),
     ],
 )
 def test_a_rate_that_longer_training_spoils_is_not_taken(monkeypatch, tmp_path, whole, taken):
