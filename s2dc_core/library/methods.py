@@ -159,12 +159,19 @@ def spread(items: Mapping[str, Mapping], draws: int = 2000, confidence: float = 
     return found
 
 
+def gain_over(items: Mapping[str, Mapping], name: str, other: str, draws: int = 2000) -> Interval:
+    """(mean, low, high) of how far one method is ahead of another over `drawn_means`; NaN ends for a single score."""
+    pair = {each: items[each] for each in (name, other)}
+    means, drawn = spread(pair, draws), drawn_means(pair, draws)
+    ends = np.quantile(drawn[name] - drawn[other], [0.025, 0.975]) if np.isfinite(means[name][1]) else (np.nan, np.nan)
+    return means[name][0] - means[other][0], *map(float, ends)
+
+
 def gain_over_best(items: Mapping[str, Mapping], name: str = "s2dc", draws: int = 2000) -> tuple[str, Interval]:
-    """The best other method by its mean, and (mean, low, high) of how far `name` is ahead of it over `drawn_means`."""
+    """The best other method by its mean, and how far `name` is ahead of it, see `gain_over`."""
     means = {other: found[0] for other, found in spread(items, draws).items()}
     best = max((other for other in means if other != name), key=means.get)
-    drawn = drawn_means(items, draws)
-    return best, (means[name] - means[best], *map(float, np.quantile(drawn[name] - drawn[best], [0.025, 0.975])))
+    return best, gain_over(items, name, best, draws)
 
 
 def rank_spread(items: Mapping[str, Mapping], draws: int = 2000, confidence: float = 0.95) -> dict[str, Interval]:

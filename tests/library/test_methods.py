@@ -10,6 +10,7 @@ from s2dc_core.library.methods import (
     ROWS,
     SHOWN,
     drawn_means,
+    gain_over,
     gain_over_best,
     items_of,
     rank_spread,
@@ -149,6 +150,15 @@ def test_a_gain_over_the_best_other_is_paired():
     hard = np.linspace(-5, 5, 6)
     best, (mean, low, high) = gain_over_best(items({"a": [hard], "s2dc": [hard - 0.1], "c": [hard - 0.3]}))
     assert best == "a" and (mean, low, high) == pytest.approx((-0.1, -0.1, -0.1))
+
+
+def test_a_gain_is_of_the_two_that_are_asked_for_and_has_no_interval_of_one_score():
+    hard = np.random.default_rng(0).normal(size=9)
+    three = items({"a": [hard], "b": [hard - 0.2], "c": [hard + 5]})
+    assert gain_over(three, "a", "b") == pytest.approx((0.2, 0.2, 0.2))
+    assert gain_over(three, "b", "a") == pytest.approx((-0.2, -0.2, -0.2))
+    mean, low, high = gain_over(items({"a": [[0.3]], "b": [[0.1]]}), "a", "b")
+    assert mean == pytest.approx(0.2) and np.isnan([low, high]).all()
 
 
 @pytest.mark.parametrize("other", [[[1.0, 2.0], [1.0, 2.0]], [[1.0, 2.0, 3.0]]])

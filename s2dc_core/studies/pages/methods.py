@@ -8,6 +8,7 @@ from s2dc_core.library.methods import (
     NETWORKS,
     ROWS,
     SHOWN,
+    gain_over,
     gain_over_best,
     items_of,
     rank_spread,
@@ -55,11 +56,17 @@ def compared_in_words() -> str:
     trainings = sorted({len(next(iter(of.values()))) for of in items.values()})
     widths = [high - low for of in items.values() for _, low, high in rank_spread(of).values()]
     methods = len(next(iter(items.values())))
+    above = []
+    for title, of in items.items():
+        others = [name for name in of if name not in ("untrained", "s2dc")]
+        sides = [side(gain_over(of, name, "untrained")) for name in others]
+        above.append(f"{title} {count(sides.count(1))} and {count(sides.count(-1))}")
     return prose(
         f"- Trainings of each method: {series([str(number) for number in trainings])}; {count(methods)} rows. "
         "Intervals are 95 % of draws of trainings and bodies, the same ones for all methods.",
         f"- S2DC has the highest mean in {count(len(first))} of {count(len(gains))} columns. The best other method of "
         f"each, and S2DC minus it: {'; '.join(words)}. The interval leaves out 0 in {count(len(clear))}.",
+        f"- Of the {count(methods - 2)} others so many lie above random weights, and so many below, with an interval that leaves out 0: {'; '.join(above)}.",
         f"- The interval of a rank is {median(widths):.1f} ranks wide, the median of methods and columns.",
     )
 
