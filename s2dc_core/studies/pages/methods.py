@@ -66,8 +66,8 @@ def compared_in_words() -> str:
         "Intervals are 95 % of draws of trainings and bodies, the same ones for all methods.",
         f"- S2DC has the highest mean in {count(len(first))} of {count(len(gains))} columns. The best other method of "
         f"each, and S2DC minus it: {'; '.join(words)}. The interval leaves out 0 in {count(len(clear))}.",
-        f"- Of the {count(methods - 2)} others so many lie above random weights, and so many below, with an interval that "
-        f"leaves out 0: {'; '.join(above)}.",
+        f"- Of the {count(methods - 2)} others so many lie above random weights, and so many below, with an interval "
+        f"that leaves out 0: {'; '.join(above)}.",
         f"- The interval of a rank is {median(widths):.1f} ranks wide, the median of methods and columns.",
     )
 
