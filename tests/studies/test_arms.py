@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from s2dc_core.library import ARMS, open_weights
+from s2dc_core.library import ARMS, OTHERS, open_weights
 from s2dc_core.library import arms as shipped
 from s2dc_core.library import results as results_of
 from s2dc_core.pretraining import PretrainConfig
@@ -120,13 +120,13 @@ def test_a_run_of_another_recipe_is_refused_not_kept(tiny_study, monkeypatch):
 # What is shipped
 
 
-def test_the_shipped_weights_fit_into_40_mb():
+def test_the_shipped_weights_fit_into_60_mb():
     files = list(results_of.WEIGHTS.glob("*.safetensors"))
     assert len(files) >= len(ARMS) + 3
-    assert sum(file.stat().st_size for file in files) < 40e6
+    assert sum(file.stat().st_size for file in files) < 60e6
 
 
-@pytest.mark.parametrize("name", ["untrained", *ARMS])
+@pytest.mark.parametrize("name", ["untrained", *ARMS, *OTHERS])
 def test_shipped_weights_open_in_evaluation_mode(name):
     encoder = open_weights(name)
     assert not encoder.training

@@ -8,6 +8,7 @@ from s2dc_core.intervals import mean_interval
 from s2dc_core.library import (
     ARMS,
     LONG,
+    OTHERS,
     TITLES,
     length_results,
     patient_results,
@@ -71,8 +72,9 @@ def weights() -> str:
     loss, levels = own["loss_options"], series(list(map(str, own["levels"])))
     return prose(
         f"There are {count(len(ARMS))} encoders, the arms of the paper's table 7; {count(len(moments))} earlier"
-        f" moments of the S2DC arm (steps {series(moments)}); and `{LONG}`, a longer training: float16, {size:.0f} MB"
-        " together, each with a record.",
+        f" moments of the S2DC arm (steps {series(moments)}); `{LONG}`, a longer training; and {count(len(OTHERS))}"
+        f" other methods ({series([f'`{name}`' for name in OTHERS])}, compared in [methods.md](methods.md)): float16,"
+        f" {size:.0f} MB together, each with a record.",
         f"The arms were trained by the recipe `{study_results()['recipe']}`: {record['steps']} steps of"
         f" {count(math.prod(own['views']['counts']))} sub-volumes of {voxels} voxels, on {count(bodies)} generated"
         " bodies in CT, PET and MR.",
