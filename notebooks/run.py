@@ -294,8 +294,8 @@ def run_notebook(
     return result
 
 
-def table(results: list[Result]) -> str:
-    """Minutes, peak memory, budgets and verdict of each notebook, then what was wrong."""
+def table(results: list[Result], minutes: float) -> str:
+    """Minutes, peak memory, budgets and verdict of each notebook, then what was wrong; `minutes` is what all took."""
 
     def row(name: str, *numbers: float | str | None) -> str:
         cells = (f"{n:.2f}" if isinstance(n, int | float) else n or "-" for n in numbers)
@@ -306,7 +306,7 @@ def table(results: list[Result]) -> str:
     for r in results:
         numbers = (r.minutes, r.minutes_budget, r.peak_gb, r.memory_budget_gb)
         lines.append(f"{row(r.name, *numbers)}  {r.verdict}")
-    lines.append(row("all", sum(r.minutes for r in results), " ", max(r.peak_gb for r in results)))
+    lines.append(row("all", minutes, " ", max(r.peak_gb for r in results)))
     return "\n".join(lines + [f"{r.name}: {line}" for r in results for line in r.problems + r.warnings])
 
 
@@ -370,13 +370,14 @@ def main(arguments: list[str] | None = None, folder: Path = HERE) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    at_a_time, results = that_fit(options.jobs, [entry for _, entry in jobs]), []
+    at_a_time, results, started = that_fit(options.jobs, [entry for _, entry in jobs]), [], time.perf_counter()
     if at_a_time < min(options.jobs, len(jobs)):
         print(f"{at_a_time} at a time: free memory does not hold {options.jobs} by their budgets")
     for result in run_all(jobs, at_a_time, options.out, options.solved):
         results.append(result)
         write_report(results, options.profile, options.out)
-    print(f"\n{table(results)}\n\nThe executed notebooks and their HTML pages are in {options.out}")
+    minutes = (time.perf_counter() - started) / 60
+    print(f"\n{table(results, minutes)}\n\nThe executed notebooks and their HTML pages are in {options.out}")
     return 1 if any(result.problems for result in results) else 0
 
 
