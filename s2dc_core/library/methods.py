@@ -197,7 +197,7 @@ def _of_tuned(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def _of_lungs(record: Mapping) -> Iterator[tuple[str, dict[str, float]]]:
-    yield "lungs", record["right"]
+    yield "lungs", {body: float(right) for body, right in record["right"].items()}
 
 
 def _of_pairs(group: str, scores: Mapping) -> Iterator[tuple[str, dict[str, float]]]:

@@ -223,7 +223,7 @@ def method_gains() -> dict[str, tuple[str, Interval]]:
 def _methods() -> dict[str, str]:
     gains, items = method_gains(), shown_items(method_results())
     behind = [f"{measure} ({ROWS[best]})" for measure, (best, gain) in gains.items() if gain[0] <= 0]
-    runs = {len(seeds) for of in items.values() for seeds in of.values()}
+    runs = {float(len(seeds)) for of in items.values() for seeds in of.values()}
     return {
         "methods first": _count(len(gains) - len(behind)),
         "methods measures": _count(len(gains)),
