@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 PROFILE ?= teaching
-# Of those profiles each notebook has the GPU to itself.
+# With the profiles of a GPU, a notebook has it to itself.
 JOBS ?= $(if $(filter gpu paper,$(PROFILE)),1,2)
 ARGS ?=
 

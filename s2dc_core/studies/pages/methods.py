@@ -60,7 +60,7 @@ def compared_in_words() -> str:
     for title, of in items.items():
         others = [name for name in of if name not in ("untrained", "s2dc")]
         sides = [side(gain_over(of, name, "untrained")) for name in others]
-        above.append(f"{title} {count(sides.count(1))} and {count(sides.count(-1))}")
+        above.append(f"{title}: {sides.count(1)} and {sides.count(-1)}")
     return prose(
         f"- Trainings of each method: {series([str(number) for number in trainings])}; {count(methods)} rows. "
         "Intervals are 95 % of draws of trainings and bodies, the same ones for all methods.",
