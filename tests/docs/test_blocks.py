@@ -12,6 +12,8 @@ from notebooks import run as notebooks
 from s2dc_core.cli import main
 from s2dc_core.downstream import FinetuneConfig
 from s2dc_core.pretraining import PretrainConfig
+from s2dc_core.studies import STUDIES
+from s2dc_core.studies import __main__ as studies
 from tests.cli.test_finetune import SMALL
 from tests.docs.blocks import LEFT, PAGES, ROOT, RUN, blocks, how, listing, words
 from tests.docs.parsers import PARSERS
@@ -106,9 +108,10 @@ FOREIGN = {"--signal"}
 
 @pytest.fixture(scope="module")
 def known_options():
-    """Of `s2dc` and of the notebooks' runner."""
+    """Of `s2dc`, of the notebooks' runner and of the studies."""
     said = io.StringIO()
-    for program, command in (*((main, each) for each in HELPED), (notebooks.main, [])):
+    asked = (*((main, each) for each in HELPED), (notebooks.main, []), *((studies.main, [each]) for each in STUDIES))
+    for program, command in asked:
         with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
             program([*command, "--help"])
     return set(re.findall(r"--[a-z][\w-]*", said.getvalue()))
