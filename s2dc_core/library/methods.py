@@ -16,6 +16,9 @@ MEASURED = re.compile(
 )
 """Files of the record that hold measures of one method and seed."""
 
+SECONDS = "seconds.json"
+"""File of the record that holds how long a step of each method takes."""
+
 Interval = tuple[float, float, float]
 
 SHOWN = {
@@ -98,13 +101,8 @@ def taken_of(results: Mapping) -> dict[str, tuple[float, dict[float, float]]]:
 
 
 def seconds_of(results: Mapping) -> dict[str, float]:
-    """{method: seconds of one step on one thread, median of the trainings in the record}."""
-    found: dict[str, list[float]] = {}
-    for file, record in results["records"].items():
-        match = re.fullmatch(r"(?:search_(?P<searched>.+)_[^_]+|(?P<trained>.+)_seed\d+)\.json", file)
-        if match and "seconds_a_step" in record:
-            found.setdefault(match["searched"] or match["trained"], []).append(record["seconds_a_step"])
-    return {name: float(np.median(seconds)) for name, seconds in found.items()}
+    """{method: seconds of one step on one thread}, all measured in turn; empty where the record has no such measure."""
+    return results["records"].get(SECONDS, {}).get("seconds_a_step", {})
 
 
 def shared(items: Mapping[str, Mapping[int, Mapping]], methods: Sequence[str]) -> dict[str, dict[int, Mapping]]:
@@ -119,6 +117,11 @@ def shown_items(results: Mapping) -> dict[str, dict[str, dict[int, Mapping[str, 
     items = items_of(results)
     known = [name for name in ROWS if all(name in items.get(key, ()) for key in SHOWN.values())]
     return {title: shared(items[key], known) for title, key in SHOWN.items()} if known else {}
+
+
+def mean_of(runs: Mapping[int, Mapping[str, float]]) -> float:
+    """The mean of all scores of one method in one measure of `items_of`."""
+    return float(np.mean([score for of in runs.values() for score in of.values()]))
 
 
 def drawn_means(
@@ -153,24 +156,24 @@ def spread(items: Mapping[str, Mapping], draws: int = 2000, confidence: float = 
     """{method: (mean, low, high)}: the mean of all, and the quantiles of `drawn_means`; NaN ends for a single score."""
     found = {}
     for name, means in drawn_means(items, draws).items():
-        scores = [score for of in items[name].values() for score in of.values()]
-        ends = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(scores) > 1 else (np.nan, np.nan)
-        found[name] = (float(np.mean(scores)), *map(float, ends))
+        known = sum(map(len, items[name].values())) > 1
+        ends = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]) if known else (np.nan, np.nan)
+        found[name] = (mean_of(items[name]), *map(float, ends))
     return found
 
 
 def gain_over(items: Mapping[str, Mapping], name: str, other: str, draws: int = 2000) -> Interval:
     """(mean, low, high) of how far one method is ahead of another over `drawn_means`; NaN ends for a single score."""
     pair = {each: items[each] for each in (name, other)}
-    means, drawn = spread(pair, draws), drawn_means(pair, draws)
-    ends = np.quantile(drawn[name] - drawn[other], [0.025, 0.975]) if np.isfinite(means[name][1]) else (np.nan, np.nan)
-    return means[name][0] - means[other][0], *map(float, ends)
+    drawn, gain = drawn_means(pair, draws), mean_of(items[name]) - mean_of(items[other])
+    known = sum(map(len, items[name].values())) > 1
+    ends = np.quantile(drawn[name] - drawn[other], [0.025, 0.975]) if known else (np.nan, np.nan)
+    return gain, *map(float, ends)
 
 
 def gain_over_best(items: Mapping[str, Mapping], name: str = "s2dc", draws: int = 2000) -> tuple[str, Interval]:
     """The best other method by its mean, and how far `name` is ahead of it, see `gain_over`."""
-    means = {other: found[0] for other, found in spread(items, draws).items()}
-    best = max((other for other in means if other != name), key=means.get)
+    best = max((other for other in items if other != name), key=lambda other: mean_of(items[other]))
     return best, gain_over(items, name, best, draws)
 
 

@@ -10,7 +10,7 @@ whose encoder a linear probe reads best on bodies that nothing else looks at. Th
 as a method may collapse in the second half; see `rate_of`. S2DC's other choices (temperature, levels,
 draws of the views) were made over many trials before; no other method had that care. Then every method is trained with
 the seeds that are reported. The first seed is trained once more for as long as S2DC takes, by processor time, instead
-of as many steps.
+of as many steps; how long a step of each takes is measured in turn, see `time_steps`.
 """
 
 import shutil
@@ -18,8 +18,9 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from time import process_time
 
 from s2dc_core.downstream.config import FinetuneConfig, ViTSizes
@@ -27,6 +28,7 @@ from s2dc_core.downstream.generated import organ_lesson
 from s2dc_core.evaluation.pairs import Weights
 from s2dc_core.evaluation.probe import example_tokens, probe_dice
 from s2dc_core.library.arms import ARMS, OTHERS, open_weights
+from s2dc_core.library.methods import SECONDS
 from s2dc_core.library.paper import SCRATCH, UNETR
 from s2dc_core.library.results import METHODS as RESULTS
 from s2dc_core.library.results import WEIGHTS, method_results
@@ -71,7 +73,10 @@ NETWORKS = {
 LUNGS = 0.1
 """Share of the labelled lungs."""
 
-KEPT = ("*_seed*.json", "*_equal_time.json", "search_*.json", "full_*.json", "probe_*.json", "patients/*.json")
+TIMED = {"rounds": 3, "steps": 6, "first": 2}
+"""Steps of a method that are timed in each round, after so many first ones that are not."""
+
+KEPT = (SECONDS, "*_seed*.json", "*_equal_time.json", "search_*.json", "full_*.json", "probe_*.json", "patients/*.json")
 """Files of a folder that the record is made of."""
 
 LONGEST = 4
@@ -254,10 +259,36 @@ def carry(name: str, seed: int, group: str, record: Path, data: Path | None) -> 
         write_json(record, {"recipe": asked, "scores": scores})
 
 
+def time_steps(folder: Path) -> None:
+    """Leave the seconds of a step of every method, on one thread: medians of rounds in which all come in turn.
+
+    What lies there is kept.
+
+    Raises:
+        ValueError: if what lies there followed other recipes.
+    """
+    recipes = {name: recipe_of(name, SEARCHED) for name in NAMES if name not in (START, *NETWORKS)}
+    asked = {"timed": TIMED, "pretraining": {name: config.as_dict() for name, config in recipes.items()}}
+    if not kept(folder / SECONDS, asked):
+        found = {name: [] for name in recipes}
+        for _ in range(TIMED["rounds"]):
+            for name, config in recipes.items():
+                found[name] += _step_seconds(config)
+        seconds = {name: round(median(each), 4) for name, each in found.items()}
+        write_json(folder / SECONDS, {"recipe": asked, "seconds_a_step": seconds, "versions": versions()})
+
+
+def _step_seconds(config: PretrainConfig) -> list[float]:
+    run, ends = Pretraining(config, _scans()), []
+    for _ in range(TIMED["first"] + TIMED["steps"]):
+        run.step()
+        ends.append(process_time())
+    return [end - start for start, end in pairwise(ends[TIMED["first"] - 1 :])]
+
+
 def answer_in_equal_time(name: str, folder: Path) -> None:
     """The first seed again, in as many steps as take S2DC's time; only its frozen tokens are measured."""
-    searches = (_tried("search", FOLLOWS.get(each, each), RATES[1], folder) for each in ("s2dc", name))
-    ours, own = (read_json(file)["seconds_a_step"] for file in searches)
+    ours, own = (read_json(folder / SECONDS)["seconds_a_step"][each] for each in ("s2dc", name))
     usual, file = recipe_of(name, 0).steps, folder / f"{name}_equal_time.safetensors"
     config = recipe_of(name, 0, rate_of(name, folder), min(max(round(usual * ours / own), 1), LONGEST * usual))
     if not measured(file, "frozen").exists():
@@ -314,6 +345,9 @@ def _short(record: Mapping) -> dict:
 def _work(what: str, name: str, seed: int, folder: Path, data: Path | None) -> str:
     if what == "search":
         return f"{name}, searched: {searched(name, folder)}, taken: {rate_of(name, folder):g}"
+    if what == "seconds":
+        time_steps(folder)
+        return "seconds of a step of every method"
     if what == "equal time":
         answer_in_equal_time(name, folder)
         return f"{name}, in equal time"
@@ -325,11 +359,11 @@ def _work(what: str, name: str, seed: int, folder: Path, data: Path | None) -> s
 
 
 def _jobs(options: Namespace) -> Iterator[tuple]:
-    # S2DC first: others' equal time hangs on its seconds.
-    names = sorted(options.only, key=lambda name: (name != "s2dc", NAMES.index(name)))
+    names = sorted(options.only, key=NAMES.index)
     taught = [name for name in names if name not in (START, *NETWORKS)]
     if options.go_on:
         restore(options.folder)
+    yield "seconds", "", 0, options.folder, None
     searches = dict.fromkeys(FOLLOWS.get(name, name) for name in taught)
     yield from (("search", name, SEARCHED, options.folder, None) for name in searches)
     for seed in range(options.seeds):

@@ -67,13 +67,12 @@ def test_scores_are_means_of_items():
 
 def test_rates_and_seconds_are_told_apart_by_their_files():
     records = {
-        "search_moco_v3_0.001.json": {"seconds_a_step": 2.0},
-        "search_moco_v3_0.002.json": {"seconds_a_step": 4.0},
+        "seconds.json": {"seconds_a_step": {"moco_v3": 4.0}},
         "moco_v3_seed0.json": {"seconds_a_step": 9.0},
         "probe_search_moco_v3_0.001.json": {"dice": 0.3},
         "frozen_moco_v3_equal_time.json": {"dice": 0.4},
     }
-    assert seconds_of({"records": records}) == {"moco_v3": 4.0}
+    assert seconds_of({"records": records}) == {"moco_v3": 4.0} and seconds_of({"records": {}}) == {}
     assert rates_of({"records": records}) == {"moco_v3": {0.001: 0.3}}
 
 

@@ -43,6 +43,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(study, "in_processes", lambda work, jobs, _: [work(*job) for job in jobs])
     monkeypatch.setattr(methods, "recipe_of", recipe)
     monkeypatch.setattr(methods, "SEARCH_STEPS", 2)
+    monkeypatch.setattr(methods, "TIMED", {"rounds": 1, "steps": 1, "first": 1})
     monkeypatch.setattr(methods, "train", train)
     monkeypatch.setattr(methods, "_scans", lambda: SCANS)
     monkeypatch.setattr(methods, "_choosing", lambda: type("Lesson", (), {"training": [], "scored": []}))
@@ -106,9 +107,8 @@ def test_what_lies_there_is_kept_and_a_study_goes_on_from_its_record(tiny, monke
 def test_a_method_of_equal_time_takes_as_many_times_the_steps_as_it_is_quicker(tiny):
     folder, _ = tiny
     run(folder)
-    for name, seconds in {"s2dc": 1.0, "simmim": 0.4}.items():
-        file = folder / f"search_{name}_{methods.RATES[1]:g}.json"
-        write_json(file, read_json(file) | {"seconds_a_step": seconds})
+    file = folder / "seconds.json"
+    write_json(file, read_json(file) | {"seconds_a_step": {"s2dc": 1.0, "simmim": 0.4}})
     for file in folder.glob("*equal_time*"):
         file.unlink()
     methods.answer_in_equal_time("simmim", folder)
