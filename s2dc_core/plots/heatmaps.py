@@ -61,8 +61,8 @@ def mean_note(inside: Real, outside: Real) -> str:
     """The line below a map: its mean in the anchor's structure and in the other ones; NaN for what has no token."""
     if np.isnan(inside):
         return "it fills half of no token"
-    told = f"mean: {inside:.2f} inside"
-    return told if np.isnan(outside) else f"{told}, {round(outside, 2) + 0.0:.2f} in others"
+    told = f"mean inside {inside:.2f}"
+    return told if np.isnan(outside) else f"{told}, others {round(outside, 2) + 0.0:.2f}"
 
 
 def plot_heatmap_rows(

@@ -116,8 +116,8 @@ def test_plain_losses_are_formulas_in_a_figure(name, shown):
 @pytest.mark.parametrize(
     ("inside", "outside", "says"),
     [
-        (0.834, -0.001, "mean: 0.83 inside, 0.00 in others"),
-        (0.834, np.nan, "mean: 0.83 inside"),
+        (0.834, -0.001, "mean inside 0.83, others 0.00"),
+        (0.834, np.nan, "mean inside 0.83"),
         (np.nan, 0.2, "it fills half of no token"),
         (np.nan, np.nan, "it fills half of no token"),
     ],

@@ -68,7 +68,7 @@ def test_plot_heatmaps_write_their_numbers():
     numbers = {"untrained": {}, "trained": {"liver": (0.7, 0.1)}}
     figure = plot_heatmaps(scan, {"liver": (6, [8, 8, 8])}, maps, numbers)
     texts = [axes.get_xlabel() for axes in figure.axes]
-    assert texts[:3] == ["", "", "mean: 0.70 inside, 0.10 in others"]
+    assert texts[:3] == ["", "", "mean inside 0.70, others 0.10"]
     assert len(figure.axes[1].images) == 2
 
 
