@@ -105,6 +105,22 @@ def seconds_of(results: Mapping) -> dict[str, float]:
     return results["records"].get(SECONDS, {}).get("seconds_a_step", {})
 
 
+def equal_time_of(results: Mapping) -> dict[str, dict[str, float]]:
+    """{method: {"steps", "equal steps", "equal time"}} of the trainings that took as long as S2DC's first seed.
+
+    The second and third are Dice of a linear probe with three labelled bodies: of the method's first seed, trained for
+    as many steps as all, and of its training of so many "steps".
+    """
+    records, found = results["records"], {}
+    for name in ROWS:
+        timed, first = (records.get(f"frozen_{name}_{which}.json") for which in ("equal_time", "seed0"))
+        if timed and first:
+            probes = [mean(each["probe"]["3"].values()) for each in (first, timed)]
+            steps = timed["recipe"]["pretraining"]["steps"]
+            found[name] = dict(zip(("steps", "equal steps", "equal time"), (steps, *probes), strict=True))
+    return found
+
+
 def shared(items: Mapping[str, Mapping[int, Mapping]], methods: Sequence[str]) -> dict[str, dict[int, Mapping]]:
     """Of one measure of `items_of` the methods that have it, with the seeds that all of these have."""
     known = {name: items[name] for name in methods if name in items}

@@ -10,9 +10,10 @@ fine ones, the restored A^ from A~'s::
 cc is the correlation within a window of w^3 voxels, 0 beyond the volume. G has, about the centre and in mm, three turns
 of up to 20 degrees, scales of 1 +- 0.25, shears of tan(+- 10 degrees), and shifts of any size.
 
-Kept: heads, damage, window, the three terms, B without damage; intensities from 0 to 1 for damage and terms. In the
+Kept: heads, damage, window, the three terms, B without damage; intensities from 0 to 1 for damage and terms. Each
+window of a shuffle has an order of its own, where there all have one; how often boxes are painted is inferred. In the
 published code G is made of copied numbers, so that neither its head nor the coarse maps learn; here they do, and turns
-are bounded smoothly, where a clamp has no gradient. There, shifts and axes fit cubes alone.
+are bounded smoothly, where a clamp has no gradient. There, shifts and axes fit cubes alone. Scans must share a spacing.
 
 It cannot keep its U-Net, whose local features have 32 channels; a decoder from the Swin's maps stands for it. Hearts
 that fill the view correspond as they are; regions of whole bodies do not, so B lies where A does within its body. The
@@ -49,7 +50,7 @@ PAIRS = [(i, j) for i in range(3) for j in range(3) if i != j]
 
 
 def _damage() -> Genesis:
-    return Genesis(shuffle=0.8, windows=5000, window=20, falling=0.0, inside=1.0, boxes=30, box=(10, 5))
+    return Genesis(shuffle=0.8, windows=5000, window=20, one_size=True, falling=0.0, inside=1.0, boxes=30, box=(10, 5))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,12 @@ class GVSLOptions(SubVolumeOptions):
         yield from level_misfits(values.level, encoder)
         if min(sides) < LEAST_SIDE:
             yield f"sub_volume {sides} must have {LEAST_SIDE} voxels a side at least, as its damage asks"
+        if sound("damage") and values.damage.shuffle and max(sides) < 2 * values.damage.window:
+            part = max(sides) // 2
+            yield (
+                f"windows of sub_volume {sides} / {values.damage.window} (damage.window) hold one voxel, and a shuffle "
+                f"moves nothing: take damage.window={part} or less, or damage.shuffle=0"
+            )
 
     def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
         """The damage of each of the G sub-volumes, see draw_genesis; "spacing" [G, 3] in mm."""
@@ -141,7 +148,11 @@ def affine_of(
 
 
 def correlation(one: Float[Tensor, "n c x y z"], other: Float[Tensor, "n c x y z"], window: int) -> Float[Tensor, " n"]:
-    """mean cc^2, from 0 to 1, of windows about every voxel; both are 0 beyond their faces."""
+    """mean cc^2, from 0 to 1, of windows about every voxel; both are 0 beyond their faces.
+
+    In float64: in float32 the variance of a window of equal values is not 0 but noise of either sign.
+    """
+    one, other = one.double(), other.double()
     voxels, means = window**3, torch.cat([one, other, one * one, other * other, one * other], 1)
     means = F.pad(means, [window // 2] * 6)
     for axis in range(3):
@@ -230,7 +241,8 @@ class GVSL(Method):
         back, flow = self.register(maps[self.options.level], fine, views.spacing)
         laid = pull(other, back, flow)
         off = at_least_float32(self.restore(fine[: len(target)])) - target
-        terms = (1 - correlation(laid, target, self.options.window), off.square().flatten(1).mean(1), roughness(flow))
+        like = correlation(laid, target, self.options.window).to(off)
+        terms = (1 - like, off.square().flatten(1).mean(1), roughness(flow))
         terms = [term.view(shape).mean(1) for term in terms]
         return GVSLTerms(total_of(self.options.weights, terms), *terms), None
 

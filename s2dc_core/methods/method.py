@@ -5,6 +5,7 @@ scans, where they make every random decision about a region (`plan`), so that a 
 is a module whose parameters and buffers are all of its state.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from s2dc_core.encoder import Encoder, EncoderConfig
-from s2dc_core.geometry import check_fits
+from s2dc_core.geometry import check_fits, grid_of
 from s2dc_core.options import Options
 from s2dc_core.views import Region, region_shape, stack_regions
 
@@ -67,6 +68,9 @@ class Regions(NamedTuple):
 class MethodOptions(Options, ABC):
     """The fields of a recipe that are a method's own; frozen, and cheap to send to the processes that read."""
 
+    PARTS: ClassVar[str] = "sub-volumes"
+    """What `parts` counts."""
+
     @property
     def counts(self) -> tuple[int, int, int]:
         """Sub-volumes of a region along each axis."""
@@ -84,8 +88,12 @@ class MethodOptions(Options, ABC):
 
     @property
     def least_parts(self) -> int:
-        """Fewest sub-volumes that a batch may hold, of all processes: two where each is told from the others."""
+        """Fewest `parts` that a batch may hold, of all processes: two where each is told from the others."""
         return 1
+
+    def parts(self, shape: Sequence[int], encoder: EncoderConfig) -> int:
+        """How many PARTS a region of a scan of some shape adds to a batch."""
+        return math.prod(grid_of(self.region_shape(shape, encoder), encoder.sub_volume))
 
     @property
     def paired(self) -> bool:

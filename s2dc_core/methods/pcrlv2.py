@@ -17,8 +17,9 @@ What it cannot keep on this encoder: its 3D U-Net is of another kind; here the d
 and its three coarsest maps take the heads. Local crops of 16^3 leave v2 blocks one token, so those need larger ones.
 Crops are cubes, as sub-volumes are. BatchNorm of maps in the decoder is GroupNorm.
 
-What it does not keep: it has images from 0 to 1 and a sigmoid after each restoration. Here a restoration is linear, and
-blur, noise and gamma see each region's range as 0 to 1. Swaps exchange cells of a grid; in the source they may overlap.
+What it does not keep: it has images from 0 to 1, a sigmoid after each restoration, and input that is z-normalised after
+the damage. Here a restoration is linear, blur, noise and gamma see each region's range as 0 to 1, and nothing is
+normalised after them. Swaps exchange cells of a grid; in the source they may overlap.
 """
 
 import math
@@ -31,7 +32,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from s2dc_core.encoder import Encoder, EncoderConfig
+from s2dc_core.encoder import LEVELS, Encoder, EncoderConfig
 from s2dc_core.geometry import random_affine, warp
 from s2dc_core.matching import at_least_float32, unit_length
 from s2dc_core.methods.method import Method, Plan, RandomNumbers, Regions
@@ -40,7 +41,7 @@ from s2dc_core.methods.parts.crops import cubes_around, cut, random_pair, refuse
 from s2dc_core.methods.parts.damage import Range
 from s2dc_core.methods.parts.decoders import Decoder
 from s2dc_core.methods.parts.heads import MLP, pooled
-from s2dc_core.methods.parts.sub_volumes import SubVolumeOptions
+from s2dc_core.methods.parts.sub_volumes import SubVolumeOptions, level_misfits
 from s2dc_core.model import SharedBatchNorm
 from s2dc_core.options import from_zero, one_of, whole_numbers_to, within
 from s2dc_core.views import FACTORS, Region
@@ -72,7 +73,7 @@ class PCRLv2Options(SubVolumeOptions):
     """
 
     sub_volumes: Sequence[int] = (2, 2, 2)
-    pairs: int = 4
+    pairs: int = 1
     locals: int = 6
     global_sides: Sequence[int] = (64, 96, 112)
     local_sides: Sequence[int] = (8, 16, 32)
@@ -89,6 +90,7 @@ class PCRLv2Options(SubVolumeOptions):
     swapped: float | int = 0.2
     norm: str = "batch"
 
+    PARTS: ClassVar = "pairs of global crops"
     RULES: ClassVar = {
         **SubVolumeOptions.RULES,
         **dict.fromkeys(("pairs", "locals"), within(1, 1024)),
@@ -105,18 +107,17 @@ class PCRLv2Options(SubVolumeOptions):
 
     @classmethod
     def disagreements(cls, values, sound) -> Iterator[str]:
-        """Local crops that do not fit about global ones, and BatchNorm over one row."""
+        """Local crops that do not fit about global ones."""
         if sound("global_sides", "local_sides") and max(values.local_sides) > min(values.global_sides):
             yield f"local_sides {list(values.local_sides)} must not exceed global_sides {list(values.global_sides)}"
-        if sound("norm", "pairs") and values.norm == "batch" and values.pairs == 1:
-            yield "pairs 1 leaves BatchNorm one row, which it makes 0: take pairs=2 or more, or norm=layer"
 
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
-        """Sub-volumes that are no cubes of whole cells, and locals that leave an instance norm one token."""
+        """Sub-volumes that are no cubes of whole tokens and cells, and locals that leave an instance norm one token."""
         sides, least = list(encoder.sub_volume), encoder.patch * 8
         if len(set(sides)) > 1:
             yield f"sub_volume {sides} must be a cube, as crops are"
+        yield from level_misfits(LEVELS - 1, encoder)
         if sides[0] % values.swap_cell:
             yield f"swap_cell {values.swap_cell} must divide sub_volume {sides}"
         if values.local_size % encoder.patch or encoder.use_v2 and values.local_size <= least:
@@ -127,6 +128,15 @@ class PCRLv2Options(SubVolumeOptions):
     def whole_batch(self) -> bool:
         """With BatchNorm, over the views of the batch."""
         return self.norm == "batch"
+
+    @property
+    def least_parts(self) -> int:
+        """Two pairs with BatchNorm, which makes a single row 0."""
+        return 2 if self.whole_batch else 1
+
+    def parts(self, shape: Sequence[int], encoder: EncoderConfig) -> int:
+        """Pairs of global crops of a region."""
+        return self.pairs
 
     def check_scan(self, shape: Sequence[int], encoder: EncoderConfig) -> None:
         """Raise a ValueError for a scan whose region is smaller than a crop."""
@@ -139,7 +149,7 @@ class PCRLv2Options(SubVolumeOptions):
         Returns:
             "crops" [P, 2 + L, 4], first voxel and side; "H" [P, 2 + L, 4, 4] float64; "damage" [P, 2 + L, 3], blur,
             exponent and noise, and "seeds" of the noise [P, 2 + L]; "swaps" [P, 2, 2, k], cells and what they are
-            exchanged with, int16; "scales" [P, 1 + 2 L].
+            exchanged with, int32; "scales" [P, 1 + 2 L].
         """
         shape, generator, views = region.volume.shape[1:], random("crops"), 2 + self.locals
         pairs = [random_pair(shape, self.global_sides, self.overlap, generator) for _ in range(self.pairs)]
@@ -177,8 +187,7 @@ class PCRLv2Options(SubVolumeOptions):
 
     def describe(self, encoder: EncoderConfig, regions: Regions) -> list[tuple[str, str]]:
         """How many views there are."""
-        local = f"{self.locals} local ones of {self.local_size}^3"
-        return [("views", f"{self.pairs} pairs of global crops of a region, each with {local}")]
+        return [("views", f"each pair has {self.locals} local crops of {self.local_size}^3")]
 
 
 def similarity(

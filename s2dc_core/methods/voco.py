@@ -10,8 +10,10 @@ base k. From pooled and projected features the share is told as a cosine, and ba
             L_reg = mean_{i<j} max(0, cos(q_i, q_j))^2
 
 Kept: bases and crops of one size, resized for the encoder; four pooled levels joined; a perceptron with BatchNorm;
-flips, turns and shifts of intensity of each crop by itself. Two other forms of the code differ in one line each:
-"first", the head that came out at the conference, and "second", the one for large data.
+flips, turns and shifts of intensity of each crop by itself. Of two other published versions `form` takes L_pred alone:
+"first", of the head that came out at the conference, which has one network, pools the last map only and gives the bases
+no gradient of L_pred; and "second", of the version for large data, which has one encoder with two heads, dropout and a
+term between volumes. Whatever the form, network and gradients are as above.
 
 What it cannot keep on this encoder: VoCo pools SwinUNETR's convolution blocks, one of them on the image; here it is the
 maps which those read, levels 0, 1, 2 and 4. Its context is a whole scan within the body, here a region of it.
@@ -22,6 +24,7 @@ moves before the step; here it starts as a copy and follows after it. In the cod
 gradient of L_reg, the last base therefore none; here both do. Means are each region's own.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -31,6 +34,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from s2dc_core.encoder import LEVEL_NAMES, Encoder, EncoderConfig
+from s2dc_core.geometry import grid_of
 from s2dc_core.methods.method import Method, MethodOptions, Plan, RandomNumbers, Regions
 from s2dc_core.methods.parts.contrast import cosines
 from s2dc_core.methods.parts.crops import cut, grid_corners, overlap_shares, random_corners
@@ -81,6 +85,7 @@ class VoCoOptions(MethodOptions):
     form: str = "code"
     reg_weight: float | int = 1.0
 
+    PARTS: ClassVar = "crops"
     RULES: ClassVar = {
         "bases": whole_numbers_to(64, of=3),
         "crop": whole_numbers_to(4096, of=3),
@@ -116,6 +121,10 @@ class VoCoOptions(MethodOptions):
     def whole_batch(self) -> bool:
         """With BatchNorm, over all crops of the batch."""
         return self.norm == "batch"
+
+    def parts(self, shape: Sequence[int], encoder: EncoderConfig) -> int:
+        """Base crops of a region, and the random ones."""
+        return math.prod(grid_of(self.region_shape(shape, encoder), self.crop_size(encoder))) + self.crops
 
     def region_shape(self, shape: Sequence[int], encoder: EncoderConfig) -> tuple[int, int, int]:
         """As many base crops as the scan holds, up to `bases`."""

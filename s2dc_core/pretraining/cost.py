@@ -1,6 +1,5 @@
 """What a pre-training will hold, reach and cost, measured before it starts."""
 
-import math
 import resource
 import sys
 import time
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 
 from s2dc_core.data import Scan, Scans
-from s2dc_core.geometry import grid_of
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.reach import STAGES, gradient_reach
 from s2dc_core.pretraining.regions import draw_regions
@@ -31,8 +29,10 @@ def dry_run(config: PretrainConfig, scans: Scans, steps: int = 3, device: torch.
         FloatingPointError: if the first losses are not finite.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    cost = _cost(config, step_times(config, scans, steps, device), device)  # first, while nothing else takes memory
-    lines = [*_network(config), *_regions(config, scans), *cost, *_reach(replace(config, batch=1), scans[0])]
+    cost = _cost(
+        config, scans[0], step_times(config, scans, steps, device), device
+    )  # first, while nothing else takes memory
+    lines = [*_network(config), *_regions(config, scans), *cost, *_reach(_small(config, scans[0]), scans[0])]
     return "\n".join(f"{name:20s}{text}" for name, text in lines)
 
 
@@ -50,9 +50,15 @@ def _regions(config: PretrainConfig, scans: Scans) -> list[tuple[str, str]]:
     regions = draw_regions(config, scans)
     shape = " x ".join(map(str, regions.volume.shape[2:]))
     one = "region" if config.batch == 1 else "regions"
-    parts = config.batch * math.prod(grid_of(regions.volume.shape[2:], config.encoder.sub_volume))
-    drawn = f"{config.batch} {one} of {shape} voxels, {parts} sub-volumes"
+    parts = config.batch * config.options.parts(regions.volume.shape[2:], config.encoder)
+    drawn = f"{config.batch} {one} of {shape} voxels, {parts} {config.options.PARTS}"
     return [("a step looks at", drawn), *config.options.describe(config.encoder, regions)]
+
+
+def _small(config: PretrainConfig, scan: Scan) -> PretrainConfig:
+    """The recipe with as few regions a batch as the method can learn from."""
+    options = config.options
+    return replace(config, batch=-(-options.least_parts // options.parts(scan.volume.shape[1:], config.encoder)))
 
 
 def _reach(config: PretrainConfig, scan: Scan) -> list[tuple[str, str]]:
@@ -64,17 +70,17 @@ def _reach(config: PretrainConfig, scan: Scan) -> list[tuple[str, str]]:
     return lines
 
 
-def _cost(config: PretrainConfig, parts: dict[str, float], device: torch.device) -> list[tuple[str, str]]:
+def _cost(config: PretrainConfig, scan: Scan, parts: dict[str, float], device: torch.device) -> list[tuple[str, str]]:
     step = sum(parts.values())
     if device.type == "cuda":
         memory = f"{torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB on {torch.cuda.get_device_name(device)}"
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
         memory = f"{peak:.2f} GB, the whole process at its peak, the scans included"
-    crops = config.batch * config.accumulate * math.prod(config.options.counts) / step
+    seen = config.batch * config.accumulate * config.options.parts(scan.volume.shape[1:], config.encoder) / step
     shares = ", ".join(f"{part} {seconds / step:.0%}" for part, seconds in parts.items())
     return [
-        ("time of a step", f"{step:.3g} s on {device} ({shares}), {crops:.3g} sub-volumes a second"),
+        ("time of a step", f"{step:.3g} s on {device} ({shares}), {seen:.3g} {config.options.PARTS} a second"),
         ("memory", memory),
         ("the whole run", f"{_duration(step * config.steps)} for {config.steps:,} steps"),
     ]

@@ -1,6 +1,5 @@
 """Pre-training from start or checkpoint to end."""
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,8 +65,9 @@ def pretrain(
 
     Raises:
         ValueError: without scans, if one is smaller than a patch, if their regions cannot share a batch, if a batch
-            holds fewer sub-volumes than the method needs, if the folder holds a run and resume is False, if the run in
-            it cannot go on like this (see resuming.start_or_resume), or if another run writes there.
+            holds fewer sub-volumes than the method needs, if scans that it pairs differ in spacing, if the folder holds
+            a run and resume is False, if the run in it cannot go on like this (see resuming.start_or_resume), or if
+            another run writes there.
         FloatingPointError: once the loss or the gradient is not finite in more steps than most_damaged, naming the
             step, its scans and the terms. The state before that step is saved if there is a folder.
         UnreadableScans: once more scans cannot be read than most_damaged; the state is saved likewise.
@@ -75,8 +75,9 @@ def pretrain(
     """
     run = start_or_resume(lambda recipe: Pretraining(recipe, scans, device, **options), config, folder, resume)
     run.refuse_few_parts()
+    run.refuse_unlike_pairs()
     noted = note_start(run, folder, note)
-    a_region = ("sub-volumes", math.prod(config.options.counts))
+    a_region = (config.options.PARTS, config.options.parts(run.present[0].shape, config.encoder))
     kept = {"save_every": save_every, "keep": keep, "keep_every": keep_every, "log_every": log_every}
     drive(run, folder, progress=progress, on_step=on_step, on_every=noted, a_region=a_region, **kept)
     noted(run)

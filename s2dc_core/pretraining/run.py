@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 
 from s2dc_core.data import ScanFacts, Scans, facts_of, settings_of
 from s2dc_core.encoder import Encoder
-from s2dc_core.geometry import grid_of
 from s2dc_core.methods.parts.rows import RowsOfAll
 from s2dc_core.model import SharedBatchNorm
 from s2dc_core.pretraining.config import PretrainConfig
@@ -62,6 +61,11 @@ class Pretraining(Run):
         """What the run is made on: name, kind, grid and checksum of each scan."""
         return facts_of(self.scans)
 
+    @property
+    def present(self) -> list[ScanFacts]:
+        """The facts of scans that are there; of those that are missing since a checkpoint there is only text."""
+        return [each for each in self.facts if isinstance(each, ScanFacts)]
+
     @cached_property
     def settings(self) -> list[dict]:
         """How the scans were prepared, see data.settings_of."""
@@ -91,13 +95,22 @@ class Pretraining(Run):
     def refuse_few_parts(self) -> None:
         """Raise a ValueError if a batch of all processes is smaller than the method can learn from."""
         options, encoder = self.config.options, self.config.encoder
-        for scan in self.facts if options.least_parts > 1 else ():
-            region = grid_of(options.region_shape(scan.shape, encoder), encoder.sub_volume)
-            parts = math.prod(region) * self.config.batch * self.processes.count
+        for scan in self.present if options.least_parts > 1 else ():
+            parts = options.parts(scan.shape, encoder) * self.config.batch * self.processes.count
             if parts < options.least_parts:
                 raise ValueError(
-                    f"{self.config.method} tells the sub-volumes of a batch from each other and needs at least "
+                    f"{self.config.method} sets the {options.PARTS} of a batch against each other and needs at least "
                     f"{options.least_parts}; batch={self.config.batch} holds {parts} where regions are of {scan.name}"
+                )
+
+    def refuse_unlike_pairs(self) -> None:
+        """Raise a ValueError if a method lays scans over each other whose voxels differ by more than rounding."""
+        first, *others = self.present
+        for other in others if self.config.options.paired else ():
+            if max(abs(one - two) / one for one, two in zip(first.spacing, other.spacing, strict=True)) > 1e-3:
+                raise ValueError(
+                    f"{self.config.method} lays one scan over the other, voxel for voxel, and {first.name} has voxels "
+                    f"of {first.spacing} mm, {other.name} of {other.spacing}: read the scans at one spacing"
                 )
 
     @property

@@ -12,6 +12,7 @@ from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
 from s2dc_core.library.results import WEIGHTS
+from s2dc_core.methods import METHODS
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.training.records import kept_record
 
@@ -77,10 +78,10 @@ def kept(file: Path, recipe: Mapping) -> dict | None:
 
 
 def _renewed(recipe: Any) -> Any:
-    """Recipes of pre-training from before there were methods, wherever they lie, as they are now."""
+    """Recipes of pre-training, wherever they lie, as they are now: with a method, and what options have since then."""
     if not isinstance(recipe, Mapping):
         return recipe
-    if {"encoder", "queue", "matched_tokens"} <= set(recipe):
+    if {"encoder", "queue", "matched_tokens"} <= set(recipe) or recipe.get("method") in METHODS:
         return PretrainConfig.from_dict(recipe).as_dict()
     return {name: _renewed(value) for name, value in recipe.items()}
 

@@ -10,6 +10,7 @@ from s2dc_core.library.methods import (
     ROWS,
     SHOWN,
     drawn_means,
+    equal_time_of,
     gain_over,
     gain_over_best,
     items_of,
@@ -74,6 +75,12 @@ def test_rates_and_seconds_are_told_apart_by_their_files():
     }
     assert seconds_of({"records": records}) == {"moco_v3": 4.0} and seconds_of({"records": {}}) == {}
     assert rates_of({"records": records}) == {"moco_v3": {0.001: 0.3}}
+
+
+def test_equal_time_stands_beside_equal_steps():
+    timed = {**frozen(0.1, 0.3), "recipe": {"pretraining": {"steps": 7}}}
+    record = record_of(frozen_voco_seed0=frozen(0, 0.2), frozen_voco_equal_time=timed, frozen_rot_equal_time=timed)
+    assert equal_time_of(record) == {"voco": pytest.approx({"steps": 7, "equal steps": 0.4, "equal time": 0.6})}
 
 
 def items(values):

@@ -15,7 +15,7 @@ import torch
 from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.methods import METHODS
 from s2dc_core.options import make
-from s2dc_core.pretraining import PretrainConfig, Pretraining, draw_views, gradient_reach, pretrain
+from s2dc_core.pretraining import PretrainConfig, Pretraining, draw_views, dry_run, gradient_reach, pretrain
 from s2dc_core.pretraining.regions import RegionDraws, draw_regions
 from s2dc_core.studies.ablation import PublishedMatches
 from s2dc_core.weights import load_encoder
@@ -70,6 +70,16 @@ SMALL = {
         "weights": (1.0, 1.0, 0.1, 0.1),
     },
     "gvsl": {
+        "damage": {
+            "shuffle": 0.8,
+            "windows": 500,
+            "window": 16,
+            "one_size": True,
+            "falling": 0.0,
+            "inside": 1.0,
+            "boxes": 30,
+            "box": (10, 5),
+        },
         "hidden": 16,
         "flow_hidden": (8, 8),
         "restore_hidden": 8,
@@ -152,6 +162,15 @@ every_method = pytest.mark.parametrize("method", METHODS)
 def small(method, **changes):
     values = {"encoder": ENCODER, "method": method, "steps": 6, "batch": 2, "warmup": 1, **SMALL[method], **changes}
     return PretrainConfig(**values)
+
+
+@every_method
+def test_a_dry_run_says_what_it_costs(method):
+    """With as few regions as it can learn from, where it is to show what each term trains."""
+    config = small(method)
+    said = dry_run(config, SCANS, steps=1, device="cpu")
+    assert all(term in said for term in REACHED[method])
+    assert f"{config.batch * config.options.parts((32, 32, 32), ENCODER)} {config.options.PARTS}" in said
 
 
 @every_method

@@ -12,7 +12,7 @@ from monai.losses import LocalNormalizedCrossCorrelationLoss
 from s2dc_core.geometry import affine_about_centre, pull, split_region, warp
 from s2dc_core.methods.gvsl import PAIRS, SCALE, SHEAR, TURN, GVSLOptions, affine_of, correlation, roughness
 from s2dc_core.methods.parts.damage import Range
-from s2dc_core.pretraining import PretrainConfig
+from s2dc_core.pretraining import PretrainConfig, pretrain
 from s2dc_core.pretraining.regions import RegionDraws, draw_regions, regions_of
 from tests.methods.test_every_method import ENCODER, SCANS, small
 
@@ -47,6 +47,20 @@ def test_a_volume_correlates_with_itself_whatever_its_scale():
 def test_correlation_is_monais_but_for_the_place_of_epsilon(window):
     theirs = LocalNormalizedCrossCorrelationLoss(kernel_size=window)(ONE, OTHER).item()
     assert -correlation(ONE, OTHER, window).item() == pytest.approx(theirs, abs=1e-5)
+
+
+@pytest.mark.parametrize("window", [5, 9])
+def test_a_flat_part_that_is_not_air_has_the_gradient_of_exact_numbers(window):
+    """As in a scan of z-scores, whose air lies amid its values: variances there are 0, not rounding errors."""
+    random = torch.Generator().manual_seed(0)
+    one, other = torch.rand(2, 1, 1, 24, 24, 24, generator=random, dtype=torch.float64)
+    one[..., :12], other[..., :14] = 0.3711, 0.4127
+    found = []
+    for kind in (torch.float32, torch.float64):
+        given = one.to(kind).requires_grad_()
+        correlation(given, other.to(kind), window).sum().backward()
+        found.append(given.grad.double())
+    assert (found[0] - found[1]).norm() < 1e-4 * found[1].norm()
 
 
 def test_correlation_is_the_one_of_a_loop_and_each_volume_has_its_own():
@@ -146,7 +160,7 @@ def test_damage_keeps_the_target_and_the_partner():
 
 def test_its_damage_is_the_sources():
     damage = GVSLOptions().damage
-    assert (damage.shuffle, damage.windows, damage.window) == (0.8, 5000, 20)
+    assert (damage.shuffle, damage.windows, damage.window, damage.one_size) == (0.8, 5000, 20, True)
     assert (damage.curve, damage.falling, damage.inside, damage.boxes, damage.box) == (0.9, 0, 1, 30, (10, 5))
     plans = [RegionDraws(small("gvsl"), SCANS)[k].plan for k in range(12)]
     assert all((plan["bent"] >= 0).all() and (plan["noise"] >= 0).all() for plan in plans)
@@ -236,3 +250,15 @@ def test_its_recipes():
     teaching, paper = (PretrainConfig.from_recipe(f"{name}/gvsl") for name in ("teaching", "paper"))
     assert paper.options == GVSLOptions() and paper.learning_rate == 1e-4
     assert 32 // teaching.options.damage.window == 2, "windows of two voxels move some"
+
+
+def test_scans_of_two_spacings_are_not_laid_over_each_other():
+    other = SCANS[1]._replace(spacing=(1.0, 1.0, 2.0))
+    with pytest.raises(ValueError, match=r"gvsl lays one scan over the other, .*other of \(1.0, 1.0, 2.0\): read the"):
+        pretrain(small("gvsl", steps=1), [SCANS[0], other], progress=False, device="cpu")
+
+
+def test_a_shuffle_that_moves_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"hold one voxel, and a shuffle moves nothing: take damage.window=16"):
+        small("gvsl", damage={"window": 20})
+    small("gvsl", damage={"window": 20, "shuffle": 0})

@@ -127,7 +127,7 @@ def test_boxes_stay_in_reach_and_in_the_sub_volume(reach, crop):
 def test_a_batch_of_one_is_refused():
     config = small("jigsaw", batch=1)
     with pytest.raises(
-        ValueError, match="jigsaw tells the sub-volumes of a batch from each other and needs at least 2"
+        ValueError, match="jigsaw sets the sub-volumes of a batch against each other and needs at least 2"
     ):
         pretrain(config, SCANS, progress=False, device="cpu")
     with pytest.raises(ValueError, match="the others of its batch, and there is none"):

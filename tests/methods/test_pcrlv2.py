@@ -1,5 +1,6 @@
 """PCRLv2: its similarity and weight against values computed elsewhere, its views, and what a term looks at."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -187,8 +188,10 @@ def test_with_layer_norm_a_region_has_its_own_value():
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"a crop of 48\^3 voxels \(global_sides\) is larger than a region of"):
         pretrain(small("pcrlv2", global_sides=(20, 48), steps=1), SCANS, progress=False, device="cpu")
-    with pytest.raises(ValueError, match="pairs 1 leaves BatchNorm one row"):
-        small("pcrlv2", pairs=1)
+    with pytest.raises(ValueError, match="pcrlv2 sets the pairs of global crops of a batch against each other"):
+        pretrain(small("pcrlv2", pairs=1, batch=1), SCANS, progress=False, device="cpu")
+    with pytest.raises(ValueError, match=r"sub_volume \[48, 48, 48\] must be multiples of 32, a token at level 4"):
+        small("pcrlv2", encoder=replace(ENCODER, sub_volume=(48, 48, 48)))
     with pytest.raises(ValueError, match="local_sides .* must not exceed global_sides"):
         small("pcrlv2", local_sides=(8, 22))
     with pytest.raises(ValueError, match="must be a cube"):
@@ -204,4 +207,16 @@ def test_what_cannot_be_is_refused():
 def test_a_dry_run_says_how_many_views_there_are():
     config = small("pcrlv2")
     (_, said), *_ = config.options.describe(ENCODER, draw_regions(config, SCANS))
-    assert said == "2 pairs of global crops of a region, each with 1 local ones of 16^3"
+    assert said == "each pair has 1 local crops of 16^3"
+
+
+def test_a_pair_of_each_of_several_regions_is_a_batch():
+    run = Pretraining(small("pcrlv2", pairs=1, batch=2), SCANS, device="cpu")
+    assert all(map(math.isfinite, run.step()))
+
+
+def test_cells_of_one_voxel_are_swapped_too():
+    config = small("pcrlv2", swap_cell=1)
+    plan = draw_regions(config, SCANS).plan[0]
+    assert plan["swaps"].max() < 32**3 and plan["swaps"].min() >= 0
+    assert torch.isfinite(draw_views(config, SCANS).seen).all()

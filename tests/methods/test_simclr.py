@@ -61,7 +61,7 @@ def test_both_views_are_drawn_alike_and_are_not_the_same():
 
 def test_a_batch_of_one_is_refused_before_a_step():
     config = small("simclr", batch=1)
-    message = "simclr tells the sub-volumes of a batch from each other and needs at least 2; batch=1 holds 1 where"
+    message = "simclr sets the sub-volumes of a batch against each other and needs at least 2; batch=1 holds 1 where"
     with pytest.raises(ValueError, match=message):
         pretrain(config, SCANS, progress=False, device="cpu")
     with pytest.raises(ValueError, match="the others of its batch, and there is none"):

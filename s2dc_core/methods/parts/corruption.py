@@ -24,10 +24,10 @@ def draw_corruption(
 
 
 def draw_swaps(cells: int, share: float | int, count: int, generator: torch.Generator) -> Int[Tensor, "count 2 k"]:
-    """Pairs of cells that each of some volumes exchanges, so many that they are a share of its cells; int16."""
+    """Pairs of cells that each of some volumes exchanges, so many that they are a share of its cells; int32."""
     taken = int(share * cells / 2)
     drawn = [torch.randperm(cells, generator=generator)[: 2 * taken].view(2, -1) for _ in range(count)]
-    return torch.stack(drawn).short()
+    return torch.stack(drawn).int()
 
 
 def corrupted(

@@ -37,7 +37,8 @@ class Genesis(Options):
 
     Attributes:
         shuffle, curve, paint: chances of each.
-        windows, window: of a shuffled one, of 1 voxel to a tenth (or another part) of its sides.
+        windows, window: of a shuffled one, and the largest's part of its sides, a tenth or another one.
+        one_size: whether all windows have that size, or from 1 voxel on.
         falling: share of the curved whose dark becomes bright.
         inside: share of the painted whose noise is in boxes; of the others it is everywhere but in boxes of three to
             four sevenths of the sides.
@@ -50,6 +51,7 @@ class Genesis(Options):
     paint: float | int = 0.9
     windows: int = 10_000
     window: int = 10
+    one_size: bool = False
     falling: float | int = 0.5
     inside: float | int = 0.2
     boxes: int = BOXES
@@ -73,10 +75,10 @@ def draw_genesis(
     """The damage of some volumes of one shape.
 
     Returns:
-        "windows" [n], 0 for those that are not shuffled, and "window" [n], the largest one's part of a side; "curves"
-        [n, 4], x and y of both inner points; "bent" [n], 1 for those that are curved and -1 if dark becomes bright;
-        "boxes" [n, most, 6], corner and sides, 0 where there is none; "noise" [n], 1 for noise within them and -1 for
-        noise around them; "seeds" [n, 3].
+        "windows" [n], 0 for those that are not shuffled, and "window" [n], the largest one's part of a side, negative
+        where all are as large; "curves" [n, 4], x and y of both inner points; "bent" [n], 1 for those that are curved
+        and -1 if dark becomes bright; "boxes" [n, most, 6], corner and sides, 0 where there is none; "noise" [n], 1 for
+        noise within them and -1 for noise around them; "seeds" [n, 3].
 
     Raises:
         ValueError: for a volume of a side below 20 voxels.
@@ -96,7 +98,7 @@ def draw_genesis(
     seeds = torch.randint(2**62, (count, 3), generator=generator)
     return {
         "windows": windows.int(),
-        "window": torch.full_like(windows.int(), config.window),
+        "window": torch.full_like(windows.int(), -config.window if config.one_size else config.window),
         "curves": curves,
         "bent": bent.to(torch.int8),
         "boxes": boxes * (noise != 0).short()[:, None, None],
@@ -144,11 +146,11 @@ def shuffled(
 
     Args:
         boxes_from, order_from: seeds of the windows, and of what goes where.
-        part: of a side, which the largest window has.
+        part: of a side, which the largest window has; negative if all have.
     """
     shape = volume.shape[1:]
-    most, generator = [max(side // part, 1) for side in shape], torch.Generator().manual_seed(boxes_from)
-    boxes = random_boxes(shape, (1, 1, 1), most, windows, generator)
+    most, generator = [max(side // abs(part), 1) for side in shape], torch.Generator().manual_seed(boxes_from)
+    boxes = random_boxes(shape, most if part < 0 else (1, 1, 1), most, windows, generator)
     last = cover(torch.cat([torch.zeros(windows, 1, dtype=torch.long), boxes], 1), volume[None]).last
     alone = windows + torch.arange(len(last), device=volume.device)
     group = torch.where(last < 0, alone, last)

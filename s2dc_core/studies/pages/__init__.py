@@ -33,6 +33,7 @@ PARTS = {
     "methods compared": methods.compared,
     "methods compared in words": methods.compared_in_words,
     "methods searched": methods.searched,
+    "costs of methods": methods.costs,
 }
 """By the name that stands in a page's marker."""
 

@@ -8,6 +8,7 @@ from s2dc_core.library.methods import (
     NETWORKS,
     ROWS,
     SHOWN,
+    equal_time_of,
     gain_over,
     gain_over_best,
     items_of,
@@ -20,8 +21,11 @@ from s2dc_core.library.methods import (
     taken_of,
 )
 from s2dc_core.library.patients import summary
+from s2dc_core.pretraining import PretrainConfig
 from s2dc_core.studies.pages.words import count, prose, series, side, table
 from s2dc_core.studies.pages.words import spread as in_words
+
+STEPS = PretrainConfig.from_recipe("teaching").steps
 
 WITHOUT = {"raw patches": ("raw", None), "B-spline registration": ("baselines", "bspline")}
 """What needs no encoder: its arm in the record of patients, and its way; None for the column's own."""
@@ -73,9 +77,9 @@ def compared_in_words() -> str:
 
 
 def searched() -> str:
-    """Table: the search of the learning rate, and seconds of a step."""
+    """Table: the search of the learning rate."""
     results = method_results()
-    rates, whole, seconds = rates_of(results), taken_of(results), seconds_of(results)
+    rates, whole = rates_of(results), taken_of(results)
     tried = sorted({rate for found in rates.values() for rate in found})
     rows = []
     for name in (name for name in ROWS if name in rates):
@@ -83,5 +87,18 @@ def searched() -> str:
         cells = [f"{rates[name][rate]:.3f}" if rate in rates[name] else "-" for rate in tried]
         cells = [f"**{cell}**" if rate == taken else cell for rate, cell in zip(tried, cells, strict=True)]
         told = "; ".join(f"{rate:g}: {dice:.3f}" for rate, dice in full.items())
-        rows.append([ROWS[name], *cells, told or "-", f"{seconds[name]:.2f}" if name in seconds else "-"])
-    return table(["method", *(f"{rate:g}" for rate in tried), "in full", "seconds a step"], rows)
+        rows.append([ROWS[name], *cells, told or "-"])
+    return table(["method", *(f"{rate:g}" for rate in tried), "in full"], rows)
+
+
+def costs() -> str:
+    """Table: what a step costs, and what a training of S2DC's time gives instead of one of as many steps."""
+    results = method_results()
+    seconds, timed = seconds_of(results), equal_time_of(results)
+    rows = []
+    for name in (name for name in ROWS if name in seconds):
+        cost, of = seconds[name], timed.get(name)
+        told = [f"{of['steps']}", f"{of['equal steps']:.3f}", f"{of['equal time']:.3f}"] if of else ["-"] * 3
+        rows.append([ROWS[name], f"{cost:.2f}", f"{cost / seconds['s2dc']:.1f}", f"{STEPS * cost / 60:.0f}", *told])
+    head = ["seconds a step", "of S2DC's", f"minutes of {STEPS} steps", "steps in S2DC's time"]
+    return table(["method", *head, "probe, equal steps", "probe, equal time"], rows)

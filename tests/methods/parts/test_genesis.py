@@ -205,3 +205,13 @@ def test_another_methods_damage_is_drawn_as_its_options_say():
 def test_boxes_that_cannot_be(box):
     with pytest.raises(ValueError, match="box must be parts of a side"):
         Genesis(box=box)
+
+
+def test_windows_of_one_size_move_more():
+    """A sixteenth of 32 voxels is two: drawn from one voxel on, one window in eight has two along every axis."""
+    own, moved = torch.arange(32.0**3).view(1, 32, 32, 32), {}
+    for part in (16, -16):
+        moved[part] = float((shuffled(own, 5000, 0, 9, part) != own).float().mean())
+    assert moved[16] < 0.35 < 0.55 < moved[-16]
+    plan = draw_genesis(Genesis(window=16, one_size=True), (32, 32, 32), 2)
+    assert plan["window"].tolist() == [-16, -16]
