@@ -24,10 +24,11 @@ from s2dc_core.downstream.tasks import Task
 from s2dc_core.encoder import Encoder, EncoderConfig
 from s2dc_core.training.loop import drive
 from s2dc_core.training.order import first_readable, random_numbers
+from s2dc_core.training.precision import autocast
 from s2dc_core.training.provenance import note_start
 from s2dc_core.training.records import versions, write_json
 from s2dc_core.training.resuming import start_or_resume
-from s2dc_core.training.run import Run, UnreadableScans, autocast
+from s2dc_core.training.run import Run, UnreadableScans
 from s2dc_core.weights import load_encoder
 
 

@@ -13,8 +13,8 @@ from s2dc_core.downstream.examples import Examples, refuse_namesakes
 from s2dc_core.downstream.scores import mean_of
 from s2dc_core.downstream.tasks import Task
 from s2dc_core.intervals import accuracy_interval, mean_interval
+from s2dc_core.training.precision import autocast
 from s2dc_core.training.processes import Processes
-from s2dc_core.training.run import autocast
 
 
 class Scores(NamedTuple):

@@ -15,7 +15,7 @@ and 1 - U; k and q_m get no gradient. With s_j = q . m_j / t of M rows of a queu
     nce        c = -log( P_0 / (P_0 + M / n + e) ) - sum_j log( (M / n) / (P_j + M / n + e) ),  P_j = exp(s_j) / Z
     info_nce   c = -log( exp(s_0) / sum_j exp(s_j) ), j from 0
 
-Z is n mean_j exp(s_j) of the first batch and stays; n, the number of samples, drops out but for e = 1e-5.
+Z is n mean_j exp(s_j) of the first step and stays; n, the number of samples, drops out but for e = 1e-5.
 
 Kept: all of the above, a queue that starts with random directions, shuffled and painted damage, blur. It is the paper's
 form, as Zhang et al. (2023) wrote it; the authors' code mixes volumes too, and has four restorations. Both keep Z as a
@@ -23,7 +23,7 @@ whole number and take the number of batches for n; Zhang et al. draw one a for m
 put q_m into the queue too. Not so here. InfoNCE is no part of the source.
 
 Not kept: a 3D U-Net whose BatchNorm wants shuffled batches (a Swin has none); flips of what the encoder sees; an a for
-the whole batch (here each sub-volume has its own, so that a region has its own value; with nce the first batch sets Z).
+the whole batch (here each sub-volume has its own, so that a region has its own value; with nce the first step sets Z).
 At 32^3 the last map is one token: the decoder then starts a level before.
 """
 
@@ -105,7 +105,7 @@ class PCRLv1Options(SubVolumeOptions):
 
     @property
     def whole_batch(self) -> bool:
-        """With "nce", whose Z is that of the first batch."""
+        """With "nce", whose Z is that of the first step."""
         return self.contrast == "nce"
 
     @classmethod

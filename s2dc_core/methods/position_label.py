@@ -38,6 +38,9 @@ from s2dc_core.views import Region
 
 LABELS = ("relative", "absolute")
 
+MOST = 4096
+"""Tokens of a map above which the list of their pairs alone, from which some are drawn, takes seconds a region."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PositionLabelOptions(SubVolumeOptions):
@@ -70,10 +73,12 @@ class PositionLabelOptions(SubVolumeOptions):
 
     @classmethod
     def misfits(cls, values, sound: Callable[..., bool], encoder: EncoderConfig) -> Iterator[str]:
-        """A level of one token, or of no whole ones; channels that have no halves."""
+        """A level of one token, of no whole ones, or of too many; channels that have no halves."""
         sides, stride = list(encoder.sub_volume), encoder.stride(values.level)[0]
         if any(side % stride for side in sides) or all(side == stride for side in sides):
             yield f"sub_volume {sides} must be multiples of {stride}, a token at level {values.level}, and hold several"
+        elif values.labels == "relative" and (tokens := math.prod(side // stride for side in sides)) > MOST:
+            yield f"level {values.level} of sub_volume {sides} has {tokens:,} tokens, more than {MOST:,}: take a later"
         if encoder.embed_dim * 2**values.level % 2:
             yield f"embed_dim {encoder.embed_dim} must be even: position labels ask halves of a token"
 

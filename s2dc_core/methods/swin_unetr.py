@@ -56,7 +56,12 @@ class SwinUNETROptions(TurnedCopiesOptions):
     }
 
     def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
-        """The turn of each copy, "turns" [2 G], and its boxes, see damage.draw_noise_and_swaps."""
+        """The turn of each copy, "turns" [2 G], and its boxes, see damage.draw_noise_and_swaps.
+
+        Raises:
+            ValueError: for voxels whose sides in the plane of the turns differ.
+        """
+        self.check_turned(spacing)
         copies = self.copies_of(region.volume.shape[1:], encoder)
         turns = torch.randint(4, (copies,), generator=random("turns"))
         boxes = draw_noise_and_swaps(encoder.sub_volume, copies, self.share, self.sides, random("damage"))

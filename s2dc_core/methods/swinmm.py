@@ -72,7 +72,12 @@ class SwinMMOptions(TurnedCopiesOptions):
         yield from turn_misfits(EXCHANGES, encoder.sub_volume)
 
     def plan(self, encoder: EncoderConfig, region: Region, spacing: Sequence[float], random: RandomNumbers) -> Plan:
-        """Of each copy its turn, "turns" [2 G], its hidden cells, "masked" [2 G, cells], and P, "second" [2 G]."""
+        """Of each copy its turn, "turns" [2 G], its hidden cells, "masked" [2 G, cells], and P, "second" [2 G].
+
+        Raises:
+            ValueError: for voxels whose sides in the plane of the turns differ.
+        """
+        self.check_turned(spacing)
         copies, cells = self.copies_of(region.volume.shape[1:], encoder), cells_in(encoder, self.cell)
         generator = random("cells")
         return {

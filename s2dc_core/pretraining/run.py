@@ -17,9 +17,10 @@ from s2dc_core.model import SharedBatchNorm
 from s2dc_core.pretraining.config import PretrainConfig
 from s2dc_core.pretraining.places import Placed, find_again, name_in
 from s2dc_core.pretraining.regions import RegionDraw, RegionDraws, regions_of
+from s2dc_core.training.precision import autocast
 from s2dc_core.training.readers import refuse_small_shared_memory
 from s2dc_core.training.records import difference
-from s2dc_core.training.run import Run, UnreadableScans, autocast
+from s2dc_core.training.run import Run, UnreadableScans
 
 VOXEL = 6
 """Bytes of a region for each of its voxels: its intensity and two masks."""

@@ -19,6 +19,7 @@ from s2dc_core.training.batches import Origin, refuse_other_steps, regions_a_ste
 from s2dc_core.training.buffers import buffers_kept
 from s2dc_core.training.checkpoints import checkpoint_of, newest_good, restore, save_checkpoint
 from s2dc_core.training.lock import FolderLock, take_folder
+from s2dc_core.training.precision import keep_convolutions
 from s2dc_core.training.processes import Processes, StoppedElsewhere
 from s2dc_core.training.rates import optimiser_of, schedule_of, set_rates
 from s2dc_core.training.readers import read_ahead
@@ -81,6 +82,7 @@ class Run(ABC):
         Args:
             slower: a part of it whose learning rate is `rate` times the recipe's; with 0 it stays as it is.
         """
+        keep_convolutions(network, self.config, self.device)
         self._trained, self.passed = network, network
         self.optimiser, self._rates = optimiser_of(network, self.config, slower, rate)
         self.schedule = schedule_of(self.optimiser, self.config)
@@ -335,8 +337,3 @@ def _note_quarantine(folder: Path, quarantine: dict[str, str]) -> None:
 def _close(run: "weakref.ref[Run]") -> None:
     if alive := run():
         alive.close()
-
-
-def autocast(config: Recipe, device: torch.device):
-    """The precision in which a recipe runs the networks, as a context."""
-    return torch.autocast(device.type, torch.bfloat16) if config.precision == "bfloat16" else nullcontext()

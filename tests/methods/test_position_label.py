@@ -140,3 +140,11 @@ def test_an_odd_token_has_no_halves():
     encoder = EncoderConfig(embed_dim=9, heads=(3, 3, 3, 3), window=2, use_v2=False, sub_volume=(32, 32, 32))
     with pytest.raises(ValueError, match="embed_dim 9 must be even"):
         small("position_label", encoder=encoder, level=0)
+
+
+def test_a_map_whose_pairs_cannot_be_listed_is_refused():
+    large = replace(ENCODER, sub_volume=(96, 96, 96))
+    with pytest.raises(ValueError, match=r"level 1 of sub_volume \[96, 96, 96\] has 13,824 tokens, more than 4,096"):
+        small("position_label", encoder=large, level=1)
+    small("position_label", encoder=large, level=1, labels="absolute")
+    small("position_label", encoder=large, level=2)

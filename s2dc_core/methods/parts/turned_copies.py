@@ -27,7 +27,7 @@ from s2dc_core.methods.parts.decoders import DECODERS
 from s2dc_core.methods.parts.heads import pooled, tokens_of
 from s2dc_core.methods.parts.rows import Rows, RowsOfAll
 from s2dc_core.methods.parts.sub_volumes import level_misfits
-from s2dc_core.methods.parts.turns import TURNS, turn_each, turn_misfits
+from s2dc_core.methods.parts.turns import ANISOTROPY, TURNS, check_isotropic, turn_each, turn_misfits
 from s2dc_core.options import above_zero, one_of, within
 
 
@@ -43,6 +43,7 @@ class TurnedCopiesOptions(BatchOptions):
         temperature: of the contrast.
         decoder: "transposed" convolutions alone, or "convolutions" with norms and up-sampling.
         level: of the map that it starts from.
+        anisotropy: how many times longer one of the two sides of a voxel that a turn exchanges may be than the other.
     """
 
     sub_volumes: Sequence[int] = (2, 2, 2)
@@ -52,6 +53,7 @@ class TurnedCopiesOptions(BatchOptions):
     temperature: float | int = 0.5
     decoder: str = "transposed"
     level: int = 3
+    anisotropy: float | int = 1.0
 
     RULES: ClassVar = {
         **BatchOptions.RULES,
@@ -61,6 +63,7 @@ class TurnedCopiesOptions(BatchOptions):
         "temperature": above_zero(1e3),
         "decoder": one_of(*DECODERS),
         "level": within(0, LEVELS - 1),
+        "anisotropy": ANISOTROPY,
     }
 
     @classmethod
@@ -71,6 +74,11 @@ class TurnedCopiesOptions(BatchOptions):
         yield from level_misfits(values.level, encoder)
         if values.read == "tokens" and all(side <= encoder.patch * 2 ** (LEVELS - 1) for side in sides):
             yield f"the last map of sub_volume {sides} is one token, and read=tokens takes two: read the mean"
+
+    def check_turned(self, spacing: Sequence[float]) -> None:
+        """Raise a ValueError for voxels whose sides in the plane of the turns differ, see turns.check_isotropic."""
+        plane = [side for axis, side in zip("xyz", spacing, strict=True) if axis != self.about]
+        check_isotropic(plane, self.anisotropy)
 
     def copies_of(self, shape: Sequence[int], encoder: EncoderConfig) -> int:
         """Of the sub-volumes of a region, 2 G."""

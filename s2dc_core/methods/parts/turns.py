@@ -76,8 +76,9 @@ def check_isotropic(spacing: Sequence[float], most: float | int) -> None:
     """Raise a ValueError for voxels whose longest side is more than `most` times the shortest, up to rounding."""
     if max(spacing) > most * min(spacing) * (1 + 1e-3):
         sides = " x ".join(f"{side:g}" for side in spacing)
+        shape = "cubes" if len(spacing) == 3 else "squares in the plane of the turns"
         raise ValueError(
-            f"voxels of {sides} mm are no cubes: a quarter turn exchanges their sides, and how things are stretched "
+            f"voxels of {sides} mm are no {shape}: a quarter turn exchanges their sides, and how things are stretched "
             "tells the turn. Read the scans at one spacing along all axes, or allow it with options.anisotropy"
         )
 

@@ -11,7 +11,8 @@ from torch import nn
 from s2dc_core.methods.method import Regions
 from s2dc_core.methods.parts.turned_copies import TurnAndContrast, turned_copies
 from s2dc_core.methods.swin_unetr import SwinUNETROptions
-from tests.methods.test_every_method import ENCODER, small
+from s2dc_core.pretraining.regions import draw_regions
+from tests.methods.test_every_method import ENCODER, SCANS, small
 
 ONE = torch.tensor([[math.sin(4 * n + c + 1) for c in range(4)] for n in range(3)], dtype=torch.float64)
 OTHER = torch.tensor([[math.cos(0.5 * (4 * n + c)) for c in range(4)] for n in range(3)], dtype=torch.float64)
@@ -98,3 +99,15 @@ def test_options_that_cannot_be():
         small("swin_unetr", weights=(1, 1))
     with pytest.raises(ValueError, match="unknown about 'w'"):
         small("swin_unetr", about="w")
+
+
+@pytest.mark.parametrize("method", ["swin_unetr", "swinmm"])
+def test_voxels_whose_stretch_tells_the_turn_are_refused(method):
+    """Turns about z leave thick slices where they are, those about x do not."""
+    thick = [scan._replace(spacing=(0.7, 0.7, 5.0)) for scan in SCANS]
+    draw_regions(small(method, about="z"), thick)
+    with pytest.raises(
+        ValueError, match=r"voxels of 0.7 x 5 mm are no squares in the plane of the turns: "
+    ):
+        draw_regions(small(method, about="x"), thick)
+    draw_regions(small(method, about="x", anisotropy=8), thick)
