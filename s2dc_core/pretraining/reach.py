@@ -25,7 +25,7 @@ class GradientReach(NamedTuple):
 
     def share(self, term: str) -> float:
         """Share of the encoder's weights that a loss reaches."""
-        return sum(self.weights[stage] for stage, norm in self.norms[term].items() if norm > 0)
+        return float(sum(self.weights[stage] for stage, norm in self.norms[term].items() if norm > 0))
 
 
 def gradient_reach(config: PretrainConfig, scan: Scan) -> GradientReach:
