@@ -59,15 +59,17 @@ def compared_in_words() -> str:
     words = [f"{title}: {ROWS[best]}, {in_words(gain, 3, signed=True)}" for title, (best, gain) in gains.items()]
     trainings = sorted({len(next(iter(of.values()))) for of in items.values()})
     widths = [high - low for of in items.values() for _, low, high in rank_spread(of).values()]
-    methods = len(next(iter(items.values())))
+    known = next(iter(items.values()))
+    methods, absent = len(known), [title for name, title in ROWS.items() if name not in known]
+    missing = f"; not measured yet: {series(absent)}" if absent else ""
     above = []
     for title, of in items.items():
         others = [name for name in of if name not in ("untrained", "s2dc")]
         sides = [side(gain_over(of, name, "untrained")) for name in others]
         above.append(f"{title}: {sides.count(1)} and {sides.count(-1)}")
     return prose(
-        f"- Trainings of each method: {series([str(number) for number in trainings])}; {count(methods)} rows. "
-        "Intervals are 95 % of draws of trainings and bodies, the same ones for all methods.",
+        f"- Trainings of each method: {series([str(number) for number in trainings])}; {count(methods)} rows"
+        f"{missing}. Intervals are 95 % of draws of trainings and bodies, the same ones for all methods.",
         f"- S2DC has the highest mean in {count(len(first))} of {count(len(gains))} columns. The best other method of "
         f"each, and S2DC minus it: {'; '.join(words)}. The interval leaves out 0 in {count(len(clear))}.",
         f"- Of the {count(methods - 2)} others so many lie above random weights, and so many below, with an interval "
