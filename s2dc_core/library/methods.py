@@ -105,13 +105,14 @@ def seconds_of(results: Mapping) -> dict[str, float]:
     return results["records"].get(SECONDS, {}).get("seconds_a_step", {})
 
 
-def equal_time_of(results: Mapping) -> dict[str, dict[str, float]]:
+def equal_time_of(results: Mapping) -> dict[str, dict[str, float | int]]:
     """{method: {"steps", "equal steps", "equal time"}} of the trainings that took as long as S2DC's first seed.
 
     The second and third are Dice of a linear probe with three labelled bodies: of the method's first seed, trained for
     as many steps as all, and of its training of so many "steps".
     """
-    records, found = results["records"], {}
+    records = results["records"]
+    found: dict[str, dict[str, float | int]] = {}
     for name in ROWS:
         timed, first = (records.get(f"frozen_{name}_{which}.json") for which in ("equal_time", "seed0"))
         if timed and first:

@@ -8,7 +8,17 @@ import pytest
 from scipy import stats
 
 from s2dc_core.library.results import WEIGHTS
-from s2dc_core.studies.pages import PARTS, choices, downstream, fill, names_in, patients, silhouettes, without_parts
+from s2dc_core.studies.pages import (
+    PARTS,
+    choices,
+    downstream,
+    fill,
+    methods,
+    names_in,
+    patients,
+    silhouettes,
+    without_parts,
+)
 from s2dc_core.studies.pages.words import between, compared, count, prose, series, side, spread, standing, table
 
 PAGE = "# A page\n\n<!-- from records: one -->\n\nold\n\n<!-- end -->\n\nWritten by hand.\n"
@@ -134,3 +144,17 @@ def test_every_part_is_made():
     made = {name: part() for name, part in PARTS.items()}
     assert all(text == text.strip() and len(text) > 20 and "nan" not in text for text in made.values())
     assert made["ablation"].count("\n") == 1 + len(read("ablation.json")["rows"])
+
+
+def test_costs_of_methods_are_those_of_the_record(monkeypatch):
+    frozen = {"silhouettes": {}, "probe": {"3": {"1": 0.2, "2": 0.4}}}
+    timed = {**frozen, "probe": {"3": {"1": 0.5}}, "recipe": {"pretraining": {"steps": 800}}}
+    records = {
+        "seconds.json": {"seconds_a_step": {"s2dc": 0.6, "rot": 0.3}},
+        "frozen_rot_seed0.json": frozen,
+        "frozen_rot_equal_time.json": timed,
+    }
+    monkeypatch.setattr(methods, "method_results", lambda: {"records": records})
+    *_, rot, own = methods.costs().splitlines()
+    assert rot == "| ROT | 0.30 | 0.5 | 2 | 800 | 0.300 | 0.500 |"
+    assert own == "| S2DC | 0.60 | 1.0 | 4 | - | - | - |"

@@ -106,8 +106,6 @@ def test_voxels_whose_stretch_tells_the_turn_are_refused(method):
     """Turns about z leave thick slices where they are, those about x do not."""
     thick = [scan._replace(spacing=(0.7, 0.7, 5.0)) for scan in SCANS]
     draw_regions(small(method, about="z"), thick)
-    with pytest.raises(
-        ValueError, match=r"voxels of 0.7 x 5 mm are no squares in the plane of the turns: "
-    ):
+    with pytest.raises(ValueError, match=r"voxels of 0.7 x 5 mm are no squares in the plane of the turns: "):
         draw_regions(small(method, about="x"), thick)
     draw_regions(small(method, about="x", anisotropy=8), thick)
