@@ -1,19 +1,19 @@
 """Figures that set many methods side by side: what they are given, and how they score."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from numbers import Real
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from s2dc_core.plots.clusters import BLUE, GREEN, GREY, RED, Interval
 from s2dc_core.plots.slices import figure_grid
+
+NAME = 0.048
+"""Share of a panel's height that a name takes."""
 
 LINES = (("#000000", "--"), (GREEN, ":"), ("#7A5195", "-."))
 
@@ -98,36 +98,38 @@ def plot_two_scores(
     title: str = "",
     strong: str = "s2dc",
 ) -> Figure:
-    """A point with its interval and its name for each method that has both scores.
+    """A point with its interval for each method that has both scores; its name stands to the right, at a line.
 
     Args:
         across, up: method to value, and to (mean, low, high).
         titles: of the methods.
         words: labels of the two axes.
     """
-    with figure_grid(1, 1, size=(7.2, 4.8)) as (figure, axes):
+    methods = sorted(set(across) & set(up), key=lambda name: up[name][0])
+    with figure_grid(1, 1, size=(8.2, 4.8)) as (figure, axes):
         axis = axes[0, 0]
-        for method in sorted(set(across) & set(up), key=lambda name: across[name]):
+        for method in methods:
             colour, (mean, low, high) = RED if method == strong else BLUE, up[method]
             axis.plot([across[method]] * 2, [low, high], color=GREY, linewidth=2, zorder=1)
             axis.plot(across[method], mean, "D" if method == strong else "o", color=colour, markeredgecolor="black")
-            beside = {"xytext": (7, 3), "textcoords": "offset points", "fontsize": 10}
-            axis.annotate(titles[method], (across[method], mean), color=colour, **beside)
         axis.set(xlabel=words[0], ylabel=words[1], title=title)
-        axis.margins(x=0.12)
-        figure.canvas.draw()
-        _apart(axis)
+        low, high = axis.get_ylim()
+        places = _spaced([(up[method][0] - low) / (high - low) for method in methods], NAME)
+        for method, place in zip(methods, places, strict=True):
+            line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.8, "shrinkB": 5}
+            look = {"color": RED if method == strong else BLUE, "fontsize": 10, "verticalalignment": "center"}
+            aside = {"xytext": (1.03, place), "textcoords": "axes fraction", "arrowprops": line}
+            axis.annotate(titles[method], (across[method], up[method][0]), **aside, **look)
     return figure
 
 
-def _apart(axis: Axes) -> None:
-    """Each name where it crosses no other, and no point: right or left of its own, above or below, or farther off."""
-    points = axis.transData.transform([text.xy for text in axis.texts])
-    taken = [Bbox.from_extents(*(point - 5), *(point + 5)) for point in points]
-    for text in axis.texts:
-        for across, up in product((7, -7), (3, -11, 16, -24)):
-            text.set(position=(across, up), horizontalalignment="left" if across > 0 else "right")
-            box = text.get_window_extent()
-            if box.count_overlaps(taken) == 0:
-                break
-        taken.append(box)
+def _spaced(wanted: Sequence[float], gap: float) -> list[float]:
+    """Rising places from 0 to 1, as near above the wanted ones as that leaves a gap between any two."""
+    places: list[float] = []
+    for place in wanted:
+        places.append(max(place, places[-1] + gap) if places else place)
+    limit = 1.0
+    for number in reversed(range(len(places))):
+        places[number] = min(places[number], limit)
+        limit = places[number] - gap
+    return places

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 from s2dc_core.plots import methods as plots
 
@@ -53,10 +54,16 @@ def test_two_scores_are_of_methods_that_have_both():
     assert axis.get_xlabel() == "the paper"
 
 
-def test_names_of_close_points_do_not_cross():
-    names = {str(number): f"method {number}" for number in range(6)}
+def test_names_of_close_points_do_not_cross_nor_do_their_lines():
+    """As many as the paper's table has rows, most of them within a tenth of the panel."""
+    names = {str(number): f"method {number}" for number in range(18)}
     across = {name: 1 + 0.001 * number for number, name in enumerate(names)} | {"0": 0}
     up = {name: (0.5 + 0.002 * number, 0.4, 0.6) for number, name in enumerate(names)}
-    (axis,) = plots.plot_two_scores(across, up, names, ("a", "b")).axes
-    boxes = [text.get_window_extent() for text in axis.texts]
+    figure = plots.plot_two_scores(across, up, names, ("a", "b"))
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    boxes = [Text.get_window_extent(text) for text in axis.texts]  # without their lines
     assert all(box.count_overlaps(boxes) == 1 for box in boxes)
+    assert [text.get_text() for text in axis.texts] == list(names.values())
+    assert all(one.y0 < other.y0 for one, other in zip(boxes, boxes[1:], strict=False))
+    assert boxes[-1].y1 < figure.bbox.y1 and boxes[0].x0 > axis.get_window_extent().x1
