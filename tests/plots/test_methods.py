@@ -62,6 +62,8 @@ def test_names_of_close_points_do_not_cross_nor_do_their_lines():
     figure = plots.plot_two_scores(across, up, names, ("a", "b"))
     figure.canvas.draw()
     (axis,) = figure.axes
+    for text in axis.texts:
+        text.update_positions(figure.canvas.get_renderer())
     boxes = [Text.get_window_extent(text) for text in axis.texts]  # without their lines
     assert all(box.count_overlaps(boxes) == 1 for box in boxes)
     assert [text.get_text() for text in axis.texts] == list(names.values())
