@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from s2dc_core.plots import methods as plots
@@ -60,10 +61,11 @@ def test_names_of_close_points_do_not_cross_nor_do_their_lines():
     across = {name: 1 + 0.001 * number for number, name in enumerate(names)} | {"0": 0}
     up = {name: (0.5 + 0.002 * number, 0.4, 0.6) for number, name in enumerate(names)}
     figure = plots.plot_two_scores(across, up, names, ("a", "b"))
-    figure.canvas.draw()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
     (axis,) = figure.axes
     for text in axis.texts:
-        text.update_positions(figure.canvas.get_renderer())
+        text.update_positions(canvas.get_renderer())
     boxes = [Text.get_window_extent(text) for text in axis.texts]  # without their lines
     assert all(box.count_overlaps(boxes) == 1 for box in boxes)
     assert [text.get_text() for text in axis.texts] == list(names.values())
