@@ -24,7 +24,7 @@ help:
 	@echo "make test-browser   click in the explorers, in JupyterLab and Chromium (Debian: apt-get install chromium), and in the book; results in outputs/browser"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make book        build the site of notebooks and reference; results in outputs/book/html   (runs first what has not run)"
-	@echo "make study       train the shipped weights again and measure what they give (some 18 hours, 11 of them for the comparison of all methods); results in outputs/study   (with S2DC_DATA also real scans)"
+	@echo "make study       train the shipped weights again and measure what they give (13 to 18 hours, 6 to 11 of them for the comparison of all methods); results in outputs/study   (with S2DC_DATA also real scans)"
 	@echo "make bench       measure the structure losses, Sinkhorn, the step, and trainings side by side (over an hour)   (ARGS='--sizes 432 1728')"
 	@echo "make lint        check the form of code and notebooks"
 	@echo "make format      mend it: format the code, strip the notebooks' outputs"
