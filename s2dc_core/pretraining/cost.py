@@ -29,9 +29,8 @@ def dry_run(config: PretrainConfig, scans: Scans, steps: int = 3, device: torch.
         FloatingPointError: if the first losses are not finite.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    cost = _cost(
-        config, scans[0], step_times(config, scans, steps, device), device
-    )  # first, while nothing else takes memory
+    parts = step_times(config, scans, steps, device)  # first, while nothing else takes memory
+    cost = _cost(config, scans[0], parts, device)
     lines = [*_network(config), *_regions(config, scans), *cost, *_reach(_small(config, scans[0]), scans[0])]
     return "\n".join(f"{name:20s}{text}" for name, text in lines)
 

@@ -75,7 +75,6 @@ def pretrain(
     """
     run = start_or_resume(lambda recipe: Pretraining(recipe, scans, device, **options), config, folder, resume)
     run.refuse_few_parts()
-    run.refuse_unlike_pairs()
     noted = note_start(run, folder, note)
     a_region = (config.options.PARTS, config.options.parts(run.present[0].shape, config.encoder))
     kept = {"save_every": save_every, "keep": keep, "keep_every": keep_every, "log_every": log_every}

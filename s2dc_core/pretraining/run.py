@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -104,16 +105,6 @@ class Pretraining(Run):
                     f"{options.least_parts}; batch={self.config.batch} holds {parts} where regions are of {scan.name}"
                 )
 
-    def refuse_unlike_pairs(self) -> None:
-        """Raise a ValueError if a method lays scans over each other whose voxels differ by more than rounding."""
-        first, *others = self.present
-        for other in others if self.config.options.paired else ():
-            if max(abs(one - two) / one for one, two in zip(first.spacing, other.spacing, strict=True)) > 1e-3:
-                raise ValueError(
-                    f"{self.config.method} lays one scan over the other, voxel for voxel, and {first.name} has voxels "
-                    f"of {first.spacing} mm, {other.name} of {other.spacing}: read the scans at one spacing"
-                )
-
     @property
     def encoder(self) -> Encoder:
         """The one that the method exports."""
@@ -155,14 +146,23 @@ def bytes_of_a_batch(config: PretrainConfig, facts: Sequence[ScanFacts]) -> int:
 
 
 def _refuse_unfit_scans(config: PretrainConfig, facts: Sequence[ScanFacts]) -> None:
-    """A scan that is too small, or gives a smaller region, would stop the run at whichever step draws it."""
-    regions = set()
+    """A scan that is too small, or gives a smaller region, would stop the run at whichever step draws it.
+
+    And scans of two spacings that are laid over each other would do so silently wrong.
+    """
+    regions, first = set(), facts[0]
     for scan in facts:
         try:
             config.options.check_scan(scan.shape, config.encoder)
         except ValueError as error:
             raise ValueError(f"{scan.name}: {error}") from error
         regions.add((config.options.region_shape(scan.shape, config.encoder), scan.name))
+        stretch = [one / other for one, other in zip(scan.spacing, first.spacing, strict=True)]
+        if config.options.paired and not np.allclose(stretch, 1, atol=1e-3):
+            raise ValueError(
+                f"{config.method} lays one scan over the other, voxel for voxel, and {first.name} has voxels of "
+                f"{first.spacing} mm, {scan.name} of {scan.spacing}: read the scans at one spacing"
+            )
     if config.batch > 1 and len({shape for shape, _ in regions}) > 1:
         raise ValueError(
             f"regions of one batch must have one shape, got {sorted(regions)}: use smaller counts, or batch=1"
