@@ -1,7 +1,7 @@
 """What the study of all pretext tasks found: scores of its record, see `method_results`."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import mean
 
 import numpy as np
@@ -36,11 +36,14 @@ SHOWN = {
 CARRIED = {title: tuple(key.split(", ")) for title, key in SHOWN.items() if key.startswith("ct")}
 """Of those that carry labels: group, field of view and way, which name scores without an encoder in another record."""
 
+OWN = ("p2p", "p2s")
+"""S2DC with one of its structure losses: rows of their own, but no other methods."""
+
 ROWS = {
     "untrained": "random weights",
     "contrast": "$L_g$ alone",
     **{name: title for name, title in PRINTED.items() if name not in (UNETR, SCRATCH, "s2dc")},
-    **{name: TITLES[name] for name in ("p2p", "p2s")},
+    **{name: TITLES[name] for name in OWN},
     "s2dc": PRINTED["s2dc"],
 }
 """Titles of the methods: the start, L_g, the paper's table 1 in its order, S2DC with single terms, S2DC."""
@@ -129,6 +132,11 @@ def shared(items: Mapping[str, Mapping[int, Mapping]], methods: Sequence[str]) -
     return {name: {seed: of[seed] for seed in sorted(seeds)} for name, of in known.items()}
 
 
+def others_in(names: Iterable[str]) -> list[str]:
+    """Of some rows those of other pretext tasks than S2DC: without the start, S2DC and OWN."""
+    return [name for name in names if name not in ("untrained", "s2dc", *OWN)]
+
+
 def shown_items(results: Mapping) -> dict[str, dict[str, dict[int, Mapping[str, float]]]]:
     """{title of SHOWN: what `shared` keeps of it}, of the methods that have been measured in all of them."""
     items = items_of(results)
@@ -189,8 +197,8 @@ def gain_over(items: Mapping[str, Mapping], name: str, other: str, draws: int = 
 
 
 def gain_over_best(items: Mapping[str, Mapping], name: str = "s2dc", draws: int = 2000) -> tuple[str, Interval]:
-    """The best other method by its mean, and how far `name` is ahead of it, see `gain_over`."""
-    best = max((other for other in items if other != name), key=lambda other: mean_of(items[other]))
+    """The best other method (not one of OWN) by its mean, and how far `name` is ahead of it, see `gain_over`."""
+    best = max((other for other in items if other not in (name, *OWN)), key=lambda other: mean_of(items[other]))
     return best, gain_over(items, name, best, draws)
 
 

@@ -6,12 +6,14 @@ from s2dc_core.library import method_results, patient_results
 from s2dc_core.library.methods import (
     CARRIED,
     NETWORKS,
+    OWN,
     ROWS,
     SHOWN,
     equal_time_of,
     gain_over,
     gain_over_best,
     items_of,
+    others_in,
     rank_spread,
     rates_of,
     seconds_of,
@@ -62,18 +64,23 @@ def compared_in_words() -> str:
     known = next(iter(items.values()))
     methods, absent = len(known), [title for name, title in ROWS.items() if name not in known]
     missing = f"; not measured yet: {series(absent)}" if absent else ""
+    parts = {name: [gain_over(of, "s2dc", name) for of in items.values()] for name in OWN if name in known}
+    own = [
+        f"{ROWS[name]} in {count(sum(side(gain) > 0 for gain in of))} of {count(len(of))}" for name, of in parts.items()
+    ]
     above = []
     for title, of in items.items():
-        others = [name for name in of if name not in ("untrained", "s2dc")]
-        sides = [side(gain_over(of, name, "untrained")) for name in others]
+        sides = [side(gain_over(of, name, "untrained")) for name in others_in(of)]
         above.append(f"{title}: {sides.count(1)} and {sides.count(-1)}")
     return prose(
         f"- Trainings of each method: {series([str(number) for number in trainings])}; {count(methods)} rows"
         f"{missing}. Intervals are 95 % of draws of trainings and bodies, the same ones for all methods.",
-        f"- S2DC has the highest mean in {count(len(first))} of {count(len(gains))} columns. The best other method of "
-        f"each, and S2DC minus it: {'; '.join(words)}. The interval leaves out 0 in {count(len(clear))}.",
-        f"- Of the {count(methods - 2)} others so many lie above random weights, and so many below, with an interval "
-        f"that leaves out 0: {'; '.join(above)}.",
+        f"- S2DC has a higher mean than every other method in {count(len(first))} of {count(len(gains))} columns, its "
+        f"own single terms aside. The best other method of each, and S2DC minus it: {'; '.join(words)}. The interval "
+        f"leaves out 0 in {count(len(clear))}.",
+        f"- Of the {count(len(others_in(known)))} others so many lie above random weights, and so many below, with an "
+        f"interval that leaves out 0: {'; '.join(above)}.",
+        *([f"- S2DC is clearly ahead of its own parts, {series(own)} columns."] if own else []),
         f"- The interval of a rank is {median(widths):.1f} ranks wide, the median of methods and columns.",
     )
 

@@ -18,7 +18,7 @@ from s2dc_core.library import (
     study_results,
     transfer_results,
 )
-from s2dc_core.library.methods import ROWS, gain_over, gain_over_best, shown_items
+from s2dc_core.library.methods import ROWS, gain_over, gain_over_best, others_in, shown_items
 from s2dc_core.library.patients import summary
 from s2dc_core.studies import ablation, few_labels, lungs
 from s2dc_core.studies.transfer import paired_gains, per_seed
@@ -224,7 +224,7 @@ def _methods() -> dict[str, str]:
     gains, items = method_gains(), shown_items(method_results())
     behind = [f"{measure} ({ROWS[best]})" for measure, (best, gain) in gains.items() if gain[0] <= 0]
     tuned = items["fine-tuned, 3 labelled"]
-    others = [name for name in tuned if name not in ("untrained", "s2dc")]
+    others = others_in(tuned)
     above = sum(decided(gain := gain_over(tuned, name, "untrained")) and gain[0] > 0 for name in others)
     runs = {float(len(seeds)) for of in items.values() for seeds in of.values()}
     return {
@@ -233,7 +233,7 @@ def _methods() -> dict[str, str]:
         "methods clear": _count(sum(gain[1] > 0 for _, gain in gains.values())),
         "methods behind": "; ".join(behind) or "none",
         "methods above": _count(above),
-        "methods others": _count(len(next(iter(items.values()))) - 1),
+        "methods others": _count(len(others) + 1),
         "methods trainings": _range(runs, 0),
     }
 
