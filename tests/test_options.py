@@ -35,8 +35,8 @@ NEVER = {
 
 MAY = {
     "true": {
-        "joined", "compile", "one_size", "use_v2", "in_plane", "match_background", "contrast_unit_length", "detach_ratio",
-        "pad", "frozen_patch",
+        "joined", "compile", "one_size", "use_v2", "in_plane", "match_background", "contrast_unit_length",
+        "detach_ratio", "pad", "frozen_patch",
     },
     "zero patch": {"SwinUNETROptions.weights", "VICRegLOptions.weights", "GVSLOptions.weights"},
     "seven": {
