@@ -71,6 +71,14 @@ def test_a_batch_of_one_is_refused_before_a_step():
         pretrain(replace(config, sub_volumes=(2, 1, 1)), SCANS, progress=False, device="cpu")
 
 
+def test_a_scan_that_is_missing_since_a_checkpoint_does_not_hinder_the_check():
+    """Of such a one there is only the text of its facts."""
+    run = Pretraining(small("simclr", batch=1), SCANS, device="cpu")
+    run.facts = [str(run.facts[0]), run.facts[1]]
+    with pytest.raises(ValueError, match="batch=1 holds 1 where regions are of other"):
+        run.refuse_few_parts()
+
+
 def test_teaching_and_paper_differ_in_the_form_of_the_code():
     teaching, paper = (PretrainConfig.from_recipe(f"{name}/simclr").options for name in ("teaching", "paper"))
     assert (teaching.form, paper.form, paper.layers, paper.norm, paper.temperature) == (
