@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from sklearn.isotonic import isotonic_regression
 from torch import Tensor
 
 from s2dc_core.plots.clusters import BLUE, GREEN, GREY, RED, Interval
@@ -124,12 +125,7 @@ def plot_two_scores(
 
 
 def _spaced(wanted: Sequence[float], gap: float) -> list[float]:
-    """Rising places from 0 to 1, as near above the wanted ones as that leaves a gap between any two."""
-    places: list[float] = []
-    for place in wanted:
-        places.append(max(place, places[-1] + gap) if places else place)
-    limit = 1.0
-    for number in reversed(range(len(places))):
-        places[number] = min(places[number], limit)
-        limit = places[number] - gap
-    return places
+    """Rising places from 0 to 1, the nearest to the wanted ones in least squares that leave a gap between any two."""
+    least = gap * np.arange(len(wanted))
+    moved = isotonic_regression(np.asarray(wanted) - least, y_min=0, y_max=max(1 - least[-1], 0))
+    return (moved + least).tolist()
